@@ -1,0 +1,239 @@
+"""The bundle: what a run leaves behind, written whole or not at all.
+
+A bundle is a folder ``results/<task>/<tier>/<method>/<key>-<id>/`` with ``run.json`` (this schema),
+``evidence.parquet`` (one line a test row) and ``timing.parquet`` (one line a timed block).  The id
+is the SHA-256 of the canonical JSON without ``id``; ``files`` carries the hashes of the other files,
+so the id covers every byte.  The key says what was asked (Spec, method, version, configuration,
+data, cards): runs of the same key are replays of each other.  Within a schema version fields are
+only added; bundles are never rewritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from suite.naming import UserError, canonical_json, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = 1
+STATUSES = ("ok", "diverged", "over_budget", "oom", "timeout", "error", "killed")
+FINAL = ("ok", "diverged", "over_budget")  #: the others are tried again on --retry
+RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]{1,120}$")]  # no separators, no markup
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+Line = Annotated[str, Field(max_length=2000)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpecRecord(Record):
+    """The Spec, without the folder of the data."""
+
+    task: Name
+    version: int = Field(ge=1)
+    tier: Literal["smoke", "small", "paper"]
+    division: Literal["closed", "open", "speed"]
+    case: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$", max_length=120)]
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9_=.,+-]*$", max_length=120)]
+    seed: int = Field(ge=0)
+    device: Name
+
+
+class MethodRecord(Record):
+    """Who solved it.  ``version`` is the digest of its source without comments and docstrings."""
+
+    name: Name  #: others' methods are ``name@<digest>``
+    origin: Literal["reference", "package", "file"]
+    version: Digest
+    configuration: dict[str, Any] = Field(default_factory=dict, description="every field of the dataclass")
+    variant: Annotated[str, Field(max_length=400)] = Field("", description="the non-default fields, as text; empty for the defaults")
+    seedless: bool = False
+
+
+class MeasureRecord(Record):
+    """One number with its unit, direction, interval, source and warnings."""
+
+    name: Name
+    part: Annotated[str, Field(max_length=120)] = Field("", description="of what: a workload, a class, a group")
+    value: Finite
+    unit: Annotated[str, Field(max_length=20)] = ""
+    direction: Literal["up", "down", ""] = ""
+    low: Finite | None = Field(None, description="lower end of the 95 % interval")
+    high: Finite | None = Field(None, description="upper end of the 95 % interval")
+    source: Literal["evidence", "timing", "meter"] = "evidence"
+    warnings: list[Line] = Field(default_factory=list)
+
+
+class LayerRecord(Record):
+    """One layer's operations for one item."""
+
+    name: Annotated[str, Field(max_length=200)]
+    kind: Annotated[str, Field(max_length=60)]
+    macs: Finite = Field(ge=0)
+    params: int = Field(ge=0)
+    nonzero: int = Field(ge=0)
+
+
+class PointRecord(Record):
+    """One point of a training curve."""
+
+    examples: int = Field(ge=0)
+    seconds: Finite = Field(ge=0)
+    name: Name
+    value: Finite
+
+
+class FileRecord(Record):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int = Field(ge=0)
+    rows: int = Field(ge=0)
+
+
+class SourceRecord(Record):
+    """The code that ran: commit and whether the tree was clean (null outside a clone)."""
+
+    weighin: Name
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")] | None = None
+    dirty: bool | None = None
+
+
+class RunRecord(Record):
+    """``run.json``."""
+
+    schema_version: Literal[1] = SCHEMA
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the canonical JSON without id")
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="what was asked; equal keys are replays")
+    status: Literal["ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"]
+    reason: Annotated[str, Field(max_length=8000)] = Field("", description="why it failed, with the end of the traceback")
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    spec: SpecRecord
+    data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="digest of the data used")
+    method: MethodRecord
+    source: SourceRecord
+    libraries: dict[str, Line] = Field(description="versions of what computed")
+    systems: dict[Literal["solve", "weigh"], Digest] = Field(description="hashes of the system cards")
+    measures: list[MeasureRecord] = Field(default_factory=list)
+    operations: list[LayerRecord] = Field(default_factory=list)
+    curve: list[PointRecord] = Field(default_factory=list)
+    unsupported: dict[Name, Line] = Field(default_factory=dict, description="workloads this machine cannot run, and why")
+    notes: list[Line] = Field(default_factory=list, description="warnings that concern the whole run")
+    submitter: Annotated[str, Field(pattern=r"^[\w .@+-]{0,80}$")] = ""
+    files: dict[Literal["evidence.parquet", "timing.parquet"], FileRecord] = Field(default_factory=dict)
+
+    def measure(self, name: str, part: str = "") -> MeasureRecord | None:
+        return next((m for m in self.measures if m.name == name and m.part == part), None)
+
+
+def seal(fields: Mapping[str, Any]) -> RunRecord:
+    """Validate a run's fields and give it its id."""
+    body = RunRecord(**{**fields, "id": "0" * 64}).model_dump(mode="json")
+    return RunRecord(**{**body, "id": identity(body)})
+
+
+def identity(body: Mapping[str, Any]) -> str:
+    """The id that a run.json's content must have."""
+    return digest({k: v for k, v in body.items() if k != "id"})
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def describe(path: Path) -> FileRecord:
+    """Hash, size and rows of a Parquet file."""
+    from pyarrow import parquet
+
+    return FileRecord(sha256=sha256(path), bytes=path.stat().st_size, rows=parquet.read_metadata(path).num_rows)
+
+
+def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
+    """Named columns to Parquet, atomically.  Snappy, so that pages without a zstd codec can read it."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    scratch = path.with_name(f".{path.name}.part")
+    # no timestamps or versions inside: equal tables give equal bytes
+    parquet.write_table(pa.table(dict(columns)), scratch, compression="snappy", store_schema=False)
+    scratch.replace(path)
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Parquet to named numpy columns (strings as objects)."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def folder(root: Path, record: RunRecord) -> Path:
+    return root / record.spec.task / record.spec.tier / record.method.name / f"{record.key[:12]}-{record.id[:12]}"
+
+
+def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
+    """Write a sealed record and its files under `root`, whole or not at all; returns the bundle's folder."""
+    final = folder(root, record)
+    if final.exists():
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=final.parent))
+        try:
+            for name, source in files.items():
+                shutil.copyfile(source, scratch / name)
+            text = json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+            (scratch / RUN).write_text(text + "\n", encoding="utf-8")
+            for item in scratch.iterdir():
+                with item.open("rb") as f:
+                    os.fsync(f.fileno())
+            scratch.chmod(0o755)
+            scratch.rename(final)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+    except OSError as e:
+        raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e
+    return final
+
+
+def read(path: Path) -> RunRecord:
+    """Read and validate ``run.json`` of a bundle's folder; raises UserError that names file and field."""
+    file = path / RUN if path.is_dir() else path
+    try:
+        return RunRecord.model_validate_json(file.read_bytes())
+    except OSError as e:
+        raise UserError(f"{file}: {e.strerror}; a bundle is a folder with {RUN} in it") from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(x) for x in first["loc"]) or "the whole file"
+        raise UserError(f"{file}: {where}: {first['msg']}; run the method again, bundles are not edited by hand") from e
+
+
+def find(root: Path) -> Iterator[Path]:
+    """Folders of all bundles under `root`, in a fixed order; dot folders are work in progress."""
+    for base, folders, names in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        if RUN in names:
+            folders.clear()
+            yield Path(base)
+
+
+__all__ = [
+    "EVIDENCE", "FINAL", "RUN", "SCHEMA", "STATUSES", "TIMING", "RunRecord", "canonical_json", "describe", "find",
+    "folder", "identity", "read", "read_table", "seal", "sha256", "write", "write_table",
+]  # fmt: skip

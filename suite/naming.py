@@ -1,0 +1,54 @@
+"""Names and addresses that must read the same everywhere: targets, variants, seeds, digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+class UserError(Exception):
+    """The user's mistake: one line that says what to do; the command prints it and exits with 2."""
+
+
+def parse_target(text: str) -> dict[str, float]:
+    """Read ``a=0.5,b=0.2``; raises UserError on anything that is not finite positive numbers with names."""
+    out: dict[str, float] = {}
+    for part in filter(None, text.replace(" ", "").split(",")):
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name.isidentifier() or not (0 < number < math.inf) or name in out:
+            raise UserError(f"target {text!r}: write name=number pairs such as macs=0.5 or edges=0.5,weights=0.2")
+        out[name] = number
+    return out
+
+
+def canonical_target(text: str) -> str:
+    """Names sorted, numbers in shortest form, so that one target has one text."""
+    return ",".join(f"{k}={v:g}" for k, v in sorted(parse_target(text).items()))
+
+
+def address(*parts: object) -> int:
+    """A 63-bit seed that depends on its parts only: randomness is addressed, not streamed."""
+    text = "\x1f".join(str(p) for p in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: what every digest of the suite is taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def variant(configuration: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Non-default settings as canonical text, the name of a row's variant: ``delta0=0``; empty for the defaults."""
+    return ",".join(f"{k}={configuration[k]}" for k in sorted(configuration) if configuration[k] != defaults.get(k))

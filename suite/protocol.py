@@ -1,0 +1,198 @@
+"""The protocol: everything a task and a method must know about the suite, on one screen.
+
+A *Spec* fixes a run together with a method's name and configuration.  A *Task* turns a Spec into a
+*Problem*; a *Method* solves it and returns a *Solution* of the task's own type; the task examines
+the Solution into evidence, scores evidence with a pure function, and lists the *Workloads* that are
+timed beside the dense parent's.  Nothing here knows a task or a method by name, and nothing here
+imports torch.  How each of the six families fills these nouns is tabled in site/docs/protocol.md
+and acted out in tests/suite/test_six_families.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from suite.naming import parse_target
+
+TIERS = ("smoke", "small", "paper")
+DIVISIONS = ("closed", "open", "speed")
+Table = Mapping[str, np.ndarray]  #: named columns of equal length; evidence has a unique, sorted column ``row``
+
+
+class Unsupported(Exception):
+    """Raised by `Workload.prepare` where this machine cannot run it; recorded with its reason."""
+
+
+class OverBudget(Exception):
+    """A method asked the loaders for more examples than the task grants; ends the run."""
+
+
+class Diverged(Exception):
+    """Training produced NaN or infinity; ends the run, which is kept as a failure."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM arrived; leaves no bundle, the next call goes on from the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is asked: all but the method.  Passes between processes as JSON."""
+
+    task: str
+    version: int
+    tier: str
+    division: str
+    case: str  #: data and architecture, as in ``fashion/resnet20``
+    target: str  #: what is asked to be kept, canonical: ``macs=0.5`` or ``edges=0.5,weights=0.2``; empty for a parent
+    seed: int
+    device: str = "cpu"
+    data: str = ""  #: folder of the papers' data sets; never part of a key or a bundle
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The target as numbers: ``macs=0.5`` gives ``{"macs": 0.5}``."""
+        return parse_target(self.target)
+
+
+class Run(Protocol):
+    """The runner's hand in a solve: budget, clock, checkpoint, progress, seeds."""
+
+    spec: Spec
+
+    def seed(self, purpose: str, epoch: int = 0) -> int:
+        """Seed for a purpose, the same for every method; own draws carry the method's name as purpose."""
+
+    def spend(self, examples: int) -> None:
+        """Book examples against the budget, at each batch; raises OverBudget, or Stopped after a signal."""
+
+    def off_clock(self) -> AbstractContextManager[None]:
+        """Time inside (evaluation, checkpoints) is not training time."""
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by these tensors and counters, atomically."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint of this very run, or None at a fresh start."""
+
+    def progress(self, done: float, total: float, **values: float) -> None:
+        """Show how far the solve is; named values become points of the bundle's curve."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number with its conditions.  Name and part identify it within a run."""
+
+    name: str
+    value: float
+    unit: str = ""
+    direction: Literal["up", "down", ""] = ""  #: which way is better
+    part: str = ""  #: of what: a workload, a class, a group, a kind of bytes
+    interval: tuple[float, float] | None = None  #: 95 %
+    source: Literal["evidence", "timing", "meter"] = "evidence"
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Something to time: `prepare` builds it off the clock and returns the call that is timed."""
+
+    name: str
+    prepare: Callable[[], Callable[[], Any]] = field(compare=False)
+    items: int = 1  #: images, nodes or frames that one call handles
+    count: float = 1.0  #: calls in the whole job
+    versus: str = ""  #: the parent's workload to compare with; the same name if empty
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What one item costs on paper, by layer, by the task's own count or `suite.meters.operations`."""
+
+    layers: tuple[Mapping[str, Any], ...]  #: name, kind, macs, params, nonzero
+    warnings: tuple[str, ...] = ()  #: names heavy operators that were not counted
+
+    def total(self, column: str) -> float:
+        return float(sum(layer[column] for layer in self.layers))
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A size of a task: its cases (first is the default), default targets and wall-clock cap of a solve."""
+
+    cases: tuple[str, ...]
+    targets: tuple[str, ...]
+    cap_seconds: float
+    conditions: Mapping[str, str] = field(default_factory=dict)  #: budget, precision, recipe: shown beside the rows
+
+
+@dataclass
+class Problem:
+    """A task's own subclass adds data, model factory and loaders that spend `run`'s budget."""
+
+    spec: Spec
+    run: Run
+
+
+P = TypeVar("P", bound=Problem)
+S = TypeVar("S")
+
+
+class Task(ABC, Generic[P, S]):
+    """One family.  Class attributes are its card; heavy imports belong inside the methods."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]  #: raised by whatever can change a number
+    question: ClassVar[str]
+    tiers: ClassVar[Mapping[str, Tier]]
+    parent_method: ClassVar[str]  #: the method whose rows every change is measured from
+    ranked: ClassVar[str]  #: the measure that ranks; its direction comes with it
+    beside: ClassVar[Sequence[str]]  #: measures shown beside it, ``name`` or ``name:part``
+    speed: ClassVar[str]  #: the workload whose speed-up is the board's second axis
+    promised: ClassVar[str]  #: ``kept.<x>`` whose inverse is the saving on paper, or empty
+    columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
+    truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
+    evidence_bytes: ClassVar[int] = 1_000_000
+
+    @abstractmethod
+    def digest(self, spec: Spec) -> str:
+        """Digest of the data a Spec names; raises UserError that says what to put where if it is missing."""
+
+    @abstractmethod
+    def problem(self, spec: Spec, run: Run) -> P: ...
+
+    @abstractmethod
+    def parent(self, problem: P) -> S:
+        """The dense parent with its initial weights: what every candidate is timed and counted against."""
+
+    @abstractmethod
+    def examine(self, problem: P, solution: S) -> Table:
+        """Evidence on the test data, one line a ``row``; numbers are derived from it alone."""
+
+    @abstractmethod
+    def score(self, spec: Spec, evidence: Table) -> Sequence[Measure]:
+        """Evidence to measures: pure numpy, called by the runner and again by the checker."""
+
+    @abstractmethod
+    def workloads(self, problem: P, solution: S) -> Iterable[Workload]: ...
+
+    @abstractmethod
+    def operations(self, problem: P, solution: S) -> Operations: ...
+
+    def weigh(self, problem: P, solution: S) -> Sequence[Measure]:
+        """Further metered facts (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
+        return ()
+
+
+class Method(Protocol):
+    """A frozen dataclass: fields are its configuration; non-default ones name the row's variant."""
+
+    seedless: ClassVar[bool] = False  #: declared where no seed can change the outcome (bicubic): one row, ranked
+
+    def solve(self, problem: Any) -> Any:
+        """Return a Solution of the task's type."""
