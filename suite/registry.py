@@ -1,0 +1,237 @@
+"""Finds tasks and methods: by folder here, by entry point in other packages, by file for one's own.
+
+Listing imports nothing: a file's stem is the name, the first line of its docstring the summary, and
+the paragraphs ``Paper:`` and ``Departs:`` say where a method comes from and what was changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import io
+import sys
+import tokenize
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.naming import UserError
+from suite.protocol import Method, Task
+
+HOUSE = Path(__file__).resolve().parent.parent  #: where suite, tasks and reference_impls stand side by side
+TASKS, METHODS = HOUSE / "tasks", HOUSE / "reference_impls"
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRef:
+    """A task that can be loaded."""
+
+    name: str
+    summary: str
+    path: Path | None  #: its task.py; None for another package's
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodRef:
+    """A method that can be loaded, described without importing it."""
+
+    name: str  #: the file's stem; ``stem@<digest>`` for others' methods
+    task: str
+    origin: Literal["reference", "package", "file"]
+    path: Path
+    summary: str = ""
+    paper: str = ""  #: citation; empty for a baseline
+    departs: str = ""  #: what was changed from the paper
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of the source and of the parts it imports, without comments and docstrings."""
+        return source_digest(self.path)
+
+    @property
+    def module(self) -> str:
+        """Name to import it under, the same in every process, so that its classes unpickle."""
+        if self.origin == "reference":
+            return ".".join(self.path.relative_to(HOUSE).with_suffix("").parts)
+        return f"weighin_file_{self.version[:16]}"
+
+
+def tasks() -> dict[str, TaskRef]:
+    """All tasks by name."""
+    here = {
+        folder.name: TaskRef(folder.name, _docstring(folder / "task.py").partition("\n")[0], folder / "task.py")
+        for folder in sorted(TASKS.iterdir())
+        if (folder / "task.py").is_file()
+    }
+    others = {e.name: TaskRef(e.name, e.value, None) for e in entry_points(group="weighin.tasks")}
+    return others | here
+
+
+@cache
+def task(name: str) -> Task[Any, Any]:
+    """The task of that name; raises UserError with the names there are."""
+    known = tasks()
+    if name not in known:
+        raise UserError(f"no task {name!r}; there are: {', '.join(known)}")
+    if known[name].path is None:
+        (entry,) = entry_points(group="weighin.tasks", name=name)
+        return typing.cast("Task[Any, Any]", entry.load()())
+    module = importlib.import_module(f"tasks.{name}.task")
+    (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
+    return typing.cast("Task[Any, Any]", found())
+
+
+def methods(task_name: str) -> dict[str, MethodRef]:
+    """Methods of a task by name: ours, then other packages' (entry points ``weighin.methods``, named task/method)."""
+    folder = METHODS / task_name
+    files = sorted(folder.glob("*.py")) if folder.is_dir() else []
+    found = {f.stem: _describe(f, task_name, "reference") for f in files if not f.stem.startswith("_")}
+    for entry in entry_points(group="weighin.methods"):
+        owner, _, name = entry.name.partition("/")
+        spec = importlib.util.find_spec(entry.module) if owner == task_name else None
+        if spec is not None and spec.origin:
+            ref = _describe(Path(spec.origin), task_name, "package")
+            found.setdefault(f"{name}@{ref.version[:12]}", dataclasses.replace(ref, name=f"{name}@{ref.version[:12]}"))
+    return found
+
+
+def method(task_name: str, name: str) -> MethodRef:
+    """A method by name, or one's own by its file (anything ending in .py)."""
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise UserError(f"no file {name}; give the path of a Python file with one method in it")
+        ref = _describe(path, task_name, "file")
+        return dataclasses.replace(ref, name=f"{path.stem}@{ref.version[:12]}")
+    known = methods(task_name)
+    if name in known:
+        return known[name]
+    packaged = [k for k in known if k.partition("@")[0] == name]
+    if len(packaged) == 1:
+        return known[packaged[0]]
+    raise UserError(f"no method {name!r} for {task_name}; there are: {', '.join(known)}; your own: --method ./file.py")
+
+
+def load(ref: MethodRef) -> type[Method]:
+    """Import a method's module and return its class: the one public class with ``solve``."""
+    if ref.origin == "reference":
+        module = importlib.import_module(ref.module)
+    else:
+        module = sys.modules.get(ref.module) or _import_file(ref)
+    names = getattr(module, "__all__", None) or [k for k in vars(module) if not k.startswith("_")]
+    classes = [v for v in (getattr(module, n) for n in names) if isinstance(v, type) and hasattr(v, "solve")]
+    own = [c for c in classes if c.__module__ == module.__name__]
+    if len(own) != 1:
+        raise UserError(f"{ref.path}: {len(own)} public classes with a solve method; a method's file has exactly one")
+    if not dataclasses.is_dataclass(own[0]) or not own[0].__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UserError(f"{ref.path}: {own[0].__name__} is not a frozen dataclass; write @dataclass(frozen=True) above it")
+    return typing.cast("type[Method]", own[0])
+
+
+def configure(cls: type[Method], settings: Iterable[str] | Mapping[str, Any]) -> Method:
+    """An instance with ``key=value`` settings (or stored values), checked against the fields' types."""
+    import pydantic
+
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    pairs = settings.items() if isinstance(settings, Mapping) else (s.partition("=")[::2] for s in settings)
+    values: dict[str, Any] = {}
+    for key, text in pairs:
+        if key not in fields:
+            raise UserError(f"{cls.__name__} has no setting {key!r}; it has: {', '.join(fields) or 'none'}")
+        value = None if isinstance(text, str) and text.lower() == "none" and _optional(hints[key]) else text
+        try:
+            values[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
+        except pydantic.ValidationError as e:
+            raise UserError(f"--set {key}={text}: {e.errors()[0]['msg']} (field of type {fields[key].type})") from e
+    return cls(**values)
+
+
+def configuration(instance: Method) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An instance's fields, and those fields' defaults."""
+    fields = dataclasses.fields(instance)  # type: ignore[arg-type]
+    defaults = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields}
+    return {f.name: getattr(instance, f.name) for f in fields}, defaults
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 over a file and every ``reference_impls`` module it imports, themselves stripped of words."""
+    seen: dict[Path, str] = {}
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        source = file.read_text(encoding="utf-8")
+        seen[file] = bare_source(source)
+        todo += _own_imports(source)
+    texts = [seen[path], *(seen[f] for f in sorted(seen) if f != path)]
+    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
+
+
+def bare_source(source: str) -> str:
+    """Source without comments, docstrings and blank lines: what can change a number, in any Python version."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            words = node.body[0]
+            for i in range(words.lineno - 1, words.end_lineno or words.lineno):
+                lines[i] = ""
+    kept = "\n".join(lines) + "\n"
+    rows = kept.splitlines()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(kept).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                rows[row - 1] = rows[row - 1][:column]
+    except (tokenize.TokenError, IndentationError):
+        return source  # a docstring-only body is left without one: fall back to the text as it is
+    return "\n".join(r.rstrip() for r in rows if r.strip())
+
+
+def _own_imports(source: str) -> list[Path]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+    inner = [HOUSE / (n.replace(".", "/") + ".py") for n in names if n.partition(".")[0] == METHODS.name]
+    return [p for p in inner if p.is_file()]
+
+
+def _describe(path: Path, task_name: str, origin: Literal["reference", "package", "file"]) -> MethodRef:
+    summary, _, rest = _docstring(path).partition("\n")
+    said = {}
+    for paragraph in rest.split("\n\n"):
+        head, _, words = " ".join(paragraph.split()).partition(": ")
+        said[head] = words
+    return MethodRef(path.stem, task_name, origin, path, summary, said.get("Paper", ""), said.get("Departs", ""))
+
+
+def _docstring(path: Path) -> str:
+    try:
+        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not a Python file that can be read: {e}") from e
+
+
+def _import_file(ref: MethodRef) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(ref.module, ref.path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{ref.path}: cannot be imported; give a plain .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[ref.module] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
