@@ -1,0 +1,304 @@
+"""What the runner's child processes execute: ``python -P -m suite.child STAGE WORK [WORKLOAD]``.
+
+Each stage runs in a process of its own, so that no timing or memory figure inherits another's
+state: ``solve`` (the method), ``examine`` (evidence, operations), ``weigh`` (all timings) and
+``memory`` (one workload).  A stage writes its outcome to ``<stage>.json``; progress goes to the
+runner line by line; whatever a method prints goes to the log.  If the runner dies, the pipe to
+standard input closes and the child ends at once, so that nobody computes for no one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from suite import bundle, registry
+from suite.naming import UserError, address
+from suite.order import CHECKPOINT, SOLUTION, Order, write_json
+from suite.protocol import Diverged, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
+
+STOPPED = 75  #: exit code after a signal: temporary, try again
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class ChildRun(Run):
+    """The `Run` of a solve: keeps the books, writes checkpoints, reports progress."""
+
+    def __init__(self, spec: Spec, checkpoint: Path, tell: Callable[[Mapping[str, Any]], None]):
+        self.spec = spec
+        self.examples = 0
+        self.curve: list[dict[str, Any]] = []
+        self.stopping = threading.Event()
+        self._checkpoint, self._tell = checkpoint, tell
+        self._carried, self._since, self._off = 0.0, time.perf_counter(), 0
+        self._saved = self._read()
+
+    def start(self) -> None:
+        """Start the clock: loading data and libraries is not training."""
+        self._carried, self._since = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, earlier lives of this run included, evaluation and checkpoints not."""
+        return self._carried + (0.0 if self._off else time.perf_counter() - self._since)
+
+    def seed(self, purpose: str, epoch: int = 0) -> int:
+        s = self.spec
+        return address(s.task, s.version, s.case, s.seed, purpose, epoch)
+
+    def spend(self, examples: int) -> None:
+        if self.stopping.is_set():
+            raise Stopped
+        self.examples += examples
+
+    @contextlib.contextmanager
+    def off_clock(self) -> Iterator[None]:
+        self._synchronize()
+        self._carried, self._off = self.seconds, self._off + 1
+        try:
+            yield
+        finally:
+            self._synchronize()
+            self._off -= 1
+            self._since = time.perf_counter()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        import torch
+
+        with self.off_clock():
+            books = {"examples": self.examples, "seconds": self.seconds, "curve": self.curve}
+            scratch = self._checkpoint.with_suffix(".part")
+            try:
+                with scratch.open("wb") as f:
+                    torch.save({"state": dict(state), "books": books}, f)
+                    f.flush()
+                    os.fsync(f.fileno())
+                scratch.replace(self._checkpoint)
+            except OSError as e:
+                scratch.unlink(missing_ok=True)
+                raise UserError(f"cannot write the checkpoint {self._checkpoint}: {e.strerror}; make room and run again") from e
+
+    def load(self) -> dict[str, Any] | None:
+        if self._saved is None:
+            return None
+        books = self._saved["books"]
+        self.examples, self.curve = books["examples"], list(books["curve"])
+        self._carried, self._since = books["seconds"], time.perf_counter()
+        return dict(self._saved["state"])
+
+    def progress(self, done: float, total: float, **values: float) -> None:
+        self.curve += [
+            {"examples": self.examples, "seconds": round(self.seconds, 3), "name": name, "value": float(value)}
+            for name, value in values.items()
+        ]
+        self._tell({"done": done, "total": total, "values": {k: float(v) for k, v in values.items()}})
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self._checkpoint.exists():
+            return None
+        import torch
+
+        # our own file, written by save(): it may hold a method's own objects, so not weights only
+        saved: dict[str, Any] = torch.load(self._checkpoint, map_location=self.spec.device, weights_only=False)
+        return saved
+
+    def _synchronize(self) -> None:
+        if self.spec.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize()
+
+
+class Stage:
+    """One stage's surroundings: order, task, problem, and how to tell the runner."""
+
+    def __init__(self, work: Path, tell: Callable[[Mapping[str, Any]], None]):
+        self.work, self.tell = work, tell
+        self.order = Order.read(work)
+        self.spec = self.order.spec
+        self.task: Task[Any, Any] = registry.task(self.spec.task)
+        self.run = ChildRun(self.spec, work / CHECKPOINT, tell)
+
+    def method(self) -> Method:
+        """The method, its module imported under the name its classes were pickled with."""
+        o = self.order
+        ref = registry.MethodRef(o.method, self.spec.task, o.origin, Path(o.path))
+        if ref.version != o.version:
+            raise UserError(f"{o.path} has changed since this run was ordered; start it again")
+        return registry.configure(registry.load(ref), o.configuration)
+
+    def problem(self) -> Problem:
+        problem: Problem = self.task.problem(self.spec, self.run)
+        return problem
+
+    def solution(self) -> Any:
+        import torch
+
+        self.method()
+        return torch.load(self.work / SOLUTION, map_location=self.spec.device, weights_only=False)
+
+    def workloads(self, problem: Problem, solution: Any) -> dict[str, Workload]:
+        return {w.name: w for w in self.task.workloads(problem, solution)}
+
+
+def solve(stage: Stage) -> dict[str, Any]:
+    """Let the method solve the problem; keep the Solution, the books and the high-water memory."""
+    import torch
+
+    from suite.meters import memory
+
+    method, problem = stage.method(), stage.problem()
+    torch.manual_seed(stage.run.seed("process"))
+    stage.run.start()
+    solution = method.solve(problem)
+    seconds = stage.run.seconds
+    scratch = stage.work / f".{SOLUTION}.part"
+    torch.save(solution, scratch)
+    scratch.replace(stage.work / SOLUTION)
+    return {
+        "examples": stage.run.examples,
+        "seconds": seconds,
+        "curve": stage.run.curve,
+        "memory": [asdict(m) for m in memory.high_water(stage.spec.device)],
+    }
+
+
+def examine(stage: Stage) -> dict[str, Any]:
+    """Evidence on the test data, and what the Solution costs on paper."""
+    problem, solution = stage.problem(), stage.solution()
+    if stage.spec.division != "speed":
+        evidence = stage.task.examine(problem, solution)
+        bundle.write_table(dict(evidence), stage.work / bundle.EVIDENCE)
+    operations = stage.task.operations(problem, solution)
+    return {
+        "operations": [dict(layer) for layer in operations.layers],
+        "warnings": list(operations.warnings),
+        "measures": [asdict(m) for m in stage.task.weigh(problem, solution)],
+    }
+
+
+def weigh(stage: Stage) -> dict[str, Any]:
+    """Time every workload of the candidate beside the dense parent's, then read the energy meters."""
+    import torch
+
+    from suite.meters import energy, timing
+
+    problem, solution = stage.problem(), stage.solution()
+    ours = stage.workloads(problem, solution)
+    theirs = stage.workloads(problem, stage.task.parent(problem))
+    synchronize = torch.cuda.synchronize if stage.spec.device.startswith("cuda") else None
+    blocks: list[Any] = []
+    unsupported: dict[str, str] = {}
+    measures: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for done, (name, workload) in enumerate(ours.items()):
+        stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
+        try:
+            candidate = workload.prepare()
+            parent = theirs[workload.versus or name].prepare()
+        except Unsupported as e:
+            unsupported[name] = str(e)
+            continue
+        blocks += timing.compare(candidate, parent, workload=name, items=workload.items, synchronize=synchronize)
+        figures, reason = energy.measure(candidate, items=workload.items, device=stage.spec.device, workload=name)
+        measures += [asdict(m) for m in figures]
+        if reason and reason not in reasons:
+            reasons.append(reason)
+    bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
+    return {"unsupported": unsupported, "measures": measures, "notes": [f"energy: {r}" for r in reasons]}
+
+
+def memory_of(stage: Stage, name: str) -> dict[str, Any]:
+    """Memory of one workload, alone in this process."""
+    from suite.meters import memory
+
+    problem, solution = stage.problem(), stage.solution()
+    workload = stage.workloads(problem, solution)[name]
+    try:
+        figures = memory.measure(workload.prepare, device=stage.spec.device, workload=name)
+    except Unsupported as e:
+        return {"unsupported": {name: str(e)}, "measures": []}
+    return {"unsupported": {}, "measures": [asdict(m) for m in figures]}
+
+
+def classify(error: BaseException) -> str:
+    """The status that a bundle gives to this failure."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, OverBudget):
+        return "over_budget"
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom"
+    return "oom" if isinstance(error, RuntimeError) and any(w in words for w in MEMORY_WORDS) else "error"
+
+
+def main(arguments: list[str]) -> int:
+    stage_name, work = arguments[0], Path(arguments[1])
+    pipe = _private_stdout()
+    outcome_path = work / f"{'-'.join([stage_name, *arguments[2:]])}.json"
+
+    def tell(event: Mapping[str, Any]) -> None:
+        pipe.write(json.dumps(event) + "\n")
+        pipe.flush()
+
+    try:
+        stage = Stage(work, tell)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears Ctrl-C and says SIGTERM
+        signal.signal(signal.SIGTERM, lambda *_: stage.run.stopping.set())
+        threading.Thread(target=_end_with_the_runner, daemon=True).start()
+        _prepare(stage.order.threads)
+        if stage_name == "memory":
+            outcome = memory_of(stage, arguments[2])
+        else:
+            outcome = {"solve": solve, "examine": examine, "weigh": weigh}[stage_name](stage)
+        outcome |= {"status": "ok", "reason": ""}
+    except Stopped:
+        return STOPPED
+    except UserError as e:
+        outcome = {"status": "user", "reason": str(e)}
+    except Exception as e:  # a method may raise anything: all of it is recorded
+        traceback.print_exc()
+        tail = "".join(traceback.format_exception(e)[-4:])[-6000:]
+        outcome = {"status": classify(e), "reason": f"{type(e).__name__}: {e}"[:1500] + f"\n{_without_paths(tail)}"}
+    write_json(outcome_path, outcome)
+    return 0
+
+
+def _prepare(threads: int) -> None:
+    from suite.meters.environment import prepare_process
+
+    prepare_process(threads or None)
+
+
+def _private_stdout() -> TextIO:
+    """Keep the pipe to the runner for ourselves; prints of methods and libraries go to the log."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return pipe
+
+
+def _end_with_the_runner() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def _without_paths(text: str) -> str:
+    """Tracebacks travel in bundles: leave file names, take out the folders of this machine."""
+    home = str(registry.HOUSE) + os.sep
+    return text.replace(home, "").replace(str(Path.home()), "~").replace(sys.prefix + os.sep, "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

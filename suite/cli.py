@@ -1,0 +1,487 @@
+"""The command.  Only what `--help` needs is imported at the top: heavy modules load where they are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from suite.naming import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from suite.order import Order
+    from suite.runner import Outcome, Settings
+    from suite.system import SystemCard
+
+app = typer.Typer(
+    name="weighin",
+    help="Weigh efficient and fair deep learning on one scale: run methods, check and publish what they weigh.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+Out = Annotated[Path, typer.Option(help="Folder of the results.", envvar="WEIGHIN_RESULTS")]
+Data = Annotated[str, typer.Option(help="Folder of the papers' data sets.", envvar="WEIGHIN_DATA")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+RESULTS = Path("results")
+GOOD = {"ok": "green", "solved": "green"}
+
+
+@app.command("list")
+def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_json: Json = False) -> None:
+    """List tasks, their tiers and cases, and the methods there are."""
+    from suite import registry
+
+    if task and task not in registry.tasks():
+        raise UserError(f"no task {task!r}; there are: {', '.join(registry.tasks())}")
+    names = [task] if task else list(registry.tasks())
+    found = []
+    for name in names:
+        card = registry.task(name)
+        methods = [
+            {"name": m.name, "summary": m.summary, "kind": "paper" if m.paper else "baseline", "paper": m.paper, "origin": m.origin}
+            for m in registry.methods(name).values()
+        ]
+        tiers = {t: {"cases": list(v.cases), "targets": list(v.targets)} for t, v in card.tiers.items()}
+        found.append({"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods})
+    if as_json:
+        return _print_json(found)
+    from rich.table import Table
+
+    console = _console()
+    for entry in found:
+        console.print(f"\n[bold]{entry['task']}[/] version {entry['version']}  {entry['question']}")
+        for tier, shape in entry["tiers"].items():
+            console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}")
+        table = Table(box=None, pad_edge=True, show_header=False)
+        for method in entry["methods"]:
+            mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"
+            table.add_row("", mark, f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"], method["summary"])
+        console.print(table)
+    console.print("\n[dim]● a paper's method  ○ a baseline.  Run one: weighin run TASK --method NAME --seed 0[/]")
+    return None
+
+
+@app.command()
+def system(
+    device: Device = "cpu",
+    self_test: Annotated[bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")] = False,
+    trials: Annotated[int, typer.Option(help="Trials of the self-test.", min=2)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show this machine's system card; with --self-test, what it can resolve."""
+    from suite import system as machine
+
+    _check_device(device)
+    card = machine.card(device)
+    result = None
+    if self_test:
+        from suite.meters import selftest
+
+        result = selftest.self_test(trials=trials)
+    if as_json:
+        return _print_json({"hash": card.hash, "card": card.model_dump(mode="json"), "self_test": _plain(result)})
+    from rich.table import Table
+
+    console = _console()
+    table = Table("fact", "value", title=f"system card {card.hash[:8]}", title_justify="left")
+    for name, value in _flat(card.model_dump(mode="json")):
+        table.add_row(name, value)
+    console.print(table)
+    if result is not None:
+        console.print(selftest.render(result))
+    return None
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="Name of the task: see `weighin list`.")],
+    method: Annotated[list[str], typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")],
+    seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
+    tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
+    case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="What to keep, e.g. macs=0.5; repeatable.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")] = None,
+    division: Annotated[str, typer.Option(help="closed, open or speed.")] = "closed",
+    data: Data = "",
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
+    out: Out = RESULTS,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds a stage may take; default: the tier's cap.")] = None,
+    solve_only: Annotated[bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")] = False,
+    cluster: Annotated[Path | None, typer.Option(help="Submit to a cluster: a TOML for submitit.")] = None,
+    submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
+    as_json: Json = False,
+) -> None:
+    """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
+    from suite import runner, sweep
+    from suite import system as machine
+
+    _check_device(device)
+    todo = sweep.orders(
+        task,
+        methods=method,
+        seeds=seed or [0],
+        tier=tier,
+        division=division,
+        cases=case or (),
+        targets=target or (),
+        settings=settings or (),
+        device=device,
+        data=data,
+        threads=threads,
+    )
+    chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
+    if cluster is not None:
+        jobs = sweep.submit(todo, chosen, cluster)
+        return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
+    outcomes = _run_shown(todo, chosen, machine.card(device), quiet=as_json)
+    return _finish(outcomes, as_json)
+
+
+@app.command()
+def weigh(
+    work: Annotated[list[Path], typer.Argument(help="Work folders of runs solved with --solve-only.")],
+    device: Device = "cpu",
+    out: Out = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Weigh solved runs on this machine and write their bundles."""
+    from suite import runner
+    from suite import system as machine
+
+    _check_device(device)
+    card = machine.card(device)
+    outcomes = []
+    with _stoppable(), _progress(quiet=as_json) as bars:
+        for folder in work:
+            show = _show(bars, folder.name)
+            outcomes.append(runner.weigh(folder.resolve(), runner.Settings(out, folder.parent), card, show))
+    _finish(outcomes, as_json)
+
+
+@app.command()
+def check(
+    path: Annotated[list[Path], typer.Argument(help="Bundles, or folders of bundles.")],
+    against: Annotated[Path | None, typer.Option(help="Other results, to find duplicates and cards in.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Derive every number of bundles again from their evidence; exit 1 if one does not hold."""
+    from suite import bundle
+    from suite import check as checker
+
+    for p in path:
+        if not p.exists():
+            raise UserError(f"no file or folder {p}; name a bundle or a folder of bundles")
+    findings = checker.check(path, against=against)
+    errors = [f for f in findings if f.level == "error"]
+    count = sum(1 for p in path for _ in bundle.find(p)) if all(p.is_dir() for p in path) else len(path)
+    if as_json:
+        _print_json({"bundles": count, "errors": len(errors), "findings": [f.to_json() for f in findings]})
+    else:
+        console = _console()
+        for finding in findings:
+            console.print(finding.line(), style="red" if finding.level == "error" else "yellow", markup=False, highlight=False)
+        console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
+    if errors or count == 0:
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    method: Annotated[str, typer.Option(help="The file, where the bundle is of somebody's own method.")] = "",
+    data: Data = "",
+    device: Annotated[str, typer.Option(help="Default: the bundle's.")] = "",
+    out: Annotated[Path, typer.Option(help="Where the replay's own bundle goes.")] = Path("build/replays"),
+    as_json: Json = False,
+) -> None:
+    """Run a row again from its bundle and say whether it agrees; exit 1 if not."""
+    from suite import replay as again
+    from suite import system as machine
+
+    order, record = again.order_of(path, method=method, data=data, device=device)
+    (outcome,) = _run_shown([order], _settings(out), machine.card(order.spec.device), quiet=as_json)
+    verdict = again.compare(path, record, outcome.path)
+    if as_json:
+        _print_json(_plain(verdict))
+    else:
+        _console().print(again.render(verdict))
+    if not verdict.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+def conform(
+    file: Annotated[str, typer.Argument(help="Your method: a Python file.")],
+    task: Annotated[str, typer.Option(help="The task it is for; default: the one the file imports.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Test a method of your own against the protocol, in seconds, before any long run; exit 1 if it fails."""
+    from suite import conform as trial
+
+    steps = []
+    console = _console(stderr=as_json)
+    for step in trial.conform(file, task):
+        steps.append(step)
+        mark = "[green]✓[/]" if step.passed else "[red]✗[/]"
+        console.print(f"{mark} {step.name}" + (f"\n  [dim]{step.detail}[/]" if step.detail else ""))
+    if as_json:
+        _print_json([_plain(s) for s in steps])
+    if not all(s.passed for s in steps):
+        raise typer.Exit(1)
+
+
+@app.command()
+def publish(
+    results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="The DuckDB file.")] = Path("build/weighin.duckdb"),
+    as_json: Json = False,
+) -> None:
+    """Load bundles into a DuckDB file; only new ones are read."""
+    from suite.board import store
+
+    _need_results(results)
+    done = store.publish(results, out)
+    _print_json(_plain(done)) if as_json else _console().print(f"[green]✓[/] {out}: {_sentence(_plain(done))}")
+
+
+@app.command()
+def site(
+    results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
+    db: Annotated[Path, typer.Option(help="The DuckDB file; made if missing or old.")] = Path("build/weighin.duckdb"),
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site"),
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the board: pages from DuckDB, then the static site."""
+    from suite.board import pages, store
+
+    _need_results(results)
+    store.publish(results, db)
+    index = pages.build(db, out, results=results) / "index.html"
+    if as_json:
+        _print_json({"index": str(index)})
+    else:
+        _console().print(f"[green]✓[/] the board: [bold]{index.resolve().as_uri()}[/]", soft_wrap=True)
+    if open_:
+        typer.launch(index.resolve().as_uri())
+
+
+@app.command()
+def claims(
+    task: Annotated[str, typer.Argument(help="Only this task.")] = "",
+    results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Judge the papers' claims from the bundles: met, not met, or not testable here."""
+    from suite.board import claims as ledger
+
+    _need_results(results)
+    verdicts = ledger.judge(results, task)
+    if as_json:
+        return _print_json([_plain(v) for v in verdicts])
+    return _console().print(ledger.render(verdicts))
+
+
+def main() -> None:
+    """Entry point: a UserError is one line and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except UserError as e:
+        _console(stderr=True).print(f"[bold red]error:[/] {_escape(str(e))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as e:
+        if type(e).__module__.startswith(("click", "typer")) and hasattr(e, "show"):
+            e.show()
+            sys.exit(2)
+        if type(e).__name__ == "Stopped":
+            _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
+            sys.exit(130)
+        if isinstance(e, OSError) and e.errno == 28:
+            _console(stderr=True).print(f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again")
+            sys.exit(2)
+        raise
+    except KeyboardInterrupt:
+        _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
+        sys.exit(130)
+
+
+def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, quiet: bool) -> list[Outcome]:
+    from suite import sweep
+
+    outcomes = []
+    with _stoppable(), _progress(quiet=quiet) as bars:
+        whole = bars.add_task(f"{len(todo)} runs", total=len(todo)) if len(todo) > 1 else None
+        for outcome in sweep.run_all(todo, settings, card, lambda order: _show(bars, _title(order))):
+            outcomes.append(outcome)
+            color = GOOD.get(outcome.status, "red")
+            age = "" if outcome.fresh else " [dim](was there)[/]"
+            bars.console.print(f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True)
+            if outcome.reason:
+                bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
+            if whole is not None:
+                bars.advance(whole)
+    return outcomes
+
+
+def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    from suite import bundle
+
+    records = [None if o.status == "solved" else bundle.read(o.path) for o in outcomes]
+    if as_json:
+        _print_json(
+            [
+                {"status": o.status, "path": str(o.path), "fresh": o.fresh, "reason": o.reason, "run": r and r.model_dump(mode="json")}
+                for o, r in zip(outcomes, records, strict=True)
+            ]
+        )
+    else:
+        _results_table(outcomes, [r for r in records if r is not None])
+    if any(o.status not in GOOD for o in outcomes):
+        raise typer.Exit(1)
+
+
+def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
+    """What was weighed: the task's ranked measure, what stands beside it, and the speed-up measured."""
+    from rich.table import Table
+
+    from suite import registry
+
+    good = [r for r in records if r.status == "ok"]
+    if not good:
+        return
+    card = registry.task(good[0].spec.task)
+    heads = [(card.ranked, ""), *((b.partition(":")[0], b.partition(":")[2]) for b in card.beside)]
+    heads += [(card.promised, ""), ("speedup", card.speed), ("train_seconds", "")]
+    table = Table("method", "target", "seed", *[f"{n} {p}".strip() for n, p in heads if n], title_justify="left")
+    for record in good:
+        cells = []
+        for name, part in heads:
+            if name:
+                m = record.measure(name, part)
+                spread = f" ±{(m.high - m.low) / 2:.2g}" if m and m.low is not None and m.high is not None else ""
+                cells.append(f"{m.value:.4g}{spread} {m.unit}".strip() if m else "–")
+        variant = f" ({record.method.variant})" if record.method.variant else ""
+        table.add_row(record.method.name + variant, record.spec.target or "–", str(record.spec.seed), *cells)
+    _console().print(table)
+
+
+def _title(order: Order) -> str:
+    return " ".join(filter(None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"]))
+
+
+def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None]:
+    """A callback that moves one bar through the stages of one run."""
+    bar = bars.add_task(title, total=None)
+
+    def tell(stage: str, event: Mapping[str, Any]) -> None:
+        values = " ".join(f"{k} {v:.4g}" for k, v in event.get("values", {}).items())
+        bars.update(bar, description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]", completed=event["done"], total=event["total"])
+        if stage.startswith("memory"):
+            bars.update(bar, visible=False)
+
+    return tell
+
+
+def _progress(*, quiet: bool) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn(), console=_console(stderr=True), disable=quiet
+    )
+
+
+class _stoppable:  # noqa: N801  (reads as a with-statement)
+    """SIGTERM and Ctrl-C become one orderly stop."""
+
+    def __enter__(self) -> None:
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        self._before = signal.signal(signal.SIGTERM, stop)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _settings(out: Path) -> Settings:
+    from suite import runner
+
+    return runner.Settings(out, _work(out), retry=True)
+
+
+def _work(out: Path) -> Path:
+    return Path(os.environ.get("WEIGHIN_WORK") or out / ".work").resolve()
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        raise UserError(f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU")
+
+
+def _need_results(results: Path) -> None:
+    if not results.is_dir():
+        raise UserError(f"no folder {results}; run `weighin run` first, or name the results with --results")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def _plain(value: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            rows += _flat(item, f"{before}{key}.")
+        else:
+            rows.append((f"{before}{key}", ", ".join(map(str, item)) if isinstance(item, list) else str(item)))
+    return rows
+
+
+def _sentence(fields: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in fields.items()) if isinstance(fields, dict) else str(fields)
+
+
+if __name__ == "__main__":
+    main()

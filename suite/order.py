@@ -1,0 +1,71 @@
+"""The order: what a runner asks of its child processes, as JSON in the work folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from suite.naming import UserError, digest
+from suite.protocol import Spec
+
+ORDER, SOLUTION, CHECKPOINT, LOG = "order.json", "solution.pt", "checkpoint.pt", "log.txt"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run in full: Spec, method, configuration, data.  Equal orders give equal results."""
+
+    spec: Spec
+    method: str  #: as recorded: ``chex``, or ``mine@<digest>``
+    origin: Literal["reference", "package", "file"]
+    path: str  #: the method's file
+    module: str  #: the name it is imported under
+    version: str  #: digest of the method's source
+    configuration: Mapping[str, Any]
+    variant: str
+    seedless: bool
+    data: str  #: digest of the data
+    threads: int = 0  #: 0: as many as there are cores
+
+    def key(self, cards: Mapping[str, str]) -> str:
+        """What was asked, on which systems: runs of one key are replays of each other."""
+        spec = {k: v for k, v in asdict(self.spec).items() if k != "data"}
+        asked = [spec, self.method, self.version, dict(self.configuration), self.data, self.threads, dict(cards)]
+        return digest(asked)
+
+    def write(self, work: Path) -> None:
+        write_json(work / ORDER, asdict(self))
+
+    @staticmethod
+    def read(work: Path) -> Order:
+        try:
+            fields = json.loads((work / ORDER).read_text(encoding="utf-8"))
+            return Order(**{**fields, "spec": Spec(**fields["spec"])})
+        except (OSError, ValueError, TypeError) as e:
+            raise UserError(f"{work} is no work folder (no readable {ORDER}); name one that `weighin run` made") from e
+
+    def at(self, data: str) -> Order:
+        """The same order with another data folder."""
+        return replace(self, spec=replace(self.spec, data=data))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1, sort_keys=True, allow_nan=False)
+        f.flush()
+        os.fsync(f.fileno())
+    scratch.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """JSON, or None where the file is not there yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,358 @@
+"""One run: solve, examine, weigh, memory, bundle; each stage in a child process.
+
+Everything lives in a work folder until the bundle is written whole.  A stage that has its outcome is
+not done again, so a killed runner goes on where it was; a child that dies while the runner lives
+makes a bundle that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from suite import bundle, registry, system
+from suite.child import STOPPED
+from suite.naming import UserError, variant
+from suite.order import LOG, SOLUTION, Order, read_json, write_json
+from suite.protocol import Measure, Spec, Stopped
+
+LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
+Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
+GRACE = 20.0  #: seconds a child has to stop by itself
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, none of which changes what is run."""
+
+    out: Path
+    work: Path
+    cap_seconds: float | None = None  #: None: the tier's
+    retry: bool = False
+    submitter: str = ""
+    solve_only: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order: a bundle (new or found), or a work folder that waits to be weighed."""
+
+    order: Order
+    status: str
+    path: Path
+    fresh: bool
+    reason: str = ""
+
+
+def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0) -> Order:
+    """Resolve names, read configuration and data digest; raises UserError on any of them."""
+    ref = registry.method(spec.task, method_name)
+    instance = registry.configure(registry.load(ref), settings)
+    values, defaults = registry.configuration(instance)
+    task = registry.task(spec.task)
+    if ref.name == task.parent_method:
+        spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
+    return Order(
+        spec=spec,
+        method=ref.name,
+        origin=ref.origin,
+        path=str(ref.path),
+        module=ref.module,
+        version=ref.version,
+        configuration=values,
+        variant=variant(values, defaults),
+        seedless=bool(getattr(instance, "seedless", False)),
+        data=task.digest(spec),
+        threads=threads,
+    )
+
+
+def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] | None:
+    """The first whole bundle of this key, an `ok` one before others."""
+    base = out / order.spec.task / order.spec.tier / order.method
+    found = []
+    for path in sorted(base.glob(f"{key[:12]}-*")) if base.is_dir() else []:
+        with contextlib.suppress(UserError):  # a torn or foreign folder is not a result: run again
+            record = bundle.read(path)
+            if record.key == key and all((path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()):
+                found.append((path, record))
+    found.sort(key=lambda f: (f[1].status != "ok", f[1].status not in bundle.FINAL, f[1].created))
+    return found[0] if found else None
+
+
+def run(order: Order, settings: Settings, card: system.SystemCard, progress: Progress) -> Outcome:
+    """Do the order unless it is done.  Raises Stopped on Ctrl-C or SIGTERM, UserError on the user's mistake."""
+    key = order.key({"solve": card.hash, "weigh": card.hash})
+    done = stored(settings.out, order, key)
+    if done and (done[1].status in bundle.FINAL or not settings.retry):
+        return Outcome(order, done[1].status, done[0], fresh=False, reason=done[1].reason)
+    work = settings.work / key[:24]
+    with _alone(work):
+        order.write(work)
+        system.write_card(card, settings.out / "systems")
+        task = registry.task(order.spec.task)
+        cap = settings.cap_seconds or task.tiers[order.spec.tier].cap_seconds
+        write_json(work / "solver.json", {"card": card.hash, "cap": cap, "submitter": settings.submitter})
+        status, reason = _stages(work, ["solve", "examine"], cap, progress)
+        if status == "ok" and settings.solve_only:
+            return Outcome(order, "solved", work, fresh=True)
+        if status == "ok":
+            status, reason = _weigh(work, order, cap, progress)
+        path = _assemble(work, order, settings.out, card, status, reason)
+        shutil.rmtree(work)
+    record = bundle.read(path)
+    return Outcome(order, record.status, path, fresh=True, reason=record.reason)
+
+
+def weigh(work: Path, settings: Settings, card: system.SystemCard, progress: Progress) -> Outcome:
+    """Weigh a solved run, on this machine or another than it was solved on, and write its bundle."""
+    order = Order.read(work)
+    solver = read_json(work / "solver.json")
+    if solver is None or not (work / SOLUTION).exists():
+        raise UserError(f"{work} holds no solved run yet; run the same `weighin run --solve-only` command again")
+    ref = Path(order.path)
+    if not ref.exists():  # another machine: the same method stands elsewhere, its digest is compared below
+        order = replace(order, path=str(registry.method(order.spec.task, order.method).path))
+    with _alone(work):
+        order.write(work)
+        system.write_card(card, settings.out / "systems")
+        status, reason = _weigh(work, order, solver["cap"], progress)
+        path = _assemble(work, order, settings.out, card, status, reason)
+        shutil.rmtree(work)
+    return Outcome(order, bundle.read(path).status, path, fresh=True, reason=reason)
+
+
+def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[str, str]:
+    before = system.moments()
+    status, reason = _stages(work, ["weigh"], cap, progress)
+    if status != "ok":
+        return status, reason
+    from numpy import unique
+
+    names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"]))
+    status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress)
+    write_json(work / "moments.json", system.compare_moments(before, system.moments()))
+    return status, reason
+
+
+def _stages(work: Path, stages: list[str], cap: float, progress: Progress) -> tuple[str, str]:
+    for stage in stages:
+        outcome_path = work / f"{stage.replace(' ', '-')}.json"
+        if not outcome_path.exists():
+            _child(work, stage, outcome_path, cap, progress)
+        outcome = read_json(outcome_path)
+        if outcome["status"] == "user":
+            outcome_path.unlink()
+            raise UserError(outcome["reason"])
+        if outcome["status"] != "ok":
+            return outcome["status"], f"{stage}: {outcome['reason']}"
+    return "ok", ""
+
+
+def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Progress) -> None:
+    """Run one stage in a process; if it dies or overruns, write the outcome in its place."""
+    command = [sys.executable, "-P", "-m", "suite.child", *stage.split()]
+    command.insert(5, str(work))
+    with (work / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment()
+        )
+    events: queue.Queue[bytes] = queue.Queue()
+    reader = threading.Thread(target=_drain, args=(child, events), daemon=True)
+    reader.start()
+    began = time.monotonic()
+    try:
+        while child.poll() is None or not events.empty():
+            with contextlib.suppress(queue.Empty):
+                progress(stage, json.loads(events.get(timeout=0.2)))
+            if time.monotonic() - began > cap:
+                _end(child, signal.SIGKILL)
+                write_json(outcome_path, {"status": "timeout", "reason": f"not done after the cap of {cap:g} s"})
+                return
+    except (KeyboardInterrupt, Stopped):
+        _end(child, signal.SIGTERM)
+        raise Stopped from None
+    finally:
+        _end(child, signal.SIGKILL)
+    if child.returncode == STOPPED:
+        raise Stopped
+    if outcome_path.exists():
+        return
+    words = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+    hint = "; a kernel out of memory does this: look at its log" if child.returncode == -signal.SIGKILL else ""
+    write_json(outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]})
+
+
+def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, how)
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _drain(child: subprocess.Popen[bytes], events: queue.Queue[bytes]) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        events.put(line)
+
+
+def _environment() -> dict[str, str]:
+    """Children hash alike and find these very packages, wherever the user stands."""
+    here = str(registry.HOUSE)
+    path = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here}
+
+
+def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, status: str, reason: str) -> Path:
+    """Gather what the stages left into a sealed bundle.  Numbers come from files as they were read back."""
+    outcomes = {p.stem: read_json(p) for p in work.glob("*.json")}
+    solver = outcomes["solver"]
+    cards = {"solve": solver["card"], "weigh": card.hash}
+    solved, examined = outcomes.get("solve", {}), outcomes.get("examine", {})
+    measures: list[dict[str, Any]] = []
+    files: dict[str, Path] = {}
+    notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
+    if status == "ok":
+        status, reason, derived = _derive(work, order)
+        measures += derived
+        files = {n: work / n for n in (bundle.EVIDENCE, bundle.TIMING) if (work / n).exists()}
+        notes += outcomes.get("moments", [])
+    if "examples" in solved:
+        measures += [
+            _record(Measure("examples", solved["examples"], "", "down", source="meter")),
+            _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter")),
+            *map(_fields, solved["memory"]),
+        ]
+    metered = [*examined.get("measures", []), *outcomes.get("weigh", {}).get("measures", [])]
+    metered += [m for name, o in outcomes.items() if name.startswith("memory-") for m in o.get("measures", [])]
+    measures += map(_fields, metered)
+    unsupported: dict[str, str] = {}
+    for name, outcome in outcomes.items():
+        if name == "weigh" or name.startswith("memory-"):
+            unsupported |= outcome.get("unsupported", {})
+    spec = {f: getattr(order.spec, f) for f in bundle.SpecRecord.model_fields}
+    record = bundle.seal(
+        {
+            "key": order.key(cards),
+            "status": status,
+            "reason": reason[:8000],
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "spec": spec,
+            "data": order.data,
+            "method": {
+                "name": order.method,
+                "origin": order.origin,
+                "version": order.version,
+                "configuration": dict(order.configuration),
+                "variant": order.variant,
+                "seedless": order.seedless,
+            },
+            "source": _source(),
+            "libraries": _libraries(),
+            "systems": cards,
+            "measures": measures,
+            "operations": examined.get("operations", []),
+            "curve": solved.get("curve", []),
+            "unsupported": unsupported,
+            "notes": notes,
+            "submitter": solver["submitter"],
+            "files": {n: bundle.describe(p) for n, p in files.items()},
+        }
+    )
+    return bundle.write(out, record, files)
+
+
+def _derive(work: Path, order: Order) -> tuple[str, str, list[dict[str, Any]]]:
+    """Measures of evidence and timing, from the files that the bundle will hold."""
+    from suite.meters import timing
+
+    task = registry.task(order.spec.task)
+    measures: list[Measure] = []
+    if (work / bundle.EVIDENCE).exists():
+        measures += task.score(order.spec, bundle.read_table(work / bundle.EVIDENCE))
+    measures += timing.derive(bundle.read_table(work / bundle.TIMING))
+    lost = [m.name for m in measures if m.value != m.value or abs(m.value) == float("inf")]
+    if lost:
+        return "diverged", f"the evidence gives no finite {', '.join(lost)}", []
+    return "ok", "", [_record(m) for m in measures]
+
+
+def _record(measure: Measure) -> dict[str, Any]:
+    low, high = measure.interval or (None, None)
+    return {
+        "name": measure.name,
+        "part": measure.part,
+        "value": float(measure.value),
+        "unit": measure.unit,
+        "direction": measure.direction,
+        "low": low,
+        "high": high,
+        "source": measure.source,
+        "warnings": list(measure.warnings),
+    }
+
+
+def _fields(measure: Mapping[str, Any]) -> dict[str, Any]:
+    """A measure that came through JSON from a child."""
+    interval = tuple(measure["interval"]) if measure["interval"] else None
+    return _record(Measure(**{**measure, "interval": interval, "warnings": tuple(measure["warnings"])}))
+
+
+def _source() -> dict[str, Any]:
+    """Commit and dirtiness of the clone that ran; results are not code, so they do not make it dirty."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--", "suite", "tasks", "reference_impls") if commit else None
+    return {"weighin": metadata.version("weighin"), "commit": commit, "dirty": bool(changed) if changed is not None else None}
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold a work folder; a second runner at the same run is told so."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work.parent / f".{work.name}.lock").open("w")
+    except OSError as e:
+        raise UserError(f"cannot write to {work.parent}: {e.strerror}; make room or set WEIGHIN_WORK") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another runner is at work on {work.name}; wait for it or stop it") from None
+        yield
