@@ -1,0 +1,103 @@
+"""Test somebody's own method against the protocol, on the smoke tier, in seconds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from suite import bundle, check, registry, runner, system
+from suite.naming import UserError
+from suite.order import Order
+from suite.protocol import Spec
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was tested."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+def conform(file: str, task_name: str = "") -> Iterator[Step]:
+    """Yield each step as it is done; a failed step that makes the next ones moot ends the test."""
+    ref = registry.method(task_name or "?", file) if file.endswith(".py") else None
+    if ref is None:
+        raise UserError(f"{file} is no Python file; give the path of your method's .py")
+    name = task_name or _guess_task(ref.path)
+    task = registry.task(name)
+    ref = registry.method(name, file)
+    try:
+        instance = registry.configure(registry.load(ref), [])
+    except UserError as e:
+        yield Step("one public frozen dataclass with solve()", False, str(e))
+        return
+    except Exception as e:  # somebody's module may raise anything at import
+        yield Step("the file imports", False, f"{type(e).__name__}: {e}")
+        return
+    yield Step("one public frozen dataclass with solve()", True)
+    yield Step("the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it")
+    yield _serialisable(instance)
+    spec = Spec(name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0)
+    card = system.card("cpu")
+    with tempfile.TemporaryDirectory(prefix="weighin-conform-") as scratch:
+        root = Path(scratch)
+        order = runner.make_order(spec, file, [])
+        first = runner.run(order, runner.Settings(root / "a", root / "work"), card, _silent)
+        yield Step("solves, examines and weighs on the smoke tier", first.status == "ok", first.reason)
+        if first.status != "ok":
+            return
+        record = bundle.read(first.path)
+        again = _solve_again(order, root, card)
+        same = again is not None and again == bundle.sha256(first.path / bundle.EVIDENCE)
+        yield Step("the same seed gives the same evidence, bit for bit", same, "" if same else "draw from torch.Generator seeded by problem.run.seed(...)")
+        other = _solve_again(replace(order, spec=replace(spec, seed=1)), root, card)
+        differs = instance.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
+        yield Step("another seed gives other evidence", differs, "" if differs else "declare seedless = True if no seed can matter")
+        for key, wanted in spec.targets.items():
+            kept = record.measure(f"kept.{key}")
+            near = kept is not None and abs(kept.value / wanted - 1) <= 0.01
+            got = "nothing" if kept is None else f"{kept.value:.4f}"
+            yield Step(f"keeps {key}={wanted:g} within 1 %", near, f"{got} kept" + ("" if near else ": such rows are shown, not ranked"))
+        findings = [f for f in check.check([first.path]) if f.level == "error"]
+        yield Step("its bundle passes the checker", not findings, findings[0].line() if findings else "")
+
+
+def _solve_again(order: Order, root: Path, card: system.SystemCard) -> str | None:
+    """Solve in a work folder of its own; digest of the evidence, or None."""
+    out = root / f"again-{order.spec.seed}"
+    outcome = runner.run(order, runner.Settings(out, out / "work", solve_only=True), card, _silent)
+    file = outcome.path / bundle.EVIDENCE
+    return bundle.sha256(file) if outcome.status == "solved" and file.exists() else None
+
+
+def _serialisable(instance: Any) -> Step:
+    values, _ = registry.configuration(instance)
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as e:
+        return Step("its fields are plain values", False, f"{e}; use numbers, strings, booleans, None")
+    return Step("its fields are plain values", True, ", ".join(f"{k}={v}" for k, v in values.items()))
+
+
+def _guess_task(path: Path) -> str:
+    """The task whose package the file imports; the only task, if it imports none."""
+    known = registry.tasks()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name if isinstance(node, ast.Import) else ""
+        parts = (module or "").split(".")
+        if len(parts) > 1 and parts[0] in ("tasks", "reference_impls") and parts[1] in known:
+            return parts[1]
+    if len(known) == 1:
+        return next(iter(known))
+    raise UserError(f"which task is {path.name} for? name it with --task: {', '.join(known)}")
+
+
+def _silent(_stage: str, _event: Any) -> None:
+    return None
