@@ -1,0 +1,45 @@
+# Two commands do all the set-up: `make quickstart` ends with a board you can open, `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MARK := $(VENV)/.installed
+
+.PHONY: quickstart test lint bench site clean help
+
+help:
+	@echo "make quickstart  install, run the main job (image_pruning, small tier), build the board"
+	@echo "make test        install, run all tests and checks"
+	@echo "make lint        ruff, mypy, import contracts"
+	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
+	@echo "make site        build the board from results/"
+
+$(MARK): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "weighin needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(MARK)
+
+quickstart: $(MARK)
+	$(BIN)/weighin run image_pruning --method dense --method l1_filters --method chex --seed 0 --tier small
+	$(BIN)/weighin site
+
+test: $(MARK)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -rs
+	$(BIN)/weighin check results
+
+lint: $(MARK)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(MARK)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable -s
+
+site: $(MARK)
+	$(BIN)/weighin site
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,19 @@
+"""The dense network, trained with the whole budget: the parent that all others are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Dense"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """No setting: the recipe is the table's."""
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        return Network(Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs))

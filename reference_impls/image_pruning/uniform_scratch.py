@@ -1,0 +1,24 @@
+"""A thin network, all layers by one ratio, trained from scratch with the whole budget: the honest control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts.channels import target_macs, uniform_widths
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["UniformScratch"]
+
+
+@dataclass(frozen=True)
+class UniformScratch:
+    """`floor` is the share of a layer's channels that is never removed."""
+
+    floor: float = 0.1
+
+    def solve(self, problem: ImageProblem) -> Network:
+        groups = problem.groups(problem.model())
+        widths = uniform_widths(groups, problem.macs_of, target_macs(problem), self.floor)
+        model = problem.model(widths)
+        return Network(Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs), {"widths": widths})

@@ -1,0 +1,175 @@
+"""Multiply-adds by layer: what a network costs on paper.
+
+One multiply-add counts as 1.  Counted: convolutions, matrix products, attention, recurrent layers; not
+counted: bias, normalisation, activation, pooling (the convention of pruning_baselines.md 2.1).  torch's
+own counter sees operators by dispatch, but on CPU it has no formula for attention, recurrent and int8
+layers and takes sparse products for dense ones: they are given here.  An operator that looks heavy and
+has no formula becomes a warning, never a silent zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from suite.protocol import Operations
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+HEAVY = ("mm", "matmul", "conv", "attention", "linear", "lstm", "gru", "rnn", "einsum", "transformer", "bilinear", "fft", "cdist")
+LIGHT = ("convert", "_to_copy", "conv_weight_layout", "upsample_bilinear", "_upsample", "linear_to")
+
+
+def count(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Operations:
+    """Operations of one forward pass in eval mode, by module.
+
+    Args:
+        model: any module; it is left as it was.
+        inputs: what one item is, with a batch dimension of 1.
+
+    Returns:
+        A line for each module that computes or owns parameters: name (its path), kind, macs, params,
+        nonzero; warnings that name heavy operators without a formula.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    unseen = _Unseen()
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas())
+    was = model.training
+    model.eval()
+    with _no_fused_path(), torch.no_grad(), unseen.watch(counter):
+        model(*inputs)
+    model.train(was)
+    macs = _exclusive(counter.get_flop_counts(), type(model).__name__)
+    layers = []
+    for name, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own or macs.get(name, 0):
+            layers.append(
+                {
+                    "name": name or type(model).__name__,
+                    "kind": type(module).__name__,
+                    "macs": float(macs.get(name, 0)),
+                    "params": sum(p.numel() for p in own),
+                    "nonzero": sum(int(p.count_nonzero()) if p.device.type != "meta" else p.numel() for p in own),
+                }
+            )
+    warnings = [f"not counted: {name}" for name in sorted(unseen.names)]
+    if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        warnings.append("not counted: a compiled graph hides its operators")
+    return Operations(tuple(layers), tuple(warnings))
+
+
+class _Unseen:
+    """Watches dispatched operators for heavy ones without a formula."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    @contextmanager
+    def watch(self, counter: Any) -> Iterator[None]:
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        names, known = self.names, counter.flop_registry
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                packet = func._overloadpacket
+                space, _, name = func._schema.name.partition("::")
+                if packet not in known and (space not in ("aten", "prim", "prims") or _looks_heavy(name)):
+                    names.add(func._schema.name)
+                return func(*args, **(kwargs or {}))
+
+        # the counter is entered last, so it sees operators first and lets the composite ones fall apart
+        with Watch(), counter:
+            yield
+
+
+def _looks_heavy(name: str) -> bool:
+    return any(w in name for w in HEAVY) and not any(w in name for w in LIGHT)
+
+
+@contextmanager
+def _no_fused_path() -> Iterator[None]:
+    """Encoder layers in their parts: the fused operator hides them."""
+    import torch
+
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
+def _exclusive(flops: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
+    """MACs by module path, without those of its children.  The counter reports inclusive FLOPs under ``Root.path``."""
+    inclusive = {name: sum(ops.values()) for name, ops in flops.items() if name != "Global"}
+    inclusive[root] = sum(flops.get("Global", {}).values())
+    own = dict(inclusive)
+    for name, value in inclusive.items():
+        parent = name
+        while "." in parent:
+            parent = parent.rpartition(".")[0]
+            if parent in own:
+                own[parent] -= value
+                break
+    return {name[len(root) + 1 :] if name != root else "": value // 2 for name, value in own.items()}
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """FLOPs (2 a multiply-add, as torch's counter has it) of what the counter lacks or gets wrong."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop_count
+
+    aten = torch.ops.aten
+
+    def attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def product(a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        if a.layout is not torch.strided:
+            return 2 * _stored(a) * b.shape[-1]
+        if b.layout is not torch.strided:
+            return 2 * _stored(b) * a.shape[0]
+        return int(2 * math.prod(a.shape) * b.shape[-1])
+
+    def add_product(_: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return product(a, b)
+
+    def recurrent(x: torch.Tensor, w_input: torch.Tensor, w_hidden: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return 2 * math.prod(x.shape[:-1]) * (w_input.numel() + w_hidden.numel())
+
+    def packed_linear(x: torch.Tensor, *args: Any, out_val: torch.Tensor, **kwargs: Any) -> int:
+        return 2 * out_val.numel() * x.shape[-1]
+
+    raw: dict[Any, Callable[..., int]] = {
+        aten.mm: product,
+        aten._sparse_mm: product,
+        aten.addmm: add_product,
+        aten._sparse_addmm: add_product,
+        aten.mkldnn_rnn_layer: recurrent,
+    }
+    for space, name in (("quantized", "linear"), ("quantized", "linear_dynamic"), ("onednn", "qlinear_pointwise")):
+        packet = getattr(getattr(torch.ops, space), name, None)
+        if packet is not None:
+            raw[packet] = packed_linear
+    shaped: dict[Any, Callable[..., int]] = {}
+    for name in ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_fused_attention_overrideable"):
+        if hasattr(aten, name):
+            shaped[getattr(aten, name)] = attention
+    for formula in raw.values():
+        formula._get_raw = True  # type: ignore[attr-defined]  # the counter then passes tensors, not shapes
+    return raw | shaped
+
+
+def _stored(sparse: torch.Tensor) -> int:
+    """Values that a sparse tensor stores."""
+    import torch
+
+    return sparse._nnz() if sparse.layout is torch.sparse_coo else int(sparse.values().numel())

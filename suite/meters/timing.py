@@ -1,0 +1,265 @@
+"""Drift-proof timing: candidate A and parent B in blocks, interleaved A B B A, until the ratio is known.
+
+A machine's speed wanders (clocks, neighbours, heat).  Within one quad A B B A a linear drift cancels,
+so each quad gives one log ratio, and the ratio's interval comes from how quads differ.  Blocks last at
+least 50 ms: shorter ones measure the scheduler.  `compare` measures, `derive` is pure: the checker
+calls it again on the stored blocks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from suite.protocol import Measure, Table
+
+BLOCK_SECONDS = 0.05
+PRECISION = 0.01  #: half width of the 95 % interval at which a comparison ends
+CAP_SECONDS = 20.0
+LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interval is looked at
+#: Looking several times and stopping when the interval happens to be narrow makes a plain 95 % interval cover less:
+#: simulated A/A series (tests/suite/meters/test_timing.py) cover 95 % with this much more width.
+LOOKING = 1.15
+TRIM = 0.2
+BUSY = 0.15  #: cores used by others that are worth a warning
+ORDER: tuple[Literal["candidate", "parent"], ...] = ("candidate", "parent", "parent", "candidate")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some calls timed in a row."""
+
+    workload: str
+    side: Literal["candidate", "parent"]
+    quad: int
+    index: int  #: order in time within the workload
+    calls: int
+    seconds: float
+    items: int  #: that one call handles
+    busy: float  #: cores that other processes used during the quad
+    throttled: bool  #: a GPU held its clock back during the quad
+
+
+def compare(
+    candidate: Callable[[], object],
+    parent: Callable[[], object],
+    *,
+    workload: str = "",
+    items: int = 1,
+    synchronize: Callable[[], None] | None = None,
+    cap_seconds: float = CAP_SECONDS,
+    block_seconds: float = BLOCK_SECONDS,
+    precision: float = PRECISION,
+) -> list[Block]:
+    """Time two calls against each other; returns every block.
+
+    Args:
+        candidate, parent: what is timed, already prepared.
+        synchronize: waits for the device; called before each clock reading.
+        cap_seconds: ends the comparison even if the interval is still wide (which `derive` then says).
+        precision: half width of the ratio's 95 % interval, relative, at which it ends.
+    """
+    sides = {"candidate": candidate, "parent": parent}
+    wait = synchronize or _nothing
+    calls = {name: _calibrate(call, wait, block_seconds) for name, call in sides.items()}
+    blocks: list[Block] = []
+    began = time.perf_counter()
+    throttled = _throttle_reader(synchronize is not None)
+    for quad in range(LOOKS[-1]):
+        ledger = _Ledger()
+        taken = [(side, _time(sides[side], calls[side], wait)) for side in ORDER]
+        busy, slow = ledger.others(), throttled()
+        for side, seconds in taken:
+            blocks.append(Block(workload, side, quad, len(blocks), calls[side], seconds, items, busy, slow))
+        over = time.perf_counter() - began > cap_seconds
+        if quad + 1 in LOOKS or over:
+            _, half = ratio(quad_ratios(to_table(blocks)))
+            if over or half <= math.log1p(precision):
+                break
+    return blocks
+
+
+def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
+    """Blocks as columns: what timing.parquet holds."""
+    kinds = {"workload": object, "side": object, "seconds": np.float64, "busy": np.float32, "throttled": np.bool_}
+    return {f.name: np.array([getattr(b, f.name) for b in blocks], dtype=kinds.get(f.name, np.int32)) for f in fields(Block)}
+
+
+def quad_ratios(table: Table) -> np.ndarray:
+    """Log of parent's over candidate's seconds per call, one a quad, in order."""
+    per_call = table["seconds"] / table["calls"]
+    quads = np.unique(table["quad"])
+    parent = table["side"] == "parent"
+    sums = [np.bincount(table["quad"][side], weights=per_call[side], minlength=quads[-1] + 1)[quads] for side in (parent, ~parent)]
+    return np.asarray(np.log(sums[0] / sums[1]))
+
+
+def ratio(logs: np.ndarray) -> tuple[float, float]:
+    """Trimmed mean of log ratios and the half width of its 95 % interval.
+
+    A fifth is trimmed at each end, since a neighbour's burst falls on single quads; the width is Tukey and
+    McLaughlin's (1963, winsorised variance), stretched for correlation between following quads and for
+    looking several times.
+    """
+    from scipy import stats
+
+    n = len(logs)
+    cut = int(TRIM * n)
+    ordered = np.sort(logs)
+    middle = float(ordered[cut : n - cut].mean())
+    freedom = n - 2 * cut - 1
+    if freedom < 2:
+        return middle, math.inf
+    winsorised = np.clip(logs, ordered[cut], ordered[n - cut - 1])
+    spread = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / n) * math.sqrt(n))
+    return middle, float(stats.t.ppf(0.975, freedom)) * spread * LOOKING * _correlation(winsorised)
+
+
+def derive(table: Table) -> list[Measure]:
+    """Measures of a timing table: time, throughput, speed-up and the parent's time of each workload.  Pure.
+
+    Raises ValueError where the table is not one that `compare` can make.
+    """
+    measures: list[Measure] = []
+    workloads = list(dict.fromkeys(str(w) for w in table["workload"]))
+    for name in workloads:
+        part = {k: v[table["workload"] == name] for k, v in table.items()}
+        _validate(name, part)
+        logs = quad_ratios(part)
+        middle, half = ratio(logs)
+        warnings = _warnings(part, half)
+        speedup = (math.exp(middle - half), math.exp(middle + half)) if math.isfinite(half) else None
+        per_call = part["seconds"] / part["calls"]
+        ours, theirs = (per_call[part["side"] == side] for side in ("candidate", "parent"))
+        seconds, (low, high) = _median(ours)
+        items = int(part["items"][0])
+        measures += [
+            Measure("time", seconds, "s", "down", name, (low, high), "timing", warnings),
+            Measure("throughput", items / seconds, "1/s", "up", name, (items / high, items / low), "timing", warnings),
+            Measure("speedup", math.exp(middle), "x", "up", name, speedup, "timing", warnings),
+            Measure("parent_time", *_named(_median(theirs), name)),
+        ]
+    return measures
+
+
+def _named(median: tuple[float, tuple[float, float]], name: str) -> tuple[Any, ...]:
+    return median[0], "s", "", name, median[1], "timing"
+
+
+def _median(values: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Median and its distribution-free 95 % interval from order statistics."""
+    from scipy import stats
+
+    ordered = np.sort(values)
+    n = len(ordered)
+    rank = int(stats.binom.ppf(0.025, n, 0.5))
+    return float(np.median(ordered)), (float(ordered[max(0, rank - 1)]), float(ordered[min(n - 1, n - rank)]))
+
+
+def _correlation(values: np.ndarray) -> float:
+    """Stretch of the standard error when following quads resemble each other: sqrt((1 + r) / (1 - r)), never below 1."""
+    n = len(values)
+    if n < 8 or float(values.std()) == 0.0:
+        return 1.0
+    around = values - values.mean()
+    r = float((around[1:] * around[:-1]).sum() / (around**2).sum()) + 1 / n  # the estimate is low by about 1/n
+    r = min(max(r, 0.0), 0.9)
+    return math.sqrt((1 + r) / (1 - r))
+
+
+def _warnings(part: Table, half: float) -> tuple[str, ...]:
+    found = []
+    if not math.isfinite(half):
+        found.append("too few samples for an interval")
+    elif half > math.log1p(PRECISION) * 1.0001:
+        found.append(f"noisy: known to ±{100 * math.expm1(half):.1f} % only")
+    if float(part["busy"].mean()) > BUSY:
+        found.append(f"busy: other processes used {float(part['busy'].mean()):.1f} cores")
+    if part["throttled"].any():
+        found.append("throttled: the GPU held its clock back")
+    return tuple(found)
+
+
+def _validate(name: str, part: Table) -> None:
+    n = len(part["quad"])
+    if n == 0 or n % 4:
+        raise ValueError(f"workload {name}: {n} blocks, not whole quads")
+    if list(part["side"]) != list(ORDER) * (n // 4) or (part["quad"] != np.arange(n) // 4).any() or (part["index"] != np.arange(n)).any():
+        raise ValueError(f"workload {name}: blocks are not in the order candidate, parent, parent, candidate")
+    if not np.isfinite(part["seconds"]).all() or (part["seconds"] <= 0).any() or (part["calls"] < 1).any() or len(set(part["items"])) != 1:
+        raise ValueError(f"workload {name}: seconds and calls must be positive, items the same throughout")
+
+
+def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_seconds: float) -> int:
+    """Warm up until two following blocks agree within 5 %, and find how many calls fill a block."""
+    _time(call, 1, wait)  # compiles, allocates, fills caches
+    calls, last = 1, math.inf
+    for _ in range(30):
+        seconds = _time(call, calls, wait)
+        if seconds < block_seconds:
+            calls = max(calls + 1, math.ceil(1.2 * calls * block_seconds / max(seconds, 1e-7)))
+            continue
+        if abs(seconds / calls / last - 1) < 0.05:
+            break
+        last = seconds / calls
+    return calls
+
+
+def _time(call: Callable[[], object], calls: int, wait: Callable[[], None]) -> float:
+    wait()
+    began = time.perf_counter()
+    for _ in range(calls):
+        call()
+    wait()
+    return time.perf_counter() - began
+
+
+def _nothing() -> None:
+    return None
+
+
+class _Ledger:
+    """Processor time that other processes take, from the kernel's counters; 0 where they cannot be read."""
+
+    def __init__(self) -> None:
+        self.began, self.all, self.own = time.perf_counter(), _busy_seconds(), sum(os.times()[:2])
+
+    def others(self) -> float:
+        wall = time.perf_counter() - self.began
+        return max(0.0, (_busy_seconds() - self.all) - (sum(os.times()[:2]) - self.own)) / wall
+
+
+def _busy_seconds() -> float:
+    try:
+        numbers = [float(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0.0
+    idle = numbers[3] + numbers[4]
+    return (sum(numbers) - idle) / os.sysconf("SC_CLK_TCK")
+
+
+def _throttle_reader(on_gpu: bool) -> Callable[[], bool]:
+    """Whether a GPU throttles now (heat, power brake, hardware slow-down), by NVML."""
+    if not on_gpu:
+        return lambda: False
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    except Exception:  # no NVML: the card says "not readable here"
+        return lambda: False
+    slow = (
+        pynvml.nvmlClocksThrottleReasonHwSlowdown
+        | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown
+        | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
+        | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
+    )
+    return lambda: bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & slow)

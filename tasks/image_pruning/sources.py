@@ -1,0 +1,143 @@
+"""Where batches come from: tensors in memory, or ImageNet's folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from tasks.image_pruning import data
+from tasks.image_pruning.data import Images
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_HELD_OUT = 10  #: training images a class that are kept for validation
+
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
+
+
+class Source(Protocol):
+    """Normalised float images (n, 3, size, size) and int64 labels (n,)."""
+
+    classes: tuple[str, ...]
+    size: int
+
+    @property
+    def train_count(self) -> int: ...
+
+    def train(self, order: int, augment: int, batch: int) -> Batches:
+        """One epoch, shuffled and augmented by two seeds, only whole batches."""
+
+    def evaluate(self, split: str, batch: int) -> Batches:
+        """A split (val or test) in stored order, not augmented."""
+
+    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images by a seed, not augmented."""
+
+
+def open_source(name: str, folder: str, sliver: dict[str, int] | None) -> Source:
+    """The source of a set by its case name."""
+    if name == "imagenet":
+        return ImageFolders(data.locate(name, folder))
+    images = data.load(name, folder)
+    return InMemory(images.take(sliver) if sliver else images)
+
+
+@dataclass
+class InMemory:
+    """A set that fits in memory: crop, flip and normalisation are tensor operations over a batch."""
+
+    images: Images
+
+    def __post_init__(self) -> None:
+        self.classes, self.size = self.images.classes, self.images.size
+        self._mean, self._std = self.images.mean.view(3, 1, 1), self.images.std.view(3, 1, 1)
+        pad = self.images.pad
+        # normalised black, as the recipe pads after normalising: zeros
+        self._padded = F.pad(self._normalise(self.images.x["train"]), (pad,) * 4)
+
+    @property
+    def train_count(self) -> int:
+        return len(self.images.y["train"])
+
+    def train(self, order: int, augment: int, batch: int) -> Batches:
+        y = self.images.y["train"]
+        rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(order))
+        draw = torch.Generator().manual_seed(augment)
+        reach = 2 * self.images.pad + 1
+        steps = torch.arange(self.size)
+        for index in rows[: len(rows) // batch * batch].split(batch):
+            top, left = torch.randint(reach, (2, batch), generator=draw)
+            flip = torch.randint(2, (batch, 1), generator=draw).bool()
+            across = left[:, None] + torch.where(flip, steps.flip(0), steps)
+            down = top[:, None] + steps
+            # one gather does shuffle, crop and flip: (batch, size, size, 3), which is channels last already
+            yield self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2), y[index]
+
+    def evaluate(self, split: str, batch: int) -> Batches:
+        x, y = self.images.x[split], self.images.y[split]
+        for i in range(0, len(y), batch):
+            yield self._normalise(x[i : i + batch]), y[i : i + batch]
+
+    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.randperm(self.train_count, generator=torch.Generator().manual_seed(seed))[:count]
+        return self._normalise(self.images.x["train"][rows]), self.images.y["train"][rows]
+
+    def _normalise(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.float() / 255 - self._mean) / self._std
+
+
+class ImageFolders:
+    """ImageNet's folders: random resized crop and flip for training; 256, centre 224 for the rest (chex.md 3).
+
+    `val/` is the test split; validation is held out of `train/` by a fixed seed.
+    """
+
+    size = 224
+
+    def __init__(self, root: Any, workers: int | None = None) -> None:
+        from suite.compat import import_torchvision
+
+        vision = import_torchvision()
+        t = vision.transforms
+        finish = [t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        self._augmented = t.Compose([t.RandomResizedCrop(224), t.RandomHorizontalFlip(), *finish])
+        self._plain = t.Compose([t.Resize(256), t.CenterCrop(224), *finish])
+        self._folder = vision.datasets.ImageFolder
+        self._root = root
+        train = self._folder(str(root / "train"))
+        self.classes = tuple(train.classes)
+        labels = np.array(train.targets)
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
+        held = [m[: min(IMAGENET_HELD_OUT, len(m) // 2)] for k in range(len(self.classes)) for m in [order[labels[order] == k]]]
+        self._val = np.sort(np.concatenate(held))
+        self._train = np.setdiff1d(np.arange(len(labels)), self._val)
+        self._workers = (os.cpu_count() or 1) if workers is None else workers
+
+    @property
+    def train_count(self) -> int:
+        return len(self._train)
+
+    def train(self, order: int, augment: int, batch: int) -> Batches:
+        rows = self._train[np.random.Generator(np.random.Philox(order)).permutation(len(self._train))]
+        yield from self._load("train", self._augmented, rows[: len(rows) // batch * batch], batch, augment)
+
+    def evaluate(self, split: str, batch: int) -> Batches:
+        if split == "test":
+            yield from self._load("val", self._plain, None, batch, 0)
+        else:
+            yield from self._load("train", self._plain, self._val, batch, 0)
+
+    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = self._train[np.random.Generator(np.random.Philox(seed)).permutation(len(self._train))[:count]]
+        return next(self._load("train", self._plain, rows, count, 0))
+
+    def _load(self, part: str, transform: Any, rows: np.ndarray | None, batch: int, seed: int) -> Batches:
+        images = self._folder(str(self._root / part), transform=transform)
+        chosen = images if rows is None else torch.utils.data.Subset(images, rows.tolist())
+        generator = torch.Generator().manual_seed(seed)
+        yield from torch.utils.data.DataLoader(chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available())

@@ -1,0 +1,389 @@
+"""Make an image classifier smaller: who keeps its accuracy, and is it faster in fact?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suite.naming import UserError
+from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from tasks.truth import class_names, column_digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tasks.image_pruning.models import ChannelGroup
+    from tasks.image_pruning.sources import Source
+
+#: epochs by tier and set (chex.md 3 and 6; pruning_baselines.md 2.4)
+EPOCHS = {
+    ("smoke", "fashion"): 3,
+    ("small", "fashion"): 18,
+    ("small", "clothing10"): 60,
+    ("paper", "imagenet"): 250,
+}
+EPOCHS_ELSE = {"smoke": 3, "small": 18, "paper": 160}
+SMOKE = {"train": 512, "val": 128, "test": 256}
+BATCHES = {"imagenet": 1024}
+INFER = (1, 64, 256)
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Network:
+    """The Solution: the network that is deployed, and what its method noted about it."""
+
+    model: nn.Module
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ImageProblem(Problem):
+    """Data, models and a budget of examples.  Methods see training and validation images, never a test label."""
+
+    source: Source
+    architecture: str
+    epochs: int
+    batch: int
+    precision: str  #: of the training autocast: bf16 or fp32
+    device: torch.device
+    _spent: int = 0
+
+    @property
+    def classes(self) -> int:
+        return len(self.source.classes)
+
+    @property
+    def size(self) -> int:
+        """Height and width of an image."""
+        return self.source.size
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        return self.source.train_count // self.batch
+
+    @property
+    def budget(self) -> int:
+        """Examples that a closed run may see: the same for every method."""
+        return self.epochs * self.steps_per_epoch * self.batch
+
+    @property
+    def input(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+    def model(self, widths: Mapping[str, int] | None = None) -> nn.Module:
+        """A fresh network on the device, its initial weights addressed by the seed; thin where widths are given."""
+        import torch
+
+        from tasks.image_pruning.models import build
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.run.seed("init"))
+            model = build(self.architecture, self.classes, self.size, widths)
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def groups(self, model: nn.Module) -> list[ChannelGroup]:
+        """Prunable inner channels of a network, in module order."""
+        from tasks.image_pruning.models import channel_groups
+
+        return channel_groups(model)
+
+    def compact(self, model: nn.Module, keep: Mapping[str, torch.Tensor]) -> nn.Module:
+        """A physically smaller copy, its logits equal to the masked network's."""
+        from tasks.image_pruning.models import compact
+
+        return compact(model, keep)
+
+    def macs(self, model: nn.Module) -> int:
+        """Multiply-adds of one image, counted on the network itself."""
+        return int(self.count(model).total("macs"))
+
+    def count(self, model: nn.Module) -> Operations:
+        import torch
+
+        from suite.meters import operations
+
+        return operations.count(model, (torch.zeros(1, *self.input, device=self.device),))
+
+    @cached_property
+    def _layers(self) -> list[tuple[int, str, str, int, int]]:
+        """A line a dense layer: MACs at a width of one in and out, groups that rule out and in, dense widths."""
+        model = self.model()
+        groups = self.groups(model)
+        modules = dict(model.named_modules())
+        names = {id(m): n for n, m in modules.items()}
+        rules_in = {names[id(g.consumer)]: g.name for g in groups if g.consumer is not None}
+        sliced = {g.name for g in groups if g.consumer is not None}
+        rows = []
+        for layer in self.count(model).layers:
+            if not layer["macs"]:
+                continue
+            weight = modules[layer["name"]].weight
+            c_out, c_in = int(weight.shape[0]), int(weight.shape[1])
+            unit = int(layer["macs"]) // (c_out * c_in)
+            rows.append((unit, layer["name"] if layer["name"] in sliced else "", rules_in.get(layer["name"], ""), c_out, c_in))
+        return rows
+
+    def macs_of(self, widths: Mapping[str, int]) -> int:
+        """Multiply-adds of the network with these inner widths (dense where not named), without building it."""
+        return sum(u * widths.get(o, c_out) * widths.get(i, c_in) for u, o, i, c_out, c_in in self._layers)
+
+    @cached_property
+    def dense_macs(self) -> int:
+        return self.macs_of({})
+
+    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Augmented training batches of an epoch, on the device; order and augmentation addressed by the seed.
+
+        Spends the budget; an overdraft raises OverBudget.  Empty in the `speed` division.
+        """
+        if self.spec.division == "speed":
+            return
+        for x, y in self.source.train(self.run.seed("order", epoch), self.run.seed("augment", epoch), self.batch):
+            self._book(len(y))
+            yield self._to_device(x), y.to(self.device, non_blocking=True)
+
+    def sample(self, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images without augmentation for scoring; they count against the budget like any others."""
+        self._book(count)
+        x, y = self.source.sample(count, self.run.seed(purpose))
+        return self._to_device(x), y.to(self.device)
+
+    def validate(self, model: nn.Module) -> float:
+        """Top-1 on the validation split in per cent, eval mode, off the clock: for choices."""
+        if self.spec.division == "speed":
+            return float("nan")
+        with self.run.off_clock():
+            label, prediction, _ = self.predict(model, "val")
+        return 100 * float((label == prediction).mean())
+
+    def predict(self, model: nn.Module, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, predictions and confidences over a split, fp32, in stored order."""
+        import torch
+
+        was = model.training
+        model.eval()
+        columns: list[tuple[Any, Any, Any]] = []
+        with torch.inference_mode():
+            for x, y in self.source.evaluate(split, 500):
+                p = model(self._to_device(x)).float().softmax(1)
+                confidence, prediction = p.max(1)
+                columns.append((y, prediction.cpu(), confidence.cpu()))
+        model.train(was)
+        label, prediction, confidence = (torch.cat(c).numpy() for c in zip(*columns, strict=True))
+        return label, prediction, confidence
+
+    def _book(self, count: int) -> None:
+        self._spent = max(self._spent, getattr(self.run, "examples", 0)) + count
+        if self.spec.division == "closed" and self._spent > self.budget:
+            raise OverBudget(f"{self._spent:,} examples asked, {self.budget:,} granted")
+        self.run.spend(count)
+
+    def _to_device(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+
+
+class ImagePruning(Task[ImageProblem, Network]):
+    """Compressing image classifiers: accuracy by class, saving on paper and in fact."""
+
+    name = "image_pruning"
+    version = 1
+    question = "Make an image classifier smaller. Who keeps its accuracy, and is it faster in fact?"
+    parent_method = "dense"
+    ranked = "top1"
+    beside = ("worst_class", "balanced_accuracy")
+    speed = "infer@64"
+    promised = "kept.macs"
+    columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
+    truth = ("row", "label")
+    tiers = {
+        "smoke": Tier(("fashion/resnet20",), ("macs=0.5",), 300, {"data": "512 training, 256 test images", "epochs": "3"}),
+        "small": Tier(
+            ("fashion/resnet20", "clothing10/resnet20"),
+            ("macs=0.5", "macs=0.25", "macs=0.75"),
+            3600,
+            {
+                "data": "Fashion-MNIST, 12,000 training and 10,000 test images, grey repeated to three channels",
+                "budget": "18 epochs (clothing10: 60) of training examples for every method, search and fine-tuning included",
+                "recipe": "SGD 0.1, momentum 0.9, weight decay 5e-4, batch 128, cosine; random crop and flip",
+                "precision": "training in bf16 autocast, evaluation and timing in fp32",
+            },
+        ),
+        "paper": Tier(
+            (
+                "cifar10/resnet20",
+                "cifar10/resnet56",
+                "cifar10/vgg16",
+                "cifar100/resnet56",
+                "cifar100/vgg19",
+                *(f"imagenet/{n}" for n in ("resnet18", "resnet34", "resnet50", "resnet101")),
+            ),
+            ("macs=0.5", "macs=0.25"),
+            14 * 86_400,
+            {"recipe": "the papers': see the methods' sheets", "precision": "training in bf16 autocast, evaluation in fp32"},
+        ),
+    }
+
+    def digest(self, spec: Spec) -> str:
+        from tasks.image_pruning import data
+
+        name, _ = _case(spec)
+        return data.digest(data.locate(name, spec.data))
+
+    def problem(self, spec: Spec, run: Run) -> ImageProblem:
+        import torch
+
+        from tasks.image_pruning import sources
+
+        name, architecture = _case(spec)
+        source = sources.open_source(name, spec.data, SMOKE if spec.tier == "smoke" else None)
+        epochs = EPOCHS.get((spec.tier, name), EPOCHS_ELSE[spec.tier])
+        batch = min(BATCHES.get(name, 128), source.train_count)
+        return ImageProblem(spec, run, source, architecture, epochs, batch, "bf16", torch.device(spec.device))
+
+    def parent(self, problem: ImageProblem) -> Network:
+        return Network(problem.model())
+
+    def examine(self, problem: ImageProblem, solution: Network) -> Table:
+        label, prediction, confidence = problem.predict(solution.model, "test")
+        columns = {"row": np.arange(len(label)), "label": label, "prediction": prediction, "confidence": confidence}
+        return {k: v.astype(self.columns[k]) for k, v in columns.items()}
+
+    def score(self, spec: Spec, evidence: Table) -> Sequence[Measure]:
+        """Top-1, balanced and worst-class accuracy, the accuracy of each class and calibration, in per cent.
+
+        Intervals are Wilson's at 95 %; that of a mean over classes adds the classes' variances.
+        Raises UserError where the evidence cannot be what it says.
+        """
+        label, prediction = evidence["label"].astype(int), evidence["prediction"].astype(int)
+        confidence = evidence["confidence"].astype(np.float64)
+        if len(label) == 0 or not np.isfinite(confidence).all() or confidence.min() < 0 or confidence.max() > 1:
+            raise UserError("evidence: confidence must lie in 0..1 and there must be rows; run the method again")
+        hit = label == prediction
+        count = np.bincount(label)
+        known = np.flatnonzero(count)
+        correct = np.bincount(label, weights=hit, minlength=len(count))
+        recall = correct[known] / count[known]
+        names = class_names(self.name, spec.tier, spec.case)
+        measures = [
+            Measure("top1", 100 * float(hit.mean()), "%", "up", interval=wilson(int(hit.sum()), len(hit))),
+            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=_mean_interval(recall, count[known])),
+        ]
+        worst = int(np.argmin(recall))
+        measures.append(
+            Measure("worst_class", 100 * float(recall[worst]), "%", "up", interval=wilson(int(correct[known[worst]]), int(count[known[worst]])))
+        )
+        for k in known:
+            part = names[k] if k < len(names) else f"class {k}"
+            interval = wilson(int(correct[k]), int(count[k]))
+            measures.append(Measure("class_accuracy", 100 * float(correct[k] / count[k]), "%", "up", part, interval))
+        measures.append(Measure("calibration_error", 100 * calibration_error(confidence, hit), "%", "down"))
+        return measures
+
+    def truth_of(self, spec: Spec) -> dict[str, Any]:
+        """What truth.toml says of a case: digests of rows and labels, taken from the data."""
+        from tasks.image_pruning import sources
+
+        name, _ = _case(spec)
+        source = sources.open_source(name, spec.data, SMOKE if spec.tier == "smoke" else None)
+        label = np.concatenate([y.numpy() for _, y in source.evaluate("test", 5000)])
+        columns = {"row": np.arange(len(label)), "label": label}
+        return {
+            "tier": spec.tier,
+            "name": name,
+            "data": self.digest(spec),
+            "rows": len(label),
+            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
+            "classes": list(source.classes),
+        }
+
+    def workloads(self, problem: ImageProblem, solution: Network) -> list[Workload]:
+        """Inference at three batch sizes: eval mode, fp32, channels last, one fixed random input."""
+
+        def prepare(batch: int) -> Any:
+            import torch
+
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
+            model = solution.model.to(problem.device, memory_format=torch.channels_last).eval()
+
+            def call() -> torch.Tensor:
+                with torch.inference_mode():
+                    return model(x)  # type: ignore[no-any-return]
+
+            return call
+
+        return [Workload(f"infer@{n}", lambda n=n: prepare(n), items=n) for n in INFER]  # type: ignore[misc]
+
+    def operations(self, problem: ImageProblem, solution: Network) -> Operations:
+        return problem.count(solution.model)
+
+    def weigh(self, problem: ImageProblem, solution: Network) -> list[Measure]:
+        """Multiply-adds and weights, kept and left, against the dense parent."""
+        ours, parent = problem.count(solution.model), problem.count(self.parent(problem).model)
+        modules = dict(solution.model.named_modules())
+        theoretical = 0.0
+        weights = 0
+        for layer in ours.layers:
+            if not layer["macs"]:
+                continue
+            weight = modules[layer["name"]].weight
+            alive = int(weight.count_nonzero())
+            weights += alive
+            theoretical += layer["macs"] * alive / weight.numel()
+        dense_weights = sum(m.weight.numel() for m in _weighted(self.parent(problem).model))
+        share = ours.total("macs") / parent.total("macs")
+        return [
+            Measure("macs", ours.total("macs"), "", "down", source="meter"),
+            Measure("macs_parent", parent.total("macs"), "", "", source="meter"),
+            Measure("macs_nonzero", theoretical, "", "down", source="meter"),
+            Measure("kept.macs", share, "", "down", source="meter"),
+            Measure("params", ours.total("params"), "", "down", source="meter"),
+            Measure("nonzero", ours.total("nonzero"), "", "down", source="meter"),
+            Measure("kept.nonzero", weights / dense_weights, "", "down", source="meter"),
+        ]
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, in per cent (Wilson 1927)."""
+    p, z2 = hits / count, Z95**2
+    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * float(np.sqrt(p * (1 - p) / count + z2 / (4 * count**2)))
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over equal-width bins (Guo et al. 2017, equation 3)."""
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=hit, minlength=bins)
+    return float(np.abs(gaps).sum() / len(hit))
+
+
+def _mean_interval(recall: np.ndarray, count: np.ndarray) -> tuple[float, float]:
+    # a class that is all right or all wrong has no plug-in variance: add a half hit and a half miss
+    p = (recall * count + 0.5) / (count + 1)
+    half = Z95 * float(np.sqrt((p * (1 - p) / count).sum())) / len(recall)
+    middle = float(recall.mean())
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+def _weighted(model: nn.Module) -> list[Any]:
+    from torch import nn
+
+    return [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def _case(spec: Spec) -> tuple[str, str]:
+    name, _, architecture = spec.case.partition("/")
+    if not name or not architecture or "/" in architecture or name in (".", ".."):
+        raise UserError(f"case {spec.case!r}: write data/architecture, for example fashion/resnet20")
+    if spec.tier == "paper" and name in ("fashion", "clothing10"):
+        raise UserError(f"{name} is a set of the small tier; use --tier small")
+    return name, architecture

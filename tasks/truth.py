@@ -1,0 +1,72 @@
+"""What the data dictate: digests of evidence columns, so that a checker needs neither data nor torch.
+
+``python -m tasks.truth TASK [--data DIR]`` writes ``tasks/<task>/truth.toml`` from the data themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+
+
+@cache
+def entries(task: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """truth.toml by tier and data name: tier, name, data, rows, columns, classes."""
+    path = HERE / task / "truth.toml"
+    if not path.is_file():
+        return {}
+    return {(e["tier"], e["name"]): e for e in tomllib.loads(path.read_text(encoding="utf-8"))["case"]}
+
+
+def class_names(task: str, tier: str, case: str) -> tuple[str, ...]:
+    """Names of the classes of a case, empty where truth.toml does not know it."""
+    entry = entries(task).get((tier, case.partition("/")[0]))
+    return tuple(entry["classes"]) if entry else ()
+
+
+def column_digest(column: np.ndarray, kind: str) -> str:
+    """SHA-256 of a column's little-endian bytes in the type that the task declares."""
+    return hashlib.sha256(np.ascontiguousarray(column.astype(np.dtype(kind).newbyteorder("<"))).tobytes()).hexdigest()
+
+
+def describe(entry: Mapping[str, Any]) -> str:
+    """One [[case]] table in TOML."""
+    columns = ", ".join(f"{k} = {json.dumps(v)}" for k, v in entry["columns"].items())
+    lines = [f"{k} = {json.dumps(entry[k], ensure_ascii=False)}" for k in ("tier", "name", "data", "rows", "classes")]
+    return "\n".join(["[[case]]", *lines[:4], f"columns = {{ {columns} }}", lines[4], ""])
+
+
+def main(task_name: str, folder: str = "") -> None:
+    """Write truth.toml for every case whose data are at hand; entries of absent data stay as they were."""
+    import importlib
+
+    from suite.naming import UserError
+    from suite.protocol import Spec
+
+    module = importlib.import_module(f"tasks.{task_name}.task")
+    (cls,) = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__ and hasattr(v, "truth"))
+    task = cls()
+    found = dict(entries(task_name))
+    for tier, shape in task.tiers.items():
+        for case in shape.cases:
+            spec = Spec(task_name, task.version, tier, "closed", case, "", 0, data=folder)
+            try:
+                found[tier, case.partition("/")[0]] = task.truth_of(spec)
+            except UserError as e:
+                print(f"left out {tier} {case}: {e}", file=sys.stderr)
+    text = "# Written by `python -m tasks.truth`, from the data: digests of what no submission may change.\n\n"
+    (HERE / task_name / "truth.toml").write_text(text + "\n".join(describe(e) for e in found.values()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
