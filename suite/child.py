@@ -155,19 +155,21 @@ def solve(stage: Stage) -> dict[str, Any]:
     """Let the method solve the problem; keep the Solution, the books and the high-water memory."""
     import torch
 
-    from suite.meters import memory
+    from suite.meters import memory, timing
 
     method, problem = stage.method(), stage.problem()
     torch.manual_seed(stage.run.seed("process"))
+    ledger = timing.Ledger()
     stage.run.start()
     solution = method.solve(problem)
-    seconds = stage.run.seconds
+    seconds, busy = stage.run.seconds, ledger.others()
     scratch = stage.work / f".{SOLUTION}.part"
     torch.save(solution, scratch)
     scratch.replace(stage.work / SOLUTION)
     return {
         "examples": stage.run.examples,
         "seconds": seconds,
+        "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > timing.BUSY else [],
         "curve": stage.run.curve,
         "memory": [asdict(m) for m in memory.high_water(stage.spec.device)],
     }

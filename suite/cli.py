@@ -333,6 +333,8 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
         whole = bars.add_task(f"{len(todo)} runs", total=len(todo)) if len(todo) > 1 else None
         for outcome in sweep.run_all(todo, settings, card, lambda order: _show(bars, _title(order))):
             outcomes.append(outcome)
+            for bar in bars.task_ids:
+                bars.update(bar, visible=bar == whole)
             color = GOOD.get(outcome.status, "red")
             age = "" if outcome.fresh else " [dim](was there)[/]"
             bars.console.print(f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True)
@@ -395,10 +397,11 @@ def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None
 
     def tell(stage: str, event: Mapping[str, Any]) -> None:
         values = " ".join(f"{k} {v:.4g}" for k, v in event.get("values", {}).items())
+        if stage == "weigh" or stage.startswith("memory"):
+            bars.stop()  # a bar that redraws itself takes the cores that are being timed
+        else:
+            bars.start()
         bars.update(bar, description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]", completed=event["done"], total=event["total"])
-        if stage.startswith("memory"):
-            bars.update(bar, visible=False)
-
     return tell
 
 

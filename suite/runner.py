@@ -241,7 +241,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     if "examples" in solved:
         measures += [
             _record(Measure("examples", solved["examples"], "", "down", source="meter")),
-            _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter")),
+            _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
             *map(_fields, solved["memory"]),
         ]
     metered = [*examined.get("measures", []), *outcomes.get("weigh", {}).get("measures", [])]

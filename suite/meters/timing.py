@@ -73,7 +73,7 @@ def compare(
     began = time.perf_counter()
     throttled = _throttle_reader(synchronize is not None)
     for quad in range(LOOKS[-1]):
-        ledger = _Ledger()
+        ledger = Ledger()
         taken = [(side, _time(sides[side], calls[side], wait)) for side in ORDER]
         busy, slow = ledger.others(), throttled()
         for side, seconds in taken:
@@ -225,13 +225,14 @@ def _nothing() -> None:
     return None
 
 
-class _Ledger:
+class Ledger:
     """Processor time that other processes take, from the kernel's counters; 0 where they cannot be read."""
 
     def __init__(self) -> None:
         self.began, self.all, self.own = time.perf_counter(), _busy_seconds(), sum(os.times()[:2])
 
     def others(self) -> float:
+        """Cores that others used on average since this ledger was opened."""
         wall = time.perf_counter() - self.began
         return max(0.0, (_busy_seconds() - self.all) - (sum(os.times()[:2]) - self.own)) / wall
 
