@@ -195,7 +195,7 @@ def check(
     else:
         console = _console()
         for finding in findings:
-            console.print(finding.line(), style="red" if finding.level == "error" else "yellow", markup=False, highlight=False)
+            console.print(finding.line(), style="red" if finding.level == "error" else "yellow", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
     if errors or count == 0:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,17 @@ LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interva
 LOOKING = 1.15
 TRIM = 0.2
 BUSY = 0.15  #: cores used by others that are worth a warning
+COLUMNS = {
+    "workload": "object",
+    "side": "object",
+    "quad": "int32",
+    "index": "int32",
+    "calls": "int32",
+    "seconds": "float64",
+    "items": "int32",
+    "busy": "float32",
+    "throttled": "bool",
+}
 ORDER: tuple[Literal["candidate", "parent"], ...] = ("candidate", "parent", "parent", "candidate")
 
 
@@ -88,8 +99,7 @@ def compare(
 
 def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
     """Blocks as columns: what timing.parquet holds."""
-    kinds = {"workload": object, "side": object, "seconds": np.float64, "busy": np.float32, "throttled": np.bool_}
-    return {f.name: np.array([getattr(b, f.name) for b in blocks], dtype=kinds.get(f.name, np.int32)) for f in fields(Block)}
+    return {name: np.array([getattr(b, name) for b in blocks], dtype=kind) for name, kind in COLUMNS.items()}
 
 
 def quad_ratios(table: Table) -> np.ndarray:

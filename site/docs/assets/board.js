@@ -1,0 +1,45 @@
+// Sorting, filtering and linked marks. All of it is extra: the tables and charts stand in the page without it.
+(() => {
+  const state = new URLSearchParams(location.search);
+  const keep = () => history.replaceState(null, "", (state.size ? "?" + state : location.pathname.split("/").pop()) + location.hash);
+  document.querySelectorAll(".target").forEach((section, at) => {
+    const table = section.querySelector(".board:not(.small)"), tools = section.querySelector(".tools");
+    if (!table || !tools) return;
+    const body = table.tBodies[0], all = [...body.rows], first = [...all];
+    const rows = all.filter(r => r.dataset.v).map(r => ({r, v: JSON.parse(r.dataset.v), why: r.nextElementSibling?.matches(".why") ? r.nextElementSibling : null}));
+    const heads = [...table.querySelectorAll("th[data-sort]")];
+    const sort = spec => {
+      const key = spec.replace("-", ""), down = spec[0] === "-";
+      heads.forEach(h => h.dataset.sort === key ? h.setAttribute("aria-sort", down ? "descending" : "ascending") : h.removeAttribute("aria-sort"));
+      if (!key) return body.append(...first);
+      const n = x => x.v[key] ?? (down ? -Infinity : Infinity);
+      const movable = rows.filter(x => x.v.k !== "parent").sort((a, b) => down ? n(b) - n(a) : n(a) - n(b));
+      body.prepend(...rows.filter(x => x.v.k === "parent").map(x => x.r), ...movable.flatMap(x => x.why ? [x.r, x.why] : [x.r]));
+    };
+    const show = () => {
+      const word = tools.querySelector("input").value.toLowerCase();
+      const on = [...tools.querySelectorAll("[aria-pressed=true]")].map(b => b.dataset.toggle);
+      let shown = 0;
+      rows.forEach(x => {
+        const ok = x.v.k === "parent" || (x.v.n.toLowerCase().includes(word) && (!on.includes("paper") || x.v.k === "paper") && (!on.includes("fast") || x.v.s > 1.02));
+        x.r.hidden = !ok; if (x.why) x.why.hidden = !ok;
+        x.r.style.display = ok ? "" : "none"; if (x.why) x.why.style.display = ok ? "" : "none";
+        shown += ok && x.v.k !== "parent";
+      });
+      tools.querySelector(".count").textContent = `${shown} of ${rows.filter(x => x.v.k !== "parent").length} rows`;
+    };
+    heads.forEach(h => {
+      const b = document.createElement("button"); b.type = "button"; b.append(...h.childNodes); h.append(b);
+      b.onclick = () => { const k = h.dataset.sort, now = state.get(`t${at}.sort`), next = now === "-" + k ? k : now === k ? "" : "-" + k;
+        next ? state.set(`t${at}.sort`, next) : state.delete(`t${at}.sort`); sort(next); keep(); };
+    });
+    tools.hidden = false;
+    tools.querySelector("input").oninput = e => { e.target.value ? state.set(`t${at}.find`, e.target.value) : state.delete(`t${at}.find`); show(); keep(); };
+    tools.querySelectorAll("[data-toggle]").forEach(b => b.onclick = () => { b.setAttribute("aria-pressed", b.getAttribute("aria-pressed") !== "true"); show(); });
+    tools.querySelector("input").value = state.get(`t${at}.find`) || "";
+    if (state.get(`t${at}.sort`)) sort(state.get(`t${at}.sort`));
+    show();
+    const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
+    rows.forEach(x => { x.r.onpointerenter = () => light(x.r.dataset.m, true); x.r.onpointerleave = () => light(x.r.dataset.m, false); });
+  });
+})();

@@ -1,0 +1,262 @@
+"""Charts as inline SVG: they inherit the page's font and theme variables, so dark and print cost nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+SHAPES = ("circle", "square", "diamond", "triangle", "down")
+EDGE = 1.02  #: measured speed-ups up to here save only on paper
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in the frontier chart: measured speed-up, quality, and their 95 % intervals."""
+
+    label: str
+    x: float
+    y: float
+    x_interval: tuple[float, float]
+    y_half: float  #: NaN: none
+    mark: int = -1  #: index of colour and shape; -1: a baseline's ring; -2: the parent
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle that a label may not cover."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+
+
+def frontier(
+    points: Sequence[Point], front: Sequence[int], *, promise: float | None, quality: str, unit: str, speed: str, width: int, ident: str
+) -> str:
+    """Quality over measured speed-up, the frontier as steps through places that somebody reached.
+
+    Args:
+        points: methods, the parent among them.
+        front: indices of points that nothing beats on both axes, fastest first.
+        promise: the speed-up that counted operations promise, drawn dotted.
+        width: 760 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone.
+    """
+    height = 400 if width > 500 else 330
+    left, right, top, bottom = 52, width - 16, 34, height - 58
+    xs = [v for p in points for v in p.x_interval] + [1.0, *([promise] if promise else [])]
+    ys = [v for p in points for v in _span(p)]
+    x_low, x_high = math.log(min(xs) * 0.94), math.log(max(xs) * 1.08)
+    room = max(0.1, (max(ys) - min(ys)) * 0.12)
+    y_low, y_high = min(ys) - room, max(ys) + room
+
+    def at_x(v: float) -> float:
+        return left + (math.log(v) - x_low) / (x_high - x_low) * (right - left)
+
+    def at_y(v: float) -> float:
+        return bottom - (v - y_low) / (y_high - y_low) * (bottom - top)
+
+    out = [
+        f'<svg class="frontier w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-labelledby="{ident}t {ident}d">',
+        f'<title id="{ident}t">{escape(quality)} over measured speed-up</title>',
+        f'<desc id="{ident}d">{escape("; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.2f} times" for p in points))}. The numbers stand in the board below.</desc>',
+    ]
+    band = min(max(at_x(EDGE), left), right)
+    if band > left:
+        out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
+        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else "")
+    for v in _ticks(y_low, y_high, 6):
+        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
+        out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(v) + 4:.1f}">{v:g}</text>')
+    for v in _log_ticks(math.exp(x_low), math.exp(x_high), 4 if width < 500 else 7):
+        out.append(f'<line class="tickmark" x1="{at_x(v):.1f}" x2="{at_x(v):.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
+        out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{v:g}×</text>')
+    out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    out.append(f'<text class="axis-title" x="{left - 40}" y="16">↑ {escape(quality)}, {escape(unit)} <tspan class="soft">(higher is better)</tspan></text>')
+    title = f"measured speed-up over the parent, {speed}, log scale"
+    out.append(
+        f'<text class="axis-title" text-anchor="end" x="{right}" y="{height - 12}">{escape(title if width > 500 else "measured speed-up, log scale")}'
+        f' <tspan class="soft">(faster is better)</tspan> →</text>'
+    )
+    taken: list[Box] = []
+    if promise:
+        out.append(f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>')
+        word = f"promised on paper: {promise:.3g}×"
+        side = "end" if at_x(promise) > (left + right) / 2 else "start"
+        out.append(f'<text class="tick" text-anchor="{side}" x="{at_x(promise) + (-6 if side == "end" else 6):.1f}" y="{top + 12}">{word}</text>')
+        wide = 6.4 * len(word)
+        start = at_x(promise) - wide - 6 if side == "end" else at_x(promise) + 6
+        taken.append(Box(start, top, start + wide, top + 16))
+    steps = [(at_x(points[i].x), at_y(points[i].y)) for i in front]
+    if steps:
+        path = f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} " + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:]) + f" H{left}"
+        out.append(f'<path class="front" d="{path}"/>')
+        for (x1, y1), (x2, y2) in zip(steps, steps[1:], strict=False):
+            taken += [Box(min(x1, x2), y1 - 2, max(x1, x2), y1 + 2), Box(x2 - 2, min(y1, y2), x2 + 2, max(y1, y2))]
+    for p in points:
+        x, y = at_x(p.x), at_y(p.y)
+        lo, hi = (at_y(v) for v in _span(p))
+        taken += [Box(x - 8, y - 8, x + 8, y + 8), Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2), Box(x - 2, hi, x + 2, lo)]
+    for p in sorted(points, key=lambda p: p.mark == -1):
+        out.append(_point(p, at_x, at_y, taken, Box(left, top - 8, right, bottom)))
+    out.append("</svg>")
+    return "".join(out)
+
+
+def _point(p: Point, at_x, at_y, taken: list[Box], frame: Box) -> str:  # type: ignore[no-untyped-def]
+    x, y = at_x(p.x), at_y(p.y)
+    bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    lo, hi = (at_y(v) for v in _span(p))
+    bars += f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{lo:.1f}" y2="{hi:.1f}"/>'
+    return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{_label(p, x, y, taken, frame)}</g>'
+
+
+def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
+    """Beside its point, off all points, bars, the frontier and other labels: first place that is free of eight directions."""
+    wide, high = 7.0 * len(p.label), 14.0
+    best: tuple[int, float, float, Box] | None = None
+    for distance in (9, 14, 20, 28, 40, 56):
+        for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
+            left = x + dx * distance - (wide if dx < 0 else wide / 2 if dx == 0 else 0)
+            middle = y + dy * distance * 0.9
+            box = Box(left, middle - high / 2, left + wide, middle + high / 2)
+            if box.left < frame.left or box.right > frame.right or box.top < frame.top or box.bottom > frame.bottom:
+                continue
+            clashes = sum(box.meets(t) for t in taken)
+            if best is None or clashes < best[0]:
+                best = (clashes, left, middle, box)
+        if best is not None and best[0] == 0:
+            break
+    if best is None:
+        return ""
+    _, left, middle, box = best
+    taken.append(box)
+    far = math.hypot((box.left + box.right) / 2 - x, middle - y) > wide / 2 + 16
+    nearest = min(max(x, box.left), box.right)
+    leader = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{nearest:.1f}" y2="{middle:.1f}"/>' if far else ""
+    return f'{leader}<text class="label" x="{left:.1f}" y="{middle + 4.5:.1f}">{escape(p.label)}</text>'
+
+
+def mark_class(index: int) -> str:
+    return "parent" if index == -2 else "base" if index < 0 else f"s{index % len(SHAPES)}"
+
+
+def mark(index: int, x: float, y: float) -> str:
+    """The sign of a method: filled and coloured for papers' methods, a grey ring for baselines, a black square for the parent."""
+    if index == -1:
+        return f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    shape = "square" if index == -2 else SHAPES[index % len(SHAPES)]
+    if shape == "circle":
+        return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>'
+    if shape == "square":
+        return f'<rect class="dot" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10"/>'
+    corners = {
+        "diamond": ((0, -6.5), (6.5, 0), (0, 6.5), (-6.5, 0)),
+        "triangle": ((0, -6.5), (6, 5), (-6, 5)),
+        "down": ((0, 6.5), (6, -5), (-6, -5)),
+    }[shape]
+    return f'<polygon class="dot" points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
+
+
+def sign(index: int) -> str:
+    """A method's mark on its own, for tables and headings."""
+    return f'<svg class="sign {mark_class(index)}" viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">{mark(index, 8, 8)}</svg>'
+
+
+def interval_bar(value: float, half: float, low: float, high: float, parent: float | None) -> str:
+    """A value and its interval on a column's common axis; the parent is a hairline; what lies off it gets an arrow."""
+    width, y = 110, 9
+
+    def at(v: float) -> float:
+        return 4 + (min(max(v, low), high) - low) / max(high - low, 1e-9) * (width - 8)
+
+    out = [f'<svg class="interval" viewBox="0 0 {width} 18" width="{width}" height="18" aria-hidden="true"><line class="grid" x1="2" x2="{width - 2}" y1="{y}" y2="{y}"/>']
+    if parent is not None:
+        out.append(f'<line class="hair" x1="{at(parent):.1f}" x2="{at(parent):.1f}" y1="1" y2="17"/>')
+    if value < low:
+        out.append(f'<polygon class="dotfill" points="2,{y} 9,{y - 4} 9,{y + 4}"/>')
+    else:
+        if math.isfinite(half):
+            out.append(f'<line class="bar" x1="{at(value - half):.1f}" x2="{at(value + half):.1f}" y1="{y}" y2="{y}"/>')
+        out.append(f'<circle class="dotfill" cx="{at(value):.1f}" cy="{y}" r="3.4"/>')
+    return "".join([*out, "</svg>"])
+
+
+def saving_bar(promise: float | None, fact: float | None, index: int, most: float) -> str:
+    """Dashed box: what counting operations promises; solid bar: what the clock found.  Both from 1×."""
+    width = 96
+    scale = (width - 4) / max(most - 1, 0.2)
+    out = [f'<svg class="saving {mark_class(index)}" viewBox="0 0 {width} 16" width="{width}" height="16" aria-hidden="true">']
+    if promise and promise > 1:
+        out.append(f'<rect class="box" x="1" y="2" width="{(promise - 1) * scale:.1f}" height="12"/>')
+    if fact and fact > 1:
+        out.append(f'<rect class="fill" x="1" y="5" width="{max(1.0, (fact - 1) * scale):.1f}" height="6"/>')
+    out.append('<line class="hair" x1="1" x2="1" y1="0" y2="16"/></svg>')
+    return "".join(out)
+
+
+def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit: str, width: int = 760) -> str:
+    """One line a method, a dot a class: change from the dense parent in points; the one that pays most is named.
+
+    Args:
+        rows: label, mark, and (class, change) pairs.
+    """
+    if not rows:
+        return ""
+    values = [v for _, _, changes in rows for _, v in changes] + [0.0]
+    low, high = min(values) - 0.5, max(values) + 0.5
+    left, right, step, top = (150 if width > 500 else 108), width - 20, 34, 12
+    height = top + step * len(rows) + 34
+
+    def at(v: float) -> float:
+        return left + (v - low) / (high - low) * (right - left)
+
+    out = [f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each class from the dense parent, in {unit}</title>']
+    for v in _ticks(low, high, 4 if width < 500 else 8):
+        out.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="{top}" y2="{height - 30}"/>')
+        out.append(f'<text class="tick" text-anchor="middle" x="{at(v):.1f}" y="{height - 12}">{_signed(v)}</text>')
+    out.append(f'<line class="hair" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top}" y2="{height - 30}"/>')
+    for i, (label, index, changes) in enumerate(rows):
+        y = top + step * i + step / 2 + 4
+        out.append(f'<g class="{mark_class(index)}"><text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">{escape(label)}</text>')
+        worst = min(changes, key=lambda c: c[1], default=None)
+        for name, v in changes:
+            big = worst is not None and name == worst[0]
+            out.append(f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}"><title>{escape(name)} {_signed(v)}</title></circle>')
+        if worst is not None:
+            near_edge = at(worst[1]) + 7 * len(worst[0]) > right
+            anchor, shift = ("end", 0) if near_edge else ("start", 0)
+            out.append(f'<text class="tiny" text-anchor="{anchor}" x="{at(worst[1]) + shift:.1f}" y="{y - 9:.1f}">{escape(worst[0])}</text>')
+        out.append("</g>")
+    return "".join([*out, "</svg>"])
+
+
+def _span(p: Point) -> tuple[float, float]:
+    half = p.y_half if math.isfinite(p.y_half) else 0.0
+    return p.y - half, p.y + half
+
+
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    raw = (high - low) / count
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw)
+    first = math.ceil(low / step)
+    return [round(i * step, 6) for i in range(first, math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    for step in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0):
+        ticks = [round(i * step, 3) for i in range(math.ceil(low / step), math.floor(high / step) + 1) if i * step > 0]
+        if len(ticks) <= count:
+            return ticks
+    return [1.0]
+
+
+def _signed(v: float) -> str:
+    return f"{'−' if v < 0 else '+' if v > 0 else ''}{abs(v):g}"

@@ -1,0 +1,61 @@
+"""A board's table to take away: CSV, Parquet, LaTeX, JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from suite.board.tables import Board
+    from suite.protocol import Task
+
+
+def frame(board: Board, task: Task[Any, Any]) -> pd.DataFrame:
+    """One line a row of the board, with its conditions: a number without them is not published."""
+    import pandas as pd
+
+    r = board.ranking
+    lines = []
+    for row in board.rows:
+        line: dict[str, Any] = {
+            "task": r.task, "version": r.version, "tier": r.tier, "division": r.division, "case": r.case, "target": r.target,
+            "method": row.method, "variant": row.variant, "kind": row.kind, "rank": row.rank if row.ranked else "",
+            task.ranked: row.quality.mean, "half_width_95": row.quality.half, "seeds": len(row.seeds),
+            "change": row.change.value if row.change else math.nan, "promised_speedup": row.promise,
+            "off_target": row.off_target, "card": board.card,
+        }  # fmt: skip
+        line |= {name.replace(" ", ":"): cell.value for name, cell in sorted(row.cells.items())}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def write(board: Board, task: Task[Any, Any], folder: Path, stem: str) -> None:
+    """Write a board's table in all formats."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = frame(board, task)
+    table.to_csv(folder / f"{stem}.csv", index=False)
+    table.to_parquet(folder / f"{stem}.parquet", index=False, compression="snappy")
+    table.to_json(folder / f"{stem}.json", orient="records", indent=1)
+    (folder / f"{stem}.tex").write_text(latex(board, task), encoding="utf-8")
+
+
+def latex(board: Board, task: Task[Any, Any]) -> str:
+    """The board's main columns for a paper, with its conditions in the caption."""
+    r = board.ranking
+    key = f"speedup {task.speed}"
+    lines = []
+    for row in board.rows:
+        half = f"$\\pm${row.quality.half:.1f}" if math.isfinite(row.quality.half) else ""
+        fact = f"{row.cells[key].value:.2f}" if key in row.cells else "--"
+        lines.append(f"{_escape(row.label)} & {row.quality.mean:.1f}{half} & {row.promise or math.nan:.2f} & {fact} & {len(row.seeds)} \\\\")
+    head = f"method & {_escape(task.ranked)} (\\%) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
+    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}, {r.target or 'parent'}; {task.speed} on card {board.card}."
+    body = "\n".join(lines)
+    return f"\\begin{{table}}\n\\begin{{tabular}}{{lrrrr}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
+
+
+def _escape(text: str) -> str:
+    return "".join({"_": "\\_", "%": "\\%", "&": "\\&", "#": "\\#"}.get(c, c) for c in text)

@@ -1,0 +1,431 @@
+"""Pages from DuckDB: Markdown with the tables in it, then mkdocs.  No hooks, no data plugins."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite import registry
+from suite.board import charts, export, store, tables
+from suite.board.schema import schema_table
+from suite.board.tables import Board, Cell, Ranking, Row
+from suite.naming import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+    import jinja2
+
+    from suite.protocol import Task
+
+HERE = Path(__file__).resolve().parent
+#: The six families; those without a task yet are announced, not hidden.
+FAMILIES = {
+    "image_pruning": "Make an image classifier smaller. Who keeps its accuracy, and is it faster in fact?",
+    "graph_tickets": "Fewer edges and weights in a graph network: what do the poorly connected lose?",
+    "vit_training": "Train a vision transformer on less: the same end, sooner?",
+    "fair_pruning": "Make a classifier smaller without making one group pay.",
+    "flame_detection": "Find fire that smoke hides.",
+    "mobile_vsr": "Send a small video and a small network, play it large.",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A timed or metered column of a board."""
+
+    key: str
+    head: str
+    arrow: str
+    kind: str
+    slanted: bool
+
+
+def build(db: Path, out: Path, *, results: Path) -> Path:
+    """Write all pages and run mkdocs; returns the site's folder.  Raises UserError where mkdocs fails."""
+    docs = out.parent / "docs"
+    shutil.rmtree(docs, ignore_errors=True)
+    shutil.copytree(registry.HOUSE / "site" / "docs", docs)
+    with store.connect(db) as connection:
+        write_pages(connection, docs)
+    (docs / "data").mkdir(exist_ok=True)
+    shutil.copyfile(db, docs / "data" / "weighin.duckdb")
+    config = out.parent / "mkdocs.yml"
+    text = (registry.HOUSE / "mkdocs.yml").read_text(encoding="utf-8")
+    config.write_text(text.replace("docs_dir: site/docs", f"docs_dir: {docs.resolve()}").replace("site_dir: build/site", f"site_dir: {out.resolve()}"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--clean", "--config-file", str(config)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    if done.returncode:
+        raise UserError(f"mkdocs could not build the site: {(done.stderr or done.stdout).strip()[-600:]}")
+    return out
+
+
+def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
+    """Write the generated pages of a docs folder."""
+    env = _environment()
+    rankings = tables.rankings(db)
+    boards = {r: tables.board(db, r) for r in rankings}
+    others = {r.anchor: [tables.board(db, r, c) for c in b.cards if c != b.card] for r, b in boards.items()}
+    pages: dict[str, str] = {}
+    for name in registry.tasks():
+        task = registry.task(name)
+        for tier in task.tiers:
+            mine = [b for r, b in boards.items() if (r.task, r.tier) == (name, tier) and r.version == task.version]
+            if mine:
+                pages[f"tasks/{name}-{tier}.md"] = env.get_template("task.md.j2").render(
+                    task=task, tier=tier, conditions=task.tiers[tier].conditions, boards=mine, others=others, extra=_columns(task, mine), claims=""
+                )
+    pages |= _method_pages(env, boards)
+    pages |= _system_pages(env, db)
+    pages["index.md"] = _home(env, db, boards)
+    pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
+    pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/")))
+    pages["methods/index.md"] = _method_index(boards)
+    pages["systems/index.md"] = "# Systems\n\nTimings are only compared on one card.\n\n" + "\n".join(
+        f"- [card {Path(k).stem[:4]}]({Path(k).name})" for k in sorted(pages) if k.startswith("systems/")
+    )
+    for path, text in pages.items():
+        (docs / path).parent.mkdir(parents=True, exist_ok=True)
+        (docs / path).write_text(text, encoding="utf-8")
+    for ranking, b in boards.items():
+        export.write(b, registry.task(ranking.task), docs / "data", file_stem(ranking))
+
+
+def file_stem(r: Ranking) -> str:
+    return f"{r.task}-{r.tier}-{r.anchor}"
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    env = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    safe = _safe
+    env.globals |= {"sign": safe(charts.sign), "interval_bar": safe(charts.interval_bar), "saving_bar": safe(charts.saving_bar), "row_lanes": _lane_classes}
+    env.filters |= {
+        "q": _quality,
+        "half": _half,
+        "plus_minus": _plus_minus,
+        "points": safe(_points),
+        "worst": safe(_worst),
+        "times": lambda v: f"{v:.2f}×",
+        "times_interval": lambda c: f" {c.low:.2f}–{c.high:.2f}" if math.isfinite(c.low) else "",
+        "figure": _figure,
+        "short": lambda s: s.partition(":")[0].partition(",")[0] if len(s) > 48 else s,
+        "slug": lambda s: s.replace("@", "-"),
+        "only_paper": lambda r, t: _only_paper(r, t),
+        "spread": _spread,
+        "values": _values,
+        "digest": _digest,
+        "frontier": safe(_frontier),
+        "pays": safe(_pays),
+        "asked": _asked,
+        "file": file_stem,
+        "speed_of": lambda r, t: f"{r.cells[k].value:.2f}×" if (k := f"speedup {t.speed}") in r.cells else "",
+        "fact": lambda v: ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else ", ".join(map(str, v)) if isinstance(v, list) else str(v),
+    }
+    return env
+
+
+def _safe(function: Any) -> Any:
+    from markupsafe import Markup
+
+    return lambda *a, **k: Markup(function(*a, **k))
+
+
+def _columns(task: Task[Any, Any], boards: Sequence[Board]) -> list[Column]:
+    """Latency of the smallest workload, speed-ups of the others, memory and training time, as far as the rows have them."""
+    keys = {k for b in boards for row in b.rows for k in row.cells}
+    names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
+    out = [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
+    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names if n != task.speed]
+    slanted = [Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True), Column("train_seconds", "Training, s", "↓", "s", True)]
+    return out + [c for c in slanted if c.key in keys]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """`infer@64` before `infer@256`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _quality(value: float, unit: str) -> str:
+    return f"{value:.1f}{unit}" if math.isfinite(value) else "–"
+
+
+def _half(row: Row) -> float:
+    return row.quality.half if math.isfinite(row.quality.half) else row.wilson
+
+
+def _plus_minus(row: Row) -> str:
+    half = _half(row)
+    return f" ±{half:.1f}" if math.isfinite(half) else ""
+
+
+def _points(cell: Cell | None) -> str:
+    if cell is None:
+        return "0"
+    half = (cell.high - cell.low) / 2
+    sign = "−" if cell.value < -0.05 else "+" if cell.value > 0.05 else ""
+    return f"{sign}{abs(cell.value):.1f}" + (f"<small> ±{half:.1f}</small>" if math.isfinite(half) else "")
+
+
+def _worst(row: Row) -> str:
+    from html import escape
+
+    if not row.classes:
+        return "–"
+    name, value, change = min(row.classes, key=lambda c: c[1])
+    moved = "" if math.isnan(change) or row.kind == "parent" else f" {'−' if change < 0 else '+'}{abs(change):.0f}"
+    return f"{value:.0f} <small>{escape(name)}{moved}</small>"
+
+
+def _figure(value: float, kind: str) -> str:
+    if kind == "ms":
+        return f"{value * 1e3:.3g}"
+    if kind == "mib":
+        return f"{value / 2**20:.1f}"
+    return f"{value:.2f}×" if kind == "times" else f"{value:.0f}"
+
+
+def _only_paper(row: Row, task: Task[Any, Any]) -> bool:
+    cell = row.cells.get(f"speedup {task.speed}")
+    return bool(cell and row.kind != "parent" and row.promise and row.promise > 1.05 and cell.value < charts.EDGE)
+
+
+def _spread(board: Board, task: Task[Any, Any]) -> tuple[float, float, float]:
+    """Common axes of a board's columns: quality from low to high (a far row is clipped), savings up to the largest."""
+    values = sorted(r.quality.mean for r in board.rows if math.isfinite(r.quality.mean))
+    if not values:
+        return 0.0, 1.0, 2.0
+    halves = [h for r in board.rows if math.isfinite(h := _half(r))]
+    middle, top = values[len(values) // 2], values[-1]
+    low = max(values[0], top - 4 * max(top - middle, 1.0))
+    pad = max(halves, default=0.1)
+    savings = [r.promise or 1 for r in board.rows] + [c.value for r in board.rows if (c := r.cells.get(f"speedup {task.speed}"))]
+    return low - pad, top + pad, max(savings, default=2.0)
+
+
+def _values(row: Row, columns: Sequence[Column], task: Task[Any, Any]) -> str:
+    cells = row.cells
+    speed = cells.get(f"speedup {task.speed}")
+    values: dict[str, Any] = {
+        "q": round(row.quality.mean, 3),
+        "c": round(row.change.value, 3) if row.change else 0,
+        "w": round(min((v for _, v, _ in row.classes), default=0.0), 2),
+        "s": round(speed.value, 4) if speed else None,
+        "n": row.label,
+        "k": row.kind,
+    }
+    values |= {f"x{i}": cells[c.key].value if c.key in cells else None for i, c in enumerate(columns)}
+    return json.dumps(values)
+
+
+def _lane_classes(row: Row, board: Board) -> list[str]:
+    if not row.ranked:
+        return []
+    at = list(board.ranked).index(row)
+    return ["none" if not a <= at <= b else "first" if at == a else "last" if at == b else "mid" for a, b in board.lanes]
+
+
+def _asked(r: Ranking) -> str:
+    words = {0.5: "half", 0.25: "a quarter of", 0.75: "three quarters of", 0.2: "a fifth of"}
+    parts = [p.partition("=")[::2] for p in r.target.split(",") if p]
+    return " and ".join(f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace("MACS", "MACs") for k, v in parts)
+
+
+def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
+    """Five questions, answered from the rows."""
+    rows = list(board.ranked) or [r for r in board.unranked if not r.off_target]
+    if not rows:
+        return []
+    sure = bool(board.ranked)
+    key = f"speedup {task.speed}"
+    top = [r for r in rows if r.quality.best == 1] if sure else rows[:1]
+    out = [
+        {
+            "question": "Keep most " + ("accuracy" if task.ranked == "top1" else task.ranked),
+            "answer": ", ".join(r.label for r in top),
+            "detail": ("cannot be told apart" if len(top) > 1 else "certain") if sure else "one seed or two: not ranked",
+        }
+    ]
+    fast = [r for r in rows if key in r.cells and r.cells[key].low > charts.EDGE]
+    both = [r for r in top if r in fast]
+    if both:
+        best = max(both, key=lambda r: r.cells[key].value)
+        out.append({"question": "Keep most, and are faster in fact", "answer": best.label, "detail": f"{_change_words(best)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper"})
+    timed = [r for r in rows if key in r.cells]
+    if timed:
+        best = max(timed, key=lambda r: r.cells[key].value)
+        out.append({"question": "Fastest in fact", "answer": best.label, "detail": f"{best.cells[key].value:.2f}×, {_change_words(best)}"})
+        paper = [r for r in timed if _only_paper(r, task)]
+        out.append({"question": "Save only on paper here", "answer": ", ".join(r.label for r in paper) or "none", "detail": f"{len(paper)} of {len(timed)} rows"})
+    pays = [(c, n, r.label) for r in rows for n, _, c in r.classes if math.isfinite(c)]
+    if pays:
+        change, name, label = min(pays)
+        out.append({"question": "Worst class pays", "answer": f"{'−' if change < 0 else '+'}{abs(change):.1f} points", "detail": f"{name}, by {label}"})
+    return out
+
+
+def _change_words(row: Row) -> str:
+    return f"{'−' if row.change.value < 0 else '+'}{abs(row.change.value):.1f} points" if row.change else "no parent yet"
+
+
+def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
+    key = f"speedup {task.speed}"
+    out = []
+    for row in board.rows:
+        cell = row.cells.get(key)
+        if row.off_target or not math.isfinite(row.quality.mean):
+            continue
+        if cell is None:
+            continue
+        span = (cell.low, cell.high) if math.isfinite(cell.low) else (cell.value, cell.value)
+        out.append(charts.Point(row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}"))
+    return out
+
+
+def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
+    from suite.board import statistics
+
+    points = _points_of(board, task)
+    if not points:
+        return ""
+    front = statistics.front([(p.x, p.y) for p in points])
+    asked = board.ranking.target
+    share = next((float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None)
+    ident = f"f{width}{board.ranking.anchor}"
+    return charts.frontier(points, front, promise=1 / share if share else None, quality=task.ranked, unit="%", speed=task.speed, width=width, ident=ident)
+
+
+def _pays(board: Board, width: int) -> str:
+    rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target]
+    found = [(r.label, r.mark, [(n, c) for n, _, c in r.classes if math.isfinite(c)]) for r in rows]
+    return charts.who_pays([f for f in found if f[2]][:10], "points", width)
+
+
+def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str, str]:
+    out = {}
+    names: dict[str, tuple[str, Any]] = {}
+    for task_name in registry.tasks():
+        for name, ref in registry.methods(task_name).items():
+            names[name] = (task_name, ref)
+    for ranking, b in boards.items():
+        for row in b.rows:
+            names.setdefault(row.method, (ranking.task, None))
+    for name, (task_name, ref) in names.items():
+        rows = [(b, row, registry.task(r.task)) for r, b in boards.items() for row in b.rows if row.method == name]
+        failures = [(b, f) for b in boards.values() for f in b.failures if f.method == name]
+        papers = [n for n, m in registry.methods(task_name).items() if m.paper]
+        out[f"methods/{name.replace('@', '-')}.md"] = env.get_template("method.md.j2").render(
+            name=name,
+            mark=papers.index(name) % tables.MARKS if name in papers else -1,
+            about=ref.summary if ref else "Somebody’s own method; its code is not here, its digest is in its name.",
+            paper=ref.paper if ref else "",
+            departs=ref.departs if ref else "",
+            configuration=_configuration(ref),
+            rows=rows,
+            failures=failures,
+        )
+    return out
+
+
+def _configuration(ref: Any) -> dict[str, str]:
+    """Fields and defaults of a method's dataclass, read from its source: pages import no torch."""
+    import ast
+
+    if ref is None:
+        return {}
+    tree = ast.parse(ref.path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and any(isinstance(f, ast.FunctionDef) and f.name == "solve" for f in node.body):
+            fields = [f for f in node.body if isinstance(f, ast.AnnAssign) and "ClassVar" not in ast.unparse(f.annotation)]
+            return {ast.unparse(f.target): ast.unparse(f.value) if f.value else "required" for f in fields}
+    return {}
+
+
+def _method_index(boards: Mapping[Ranking, Board]) -> str:
+    lines = ["# Methods", ""]
+    for task in registry.tasks():
+        lines += [f"## {task}", "", "| method | kind | what it is |", "|---|---|---|"]
+        for name, ref in registry.methods(task).items():
+            lines.append(f"| [{name}]({name.replace('@', '-')}.md) | {'paper' if ref.paper else 'baseline'} | {ref.summary} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    out = {}
+    for name, text in db.execute("SELECT hash, facts FROM cards").fetchall():
+        rows = db.execute(
+            "SELECT m.part, w.seed, m.value, m.low, m.high FROM weighed AS w JOIN parents ON parents.task = w.task AND parents.method = w.method"
+            " JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE w.weigh_card = ? AND m.low IS NOT NULL ORDER BY m.part, w.seed",
+            [name],
+        ).fetchall()
+        aa = [dict(zip(("part", "seed", "value", "low", "high"), r, strict=True)) for r in rows]
+        errors = sorted(abs(r["value"] - 1) for r in aa)
+        resolution = None
+        if errors:
+            halves = sorted((r["high"] - r["low"]) / 2 for r in aa)
+            worst = max(errors[-1], halves[len(halves) // 2])
+            resolution = {"percent": f"{100 * worst:.1f}", "median": f"{100 * errors[len(errors) // 2]:.2f}", "trials": len(errors)}
+        out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(hash=name, facts=tables.facts(text), aa=aa, resolution=resolution)
+    return out
+
+
+def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board]) -> str:
+    cards = []
+    first_page, speeds = "tasks/index.html", ""
+    for name, question in FAMILIES.items():
+        mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and r.target]
+        if name not in registry.tasks() or not mine:
+            cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet.", "task": None})
+            continue
+        task, best = registry.task(name), mine[0]
+        page = f"tasks/{name}-{best.ranking.tier}.html"
+        rows = [r for r in [*best.ranked, *best.unranked] if not r.off_target]
+        key = f"speedup {task.speed}"
+        fast = sum(r.cells[key].low > charts.EDGE for r in rows if key in r.cells)
+        cards.append({"name": name, "question": task.question, "page": page, "top": rows[:3], "note": f"{fast} of {len(rows)} rows are faster in fact", "task": task})
+        if not speeds:
+            first_page, speeds = page, _speed_list(best, task)
+    counts = dict(
+        zip(
+            ("runs", "methods", "cards", "failed"),
+            db.execute("SELECT count(*), count(DISTINCT method), count(DISTINCT weigh_card), count(*) FILTER (status <> 'ok') FROM standing").fetchone() or (0,) * 4,
+            strict=True,
+        )
+    )
+    from markupsafe import Markup
+
+    return env.get_template("index.md.j2").render(tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts)
+
+
+def _speed_list(board: Board, task: Task[Any, Any]) -> str:
+    """Promise and fact of each row, for the front page."""
+    from html import escape
+
+    key = f"speedup {task.speed}"
+    rows = sorted((r for r in board.rows if key in r.cells and r.kind != "parent" and not r.off_target), key=lambda r: -r.cells[key].value)[:10]
+    most = max([r.promise or 1 for r in rows] + [r.cells[key].value for r in rows], default=2.0)
+    lines = [
+        f'<tr><td>{charts.sign(r.mark)} {"<b>" if r.kind == "paper" and not r.variant else ""}{escape(r.label)}{"</b>" if r.kind == "paper" and not r.variant else ""}</td>'
+        f'<td>{charts.saving_bar(r.promise, r.cells[key].value, r.mark, most)}</td><td class="num"><b>{r.cells[key].value:.2f}×</b></td>'
+        f'<td>{"<span class=" + chr(34) + "tag paper" + chr(34) + ">only on paper</span>" if _only_paper(r, task) else ""}</td></tr>'
+        for r in rows
+    ]
+    words = f"{board.ranking.task}, {board.ranking.target}: dashed is the speed-up that counting promises, <b>solid what the clock found</b>, {task.speed}, card {board.card[:4]}."
+    return f'<table class="speedlist">{"".join(lines)}</table><p class="note">{words}</p>' if lines else ""
+
+
+__all__: Sequence[str] = ["build", "file_stem", "write_pages"]

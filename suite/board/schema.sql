@@ -1,0 +1,47 @@
+-- One row a bundle; what it measured stands in `measures`. Rows are never changed, only added.
+CREATE TABLE IF NOT EXISTS runs (
+    id VARCHAR PRIMARY KEY,
+    key VARCHAR,
+    path VARCHAR,              -- folder below results/
+    status VARCHAR,
+    reason VARCHAR,
+    created TIMESTAMP,
+    task VARCHAR,
+    version INTEGER,
+    tier VARCHAR,
+    division VARCHAR,
+    "case" VARCHAR,
+    target VARCHAR,
+    seed BIGINT,
+    device VARCHAR,
+    method VARCHAR,
+    variant VARCHAR,           -- non-default settings; empty for the defaults
+    origin VARCHAR,
+    method_version VARCHAR,
+    seedless BOOLEAN,
+    solve_card VARCHAR,
+    weigh_card VARCHAR,
+    commit_id VARCHAR,
+    dirty BOOLEAN,
+    submitter VARCHAR,
+    notes VARCHAR[],
+    unsupported JSON,
+    configuration JSON,
+    libraries JSON
+);
+
+CREATE TABLE IF NOT EXISTS measures (
+    run VARCHAR,
+    name VARCHAR,
+    part VARCHAR,              -- of what: a workload, a class, a group
+    value DOUBLE,
+    unit VARCHAR,
+    direction VARCHAR,
+    low DOUBLE,                -- 95 % interval
+    high DOUBLE,
+    source VARCHAR,            -- evidence and timing are derived again by the checker, meter is not
+    warnings VARCHAR[]
+);
+
+CREATE TABLE IF NOT EXISTS retractions (id VARCHAR PRIMARY KEY, reason VARCHAR);
+CREATE TABLE IF NOT EXISTS cards (hash VARCHAR PRIMARY KEY, facts JSON);

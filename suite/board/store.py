@@ -1,0 +1,170 @@
+"""Bundles into DuckDB: only new ones are read, the file is replaced whole."""
+
+from __future__ import annotations
+
+import json
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suite import bundle, registry
+from suite.naming import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+HERE = Path(__file__).resolve().parent
+STORAGE = "v1.4.0"  #: what DuckDB in a browser can open; 2.0's own default it refuses
+
+MEASURE = (
+    "STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE,"
+    " source VARCHAR, warnings VARCHAR[])"
+)
+COLUMNS = {
+    "path": "VARCHAR",
+    "id": "VARCHAR",
+    "key": "VARCHAR",
+    "status": "VARCHAR",
+    "reason": "VARCHAR",
+    "created": "TIMESTAMP",
+    "spec": 'STRUCT(task VARCHAR, version INTEGER, tier VARCHAR, division VARCHAR, "case" VARCHAR, target VARCHAR, seed BIGINT, device VARCHAR)',
+    "method": "STRUCT(name VARCHAR, origin VARCHAR, version VARCHAR, configuration JSON, variant VARCHAR, seedless BOOLEAN)",
+    "source": 'STRUCT("commit" VARCHAR, dirty BOOLEAN)',
+    "systems": "STRUCT(solve VARCHAR, weigh VARCHAR)",
+    "submitter": "VARCHAR",
+    "notes": "VARCHAR[]",
+    "unsupported": "JSON",
+    "libraries": "JSON",
+    "measures": f"{MEASURE}[]",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication did."""
+
+    bundles: int
+    new: int
+    removed: int
+
+
+def publish(results: Path, out: Path) -> Published:
+    """Bring the DuckDB file `out` up to the bundles under `results`; whole or not at all.
+
+    New run.json files are joined into one NDJSON, which DuckDB reads with its columns given: 20,000
+    bundles take a few seconds (tests/benchmarks/test_publish.py).
+    """
+    import duckdb
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = out.with_name(f".{out.name}.part")
+    scratch.unlink(missing_ok=True)
+    try:
+        if out.exists():
+            shutil.copyfile(out, scratch)
+        try:
+            db = _open(scratch)
+        except duckdb.Error:  # of another schema or torn: it is derived, make it anew
+            scratch.unlink(missing_ok=True)
+            db = _open(scratch)
+        with db:
+            known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
+            there = {p.relative_to(results).as_posix(): p for p in bundle.find(results)}
+            gone = known - there.keys()
+            _remove(db, gone)
+            new = [path for path in there if path not in known]
+            _load(db, results, new)
+            _facts(db, results)
+            db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
+            db.execute("CHECKPOINT")
+        scratch.replace(out)
+    except OSError as e:
+        scratch.unlink(missing_ok=True)
+        raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
+    return Published(len(there), len(new), len(gone))
+
+
+def connect(db: Path) -> duckdb.DuckDBPyConnection:
+    """A published file, read only."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{db.as_posix()}' AS board (READ_ONLY)")
+    connection.execute("USE board")
+    return connection
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{path.as_posix()}' AS board (STORAGE_VERSION '{STORAGE}')")
+    connection.execute("USE board")
+    connection.execute((HERE / "schema.sql").read_text(encoding="utf-8"))
+    return connection
+
+
+def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="weighin-publish-") as folder:
+        joined = Path(folder) / "runs.ndjson"
+        with joined.open("wb") as f:
+            f.writelines(_lines(results, paths))
+        if joined.stat().st_size == 0:
+            return
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+        db.execute(
+            f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json('{joined.as_posix()}', columns={{{columns}}},"
+            " format='newline_delimited', maximum_object_size=4000000)"
+        )
+    db.execute(
+        'INSERT OR IGNORE INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division, spec."case",'
+        " spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version, method.seedless, systems.solve,"
+        ' systems.weigh, source."commit", source.dirty, submitter, notes, unsupported, method.configuration, libraries FROM incoming'
+    )
+    db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
+    db.execute("DROP TABLE incoming")
+
+
+def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
+    """One line a bundle, its path in front; a run.json is one JSON object over several lines."""
+    for path in paths:
+        text = (results / path / bundle.RUN).read_bytes()
+        # newlines inside strings are escaped in JSON, so all others are layout
+        body = text.replace(b"\n", b"").strip()
+        yield b'{"path": ' + json.dumps(path).encode() + b", " + body[1:] + b"\n"
+
+
+def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
+    for path in paths:
+        db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM runs WHERE path = ?)", [path])
+        db.execute("DELETE FROM runs WHERE path = ?", [path])
+
+
+def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Small tables that are simply written again: parents of tasks, retractions, system cards."""
+    db.execute("CREATE OR REPLACE TABLE parents (task VARCHAR, method VARCHAR)")
+    for name in registry.tasks():
+        db.execute("INSERT INTO parents VALUES (?, ?)", [name, registry.task(name).parent_method])
+    db.execute("DELETE FROM retractions")
+    for file in sorted((results / "retractions").glob("*.json")):
+        entry = _json(file)
+        db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?)", [str(entry.get("id")), str(entry.get("reason"))])
+    db.execute("DELETE FROM cards")
+    for file in sorted((results / "systems").glob("*.json")):
+        db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?)", [file.stem, json.dumps(_json(file))])
+
+
+def _json(file: Path) -> dict[str, object]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{file}: no JSON ({e}); run `weighin check` on the results") from e
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: not a JSON object; run `weighin check` on the results")
+    return value
+
+

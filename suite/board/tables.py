@@ -1,0 +1,293 @@
+"""The board's rows, from DuckDB: one row a method and variant over its seeds, in one ranking."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suite import registry
+from suite.board import charts, statistics
+from suite.board.statistics import Standing
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from suite.protocol import Task
+
+MARKS = len(charts.SHAPES)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is compared with what."""
+
+    task: str
+    version: int
+    tier: str
+    division: str
+    case: str
+    target: str
+
+    @property
+    def anchor(self) -> str:
+        return f"{self.case.replace('/', '-')}-{self.target or 'parent'}-{self.division}".replace("=", "-").replace(",", "-")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number read over seeds: mean, interval, where it comes from, what taints it."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    source: str = "evidence"
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method and variant, over its seeds."""
+
+    method: str
+    variant: str
+    kind: str  #: parent, paper or baseline
+    mark: int
+    about: str
+    quality: Standing
+    seeds: Mapping[int, float]  #: the ranked measure by seed
+    wilson: float  #: half width of a single seed's interval
+    change: Cell | None
+    classes: Sequence[tuple[str, float, float]]  #: class, mean, mean change from the parent
+    promise: float | None
+    cells: Mapping[str, Cell]  #: metered and timed columns
+    off_target: str
+    notes: Sequence[str] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
+    def key(self) -> str:
+        return f"{self.method}-{self.variant}".replace("=", "-").replace(",", "-")
+
+    @property
+    def ranked(self) -> bool:
+        return self.kind != "parent" and not self.off_target and self.quality.best > 0
+
+    @property
+    def rank(self) -> str:
+        q = self.quality
+        return str(q.best) if q.best == q.worst else f"{q.best}–{q.worst}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    method: str
+    variant: str
+    seed: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """One ranking: the parent, the ranked rows best first, the others, and what failed."""
+
+    ranking: Ranking
+    card: str  #: system card of the timings, empty where nothing was timed
+    cards: Sequence[str]
+    parent: Row | None
+    ranked: Sequence[Row]
+    unranked: Sequence[Row]
+    failures: Sequence[Failure]
+    lanes: Sequence[tuple[int, int]] = field(default_factory=tuple)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [*([self.parent] if self.parent else []), *self.ranked, *self.unranked]
+
+
+def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
+    """All rankings that have rows; a parent's own (empty target) only where nothing else was asked."""
+    found = db.execute(
+        'SELECT DISTINCT task, version, tier, division, "case", target FROM standing WHERE tier <> \'smoke\' ORDER BY ALL'
+    ).fetchall()
+    all_ = [Ranking(*row) for row in found]
+    asked = {(r.task, r.version, r.tier, r.division, r.case) for r in all_ if r.target}
+    kept = [r for r in all_ if r.target or (r.task, r.version, r.tier, r.division, r.case) not in asked]
+    return sorted(kept, key=lambda r: (r.task, r.tier, r.division, _case_order(r), [-v for v in _numbers(r.target)]))
+
+
+def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Board:
+    """Rows of a ranking with the timings of one card (default: the card with most rows)."""
+    task = registry.task(ranking.task)
+    where = '(task, version, tier, division, "case") = (?, ?, ?, ?, ?) AND target IN (?, \'\')'
+    values = [ranking.task, ranking.version, ranking.tier, ranking.division, ranking.case, ranking.target]
+    counted = _runs(db, "counted", where, values)
+    weighed = _runs(db, "weighed", where, values)
+    cards = sorted({r["weigh_card"] for r in weighed}, key=lambda c: (-sum(r["weigh_card"] == c for r in weighed), c))
+    card = card or (cards[0] if cards else "")
+    measures = _measures(db, {r["id"] for r in [*counted, *weighed]})
+    off = {
+        row[0]: f"kept {row[2]:.3g} of {row[1]} where {row[3]:g} was asked" if row[2] is not None else f"{row[1]} was not measured"
+        for row in db.execute("SELECT id, name, kept, wanted FROM kept WHERE off_target").fetchall()
+    }
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for run in counted:
+        groups[run["method"], run["variant"]].append(run)
+    parents = {r["seed"]: measures[r["id"]] for r in groups.get((task.parent_method, ""), []) if not r["target"]}
+    known = registry.methods(ranking.task)
+    papers = [n for n, m in known.items() if m.paper]
+    drafts = []
+    for (method, variant), runs in groups.items():
+        kind = "parent" if method == task.parent_method and not variant else "paper" if method in papers else "baseline"
+        # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
+        index = -2 if kind == "parent" else papers.index(method) % MARKS if kind == "paper" and not variant else -1
+        timed = [r for r in weighed if (r["method"], r["variant"]) == (method, variant) and r["weigh_card"] == card]
+        about = known[method].summary if method in known else "somebody's own method"
+        drafts.append((method, variant, kind, index, about, runs, timed))
+    ranked_measure = task.ranked
+    up = _direction(measures, ranked_measure) == "up"
+    per_seed = [{r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]} for *_, runs, _ in drafts]
+    bad = [next((off[r["id"]] for r in runs if r["id"] in off), "") for *_, runs, _ in drafts]
+    single = [any(r["seedless"] for r in runs) for *_, runs, _ in drafts]
+    judged = [i for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True)) if d[2] != "parent" and not bad[i] and values_]
+    places = dict(zip(judged, statistics.standings([per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]), strict=True))
+    pooled = statistics.noise([v for i, v in enumerate(per_seed) if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")])
+    rows = []
+    for i, (method, variant, kind, index, about, runs, timed) in enumerate(drafts):
+        if not per_seed[i] and ranking.division != "speed":
+            continue
+        mean = float(np.mean(list(per_seed[i].values()))) if per_seed[i] else math.nan
+        place = places.get(i) or Standing(mean, statistics.interval(per_seed[i], pooled) if len(per_seed[i]) > 1 else math.nan, 0, 0)
+        first = measures[runs[0]["id"]].get((ranked_measure, ""))
+        half = (first.high - first.low) / 2 if first else math.nan
+        rows.append(
+            Row(
+                method,
+                variant,
+                kind,
+                index,
+                about,
+                place,
+                per_seed[i],
+                half,
+                _change(runs, measures, parents, ranked_measure) if kind != "parent" else None,
+                _classes(runs, measures, parents),
+                _promise(task, runs, measures),
+                _cells(task, timed, measures),
+                bad[i],
+            )
+        )
+    sign = -1 if up else 1
+    ranked = sorted((r for r in rows if r.ranked), key=lambda r: sign * r.quality.mean)
+    unranked = sorted((r for r in rows if not r.ranked and r.kind != "parent"), key=lambda r: sign * r.quality.mean)
+    failed = [
+        Failure(r["method"], r["variant"], r["seed"], "retracted" if r["retracted"] else r["status"], r["retracted"] or r["reason"])
+        for r in _runs(db, "failures", where, values)
+    ]
+    parent = next((r for r in rows if r.kind == "parent"), None)
+    return Board(ranking, card, cards, parent, ranked, unranked, failed, statistics.lanes([r.quality for r in ranked]))
+
+
+def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    result = db.execute(
+        f"SELECT id, method, variant, seed, target, seedless, weigh_card, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
+        list(values),
+    )
+    names = [d[0] for d in result.description or []]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+@dataclass(frozen=True)
+class _Value:
+    value: float
+    low: float
+    high: float
+    source: str
+    direction: str
+    warnings: tuple[str, ...]
+
+
+def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tuple[str, str], _Value]]:
+    out: dict[str, dict[tuple[str, str], _Value]] = defaultdict(dict)
+    rows = db.execute(
+        "SELECT run, name, part, value, low, high, source, direction, warnings FROM measures WHERE run IN (SELECT unnest(?))", [list(ids)]
+    ).fetchall()
+    for run, name, part, value, low, high, source, direction, warnings in rows:
+        ends = (math.nan if low is None else low, math.nan if high is None else high)
+        out[run][name, part] = _Value(value, *ends, source, direction, tuple(warnings or ()))
+    return out
+
+
+def _direction(measures: Mapping[str, Mapping[tuple[str, str], _Value]], name: str) -> str:
+    return next((m[name, ""].direction for m in measures.values() if (name, "") in m), "up")
+
+
+def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name: str, part: str = "") -> Cell | None:
+    """Paired by seed with the dense parent: mean difference and its t interval."""
+    from scipy import stats
+
+    pairs = [measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value for r in runs if r["seed"] in parents and (name, part) in measures[r["id"]]]
+    if not pairs:
+        return None
+    mean, n = float(np.mean(pairs)), len(pairs)
+    if n < statistics.LEAST_SEEDS:
+        return Cell(mean)
+    half = float(stats.t.ppf(0.975, n - 1)) * float(np.std(pairs, ddof=1)) / math.sqrt(n)
+    return Cell(mean, mean - half, mean + half)
+
+
+def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[tuple[str, float, float]]:
+    """Measures of evidence that come in several parts (classes, groups): mean, and change from the parent."""
+    parts = sorted({key for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence" and m.direction == "up"})
+    out = []
+    for name, part in parts:
+        values = [measures[r["id"]][name, part].value for r in runs if (name, part) in measures[r["id"]]]
+        change = _change(runs, measures, parents, name, part)
+        out.append((part, float(np.mean(values)), change.value if change else math.nan))
+    return out
+
+
+def _promise(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], measures: Any) -> float | None:
+    """The speed-up that the counted share promises: its inverse."""
+    shares = [measures[r["id"]][task.promised, ""].value for r in runs if (task.promised, "") in measures[r["id"]]]
+    return 1 / float(np.mean(shares)) if shares else None
+
+
+def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:
+    """Timed and metered numbers of the runs weighed on one card, by ``name part``."""
+    out: dict[str, Cell] = {}
+    keys = {key for r in timed for key, m in measures[r["id"]].items() if m.source != "evidence"}
+    for name, part in keys:
+        found = [measures[r["id"]][name, part] for r in timed if (name, part) in measures[r["id"]]]
+        warnings = tuple(dict.fromkeys(w.partition(":")[0] for v in found for w in v.warnings))
+        if name == "speedup":
+            middle, low, high = statistics.log_ratio([(v.value, v.low, v.high) for v in found])
+            out[f"{name} {part}"] = Cell(middle, low, high, "timing", warnings)
+        else:
+            out[f"{name} {part}".strip()] = Cell(float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings)
+    return out
+
+
+def _numbers(target: str) -> list[float]:
+    return [float(part.partition("=")[2]) for part in target.split(",") if part]
+
+
+def _case_order(r: Ranking) -> tuple[int, str]:
+    shape = registry.task(r.task).tiers.get(r.tier)
+    cases = list(shape.cases) if shape else []
+    return (cases.index(r.case) if r.case in cases else len(cases)), r.case
+
+
+def facts(text: str) -> dict[str, Any]:
+    """A system card's JSON."""
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,50 @@
+-- What counts. Of several ok runs of one question and seed the first counts, the others are replays:
+-- nobody improves a row by repeating it.
+CREATE OR REPLACE VIEW standing AS
+SELECT runs.*, retractions.reason AS retracted
+FROM runs LEFT JOIN retractions USING (id);
+
+CREATE OR REPLACE VIEW counted AS
+SELECT * FROM standing
+WHERE status = 'ok' AND retracted IS NULL AND tier <> 'smoke'
+QUALIFY row_number() OVER (
+    PARTITION BY task, version, tier, division, "case", target, method, variant, seed ORDER BY created, id
+) = 1;
+
+-- Timings: the first of each seed on each card.
+CREATE OR REPLACE VIEW weighed AS
+SELECT * FROM standing
+WHERE status = 'ok' AND retracted IS NULL AND tier <> 'smoke'
+QUALIFY row_number() OVER (
+    PARTITION BY task, version, tier, division, "case", target, method, variant, seed, weigh_card, device ORDER BY created, id
+) = 1;
+
+-- A failure stays in view until the same question has an ok answer on the same system.
+CREATE OR REPLACE VIEW failures AS
+SELECT * FROM standing AS f
+WHERE (status <> 'ok' OR retracted IS NOT NULL) AND tier <> 'smoke'
+  AND NOT EXISTS (SELECT 1 FROM standing AS s WHERE s.key = f.key AND s.status = 'ok' AND s.retracted IS NULL);
+
+-- Asked and kept: target x is held against the metered kept.x. Off by more than 1 %: kept, marked, unranked.
+CREATE OR REPLACE VIEW kept AS
+SELECT
+    runs.id,
+    split_part(asked.text, '=', 1) AS name,
+    split_part(asked.text, '=', 2)::DOUBLE AS wanted,
+    m.value AS kept,
+    m.value IS NULL OR abs(m.value / split_part(asked.text, '=', 2)::DOUBLE - 1) > 0.01 AS off_target
+FROM runs
+CROSS JOIN LATERAL (SELECT unnest(string_split(runs.target, ',')) AS text) AS asked
+LEFT JOIN measures AS m ON m.run = runs.id AND m.name = 'kept.' || split_part(asked.text, '=', 1)
+WHERE runs.target <> '';
+
+-- Each measure beside the dense parent's of the same seed: what did the method change, and for whom?
+CREATE OR REPLACE VIEW changes AS
+SELECT r.id, r.task, r.version, r.tier, r.division, r."case", r.target, r.seed, r.method, r.variant,
+       m.name, m.part, m.value, p.value AS parent, m.value - p.value AS change
+FROM counted AS r
+JOIN measures AS m ON m.run = r.id AND m.source = 'evidence'
+JOIN parents ON parents.task = r.task
+JOIN counted AS d ON d.method = parents.method AND d.variant = '' AND d.target = ''
+    AND (d.task, d.version, d.tier, d.division, d."case", d.seed) = (r.task, r.version, r.tier, r.division, r."case", r.seed)
+JOIN measures AS p ON p.run = d.id AND p.name = m.name AND p.part = m.part;
