@@ -57,7 +57,9 @@ class Finding:
 class Refused(Exception):
     """Raised inside a check to end it with one finding."""
 
-    def __init__(self, file: str, field: str, message: str, mend: str = "run it again and submit what the runner wrote") -> None:
+    def __init__(
+        self, file: str, field: str, message: str, mend: str = "run it again and submit what the runner wrote"
+    ) -> None:
         super().__init__(message)
         self.finding = (file, field, message, mend)
 
@@ -126,7 +128,12 @@ def _files(path: Path) -> None:
         if stat.S_ISLNK(mode):
             raise Refused(entry.name, "file", "a symbolic link", "put the file itself there")
         if not stat.S_ISREG(mode) or entry.name not in ALLOWED:
-            raise Refused(_printable(entry.name), "file", "does not belong into a bundle", f"a bundle holds {', '.join(ALLOWED)} and nothing else")
+            raise Refused(
+                _printable(entry.name),
+                "file",
+                "does not belong into a bundle",
+                f"a bundle holds {', '.join(ALLOWED)} and nothing else",
+            )
     if not (path / bundle.RUN).is_file():
         raise Refused(bundle.RUN, "file", "is missing", f"a bundle is a folder with {bundle.RUN} in it")
     if (path / bundle.RUN).stat().st_size > RUN_BYTES:
@@ -201,7 +208,9 @@ def _hashes(path: Path, raw: Mapping[str, Any], record: bundle.RunRecord) -> Non
     except ValueError as e:
         raise Refused(bundle.RUN, "numbers", str(e)) from e
     if record.id != expected:
-        raise Refused(bundle.RUN, "id", f"is {record.id[:12]}, the content hashes to {expected[:12]}: something was changed")
+        raise Refused(
+            bundle.RUN, "id", f"is {record.id[:12]}, the content hashes to {expected[:12]}: something was changed"
+        )
     stored = {n for n in ALLOWED[1:] if (path / n).exists()}
     if stored != set(record.files):
         odd = sorted(stored ^ set(record.files))
@@ -225,8 +234,12 @@ def _place(where: str, path: Path, root: Path, record: bundle.RunRecord) -> Iter
         yield Finding(where, ".", "folder", "error", f"lies at {'/'.join(parts)}", f"its place is {'/'.join(expected)}")
 
 
-def _meaning(where: str, path: Path, root: Path, against: Path | None, record: bundle.RunRecord, seen: _Seen) -> Iterator[Finding]:
-    def error(field: str, message: str, mend: str = "run it again and submit what the runner wrote", file: str = bundle.RUN) -> Finding:
+def _meaning(
+    where: str, path: Path, root: Path, against: Path | None, record: bundle.RunRecord, seen: _Seen
+) -> Iterator[Finding]:
+    def error(
+        field: str, message: str, mend: str = "run it again and submit what the runner wrote", file: str = bundle.RUN
+    ) -> Finding:
         return Finding(where, file, field, "error", message, mend)
 
     yield from seen.look(where, record)
@@ -236,10 +249,21 @@ def _meaning(where: str, path: Path, root: Path, against: Path | None, record: b
         return
     task = registry.task(record.spec.task)
     if record.spec.version > task.version:
-        yield error("spec.version", f"version {record.spec.version} of {task.name} is unknown, the newest is {task.version}", "update weighin")
+        yield error(
+            "spec.version",
+            f"version {record.spec.version} of {task.name} is unknown, the newest is {task.version}",
+            "update weighin",
+        )
         return
     if record.spec.version < task.version:
-        yield Finding(where, bundle.RUN, "spec.version", "mark", f"version {record.spec.version} is archived", "only hash and schema were checked")
+        yield Finding(
+            where,
+            bundle.RUN,
+            "spec.version",
+            "mark",
+            f"version {record.spec.version} is archived",
+            "only hash and schema were checked",
+        )
         return
     if record.spec.tier not in task.tiers:
         yield error("spec.tier", f"{task.name} has no tier {record.spec.tier!r}", f"there are: {', '.join(task.tiers)}")
@@ -262,7 +286,9 @@ def _meaning(where: str, path: Path, root: Path, against: Path | None, record: b
         yield error("files", "no evidence, so nothing can be derived", file=bundle.EVIDENCE)
         return
     else:
-        evidence = _table(path, bundle.EVIDENCE, task.columns, task.evidence_bytes if record.spec.tier != "paper" else PAPER_BYTES)
+        evidence = _table(
+            path, bundle.EVIDENCE, task.columns, task.evidence_bytes if record.spec.tier != "paper" else PAPER_BYTES
+        )
         yield from _truth(where, record, task, evidence)
         spec = Spec(**{f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields})
         try:
@@ -287,17 +313,43 @@ def _same_numbers(where: str, record: bundle.RunRecord, derived: Sequence[Measur
     """Stored measures of source evidence and timing are exactly the derived ones."""
     told = {(m.name, m.part): m for m in record.measures if m.source != "meter"}
     if len({(m.name, m.part) for m in record.measures}) != len(record.measures):
-        yield Finding(where, bundle.RUN, "measures", "error", "a measure stands twice", "run it again and submit what the runner wrote")
+        yield Finding(
+            where,
+            bundle.RUN,
+            "measures",
+            "error",
+            "a measure stands twice",
+            "run it again and submit what the runner wrote",
+        )
     found = {(m.name, m.part): m for m in derived}
     for key in sorted(told.keys() - found.keys()):
-        yield Finding(where, bundle.RUN, f"measures {' '.join(key).strip()}", "error", "cannot be derived from the files", "remove nothing and add nothing by hand: run it again")
+        yield Finding(
+            where,
+            bundle.RUN,
+            f"measures {' '.join(key).strip()}",
+            "error",
+            "cannot be derived from the files",
+            "remove nothing and add nothing by hand: run it again",
+        )
     for key in sorted(found.keys() - told.keys()):
-        yield Finding(where, bundle.RUN, f"measures {' '.join(key).strip()}", "error", "is missing", "run it again and submit what the runner wrote")
+        yield Finding(
+            where,
+            bundle.RUN,
+            f"measures {' '.join(key).strip()}",
+            "error",
+            "is missing",
+            "run it again and submit what the runner wrote",
+        )
     for key in sorted(told.keys() & found.keys()):
         mine, theirs = found[key], told[key]
         low, high = mine.interval or (None, None)
         pairs = [(mine.value, theirs.value), (low, theirs.low), (high, theirs.high)]
-        words = (mine.unit, mine.direction, mine.source, list(mine.warnings)) == (theirs.unit, theirs.direction, theirs.source, theirs.warnings)
+        words = (mine.unit, mine.direction, mine.source, list(mine.warnings)) == (
+            theirs.unit,
+            theirs.direction,
+            theirs.source,
+            theirs.warnings,
+        )
         if not words or not all(_equal(a, b) for a, b in pairs):
             yield Finding(
                 where, bundle.RUN, f"measures {' '.join(key).strip()}", "error", f"says {theirs.value:.6g}, the files give {mine.value:.6g}"
@@ -312,25 +364,62 @@ def _equal(a: float | None, b: float | None) -> bool:
     return abs(a - b) <= CLOSE * max(abs(a), abs(b), 1e-300)
 
 
-def _truth(where: str, record: bundle.RunRecord, task: Task[Any, Any], evidence: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+def _truth(
+    where: str, record: bundle.RunRecord, task: Task[Any, Any], evidence: Mapping[str, np.ndarray]
+) -> Iterator[Finding]:
     """What the data dictate: their digest, the rows, and the columns that no run may change."""
     file = bundle.EVIDENCE
     row = evidence["row"]
     if (row != np.arange(len(row))).any():
-        yield Finding(where, file, "row", "error", "rows are not 0, 1, 2, … each once", "run it again and submit what the runner wrote")
+        yield Finding(
+            where,
+            file,
+            "row",
+            "error",
+            "rows are not 0, 1, 2, … each once",
+            "run it again and submit what the runner wrote",
+        )
     entry = _truth_entries(task.name).get((record.spec.tier, record.spec.case.partition("/")[0]))
     if entry is None:
-        yield Finding(where, file, "truth", "mark", f"no truth is known of {record.spec.tier} {record.spec.case}", "its labels were not checked; the row is marked")
+        yield Finding(
+            where,
+            file,
+            "truth",
+            "mark",
+            f"no truth is known of {record.spec.tier} {record.spec.case}",
+            "its labels were not checked; the row is marked",
+        )
         return
     if entry["data"] != record.data:
-        yield Finding(where, bundle.RUN, "data", "error", f"digest {record.data[:12]}, the set's is {entry['data'][:12]}", "use the data set as it is shipped")
+        yield Finding(
+            where,
+            bundle.RUN,
+            "data",
+            "error",
+            f"digest {record.data[:12]}, the set's is {entry['data'][:12]}",
+            "use the data set as it is shipped",
+        )
     if len(row) != entry["rows"]:
-        yield Finding(where, file, "row", "error", f"{len(row)} rows, the test set has {entry['rows']}", "examine the whole test set")
+        yield Finding(
+            where,
+            file,
+            "row",
+            "error",
+            f"{len(row)} rows, the test set has {entry['rows']}",
+            "examine the whole test set",
+        )
         return
     for name, expected in entry["columns"].items():
         kind = np.dtype(task.columns[name]).newbyteorder("<")
         if digest_column(evidence[name], kind) != expected:
-            yield Finding(where, file, name, "error", "is not what the data set says", "labels come from the data and are not to be changed")
+            yield Finding(
+                where,
+                file,
+                name,
+                "error",
+                "is not what the data set says",
+                "labels come from the data and are not to be changed",
+            )
 
 
 def digest_column(column: np.ndarray, kind: np.dtype[Any]) -> str:
@@ -360,13 +449,22 @@ def _table(path: Path, name: str, columns: Mapping[str, str], limit: int) -> dic
     try:
         head = parquet.read_metadata(file)
         size = sum(head.row_group(i).total_byte_size for i in range(min(head.num_row_groups, 1000)))
-        if head.num_rows > MOST_ROWS or head.num_columns > MOST_COLUMNS or head.num_row_groups > 1000 or size > EXPANSION:
-            raise Refused(name, "size", f"{head.num_rows:,} rows, {size:,} bytes unpacked: more than any evidence needs")
+        if (
+            head.num_rows > MOST_ROWS
+            or head.num_columns > MOST_COLUMNS
+            or head.num_row_groups > 1000
+            or size > EXPANSION
+        ):
+            raise Refused(
+                name, "size", f"{head.num_rows:,} rows, {size:,} bytes unpacked: more than any evidence needs"
+            )
         schema = head.schema.to_arrow_schema()
         if any(pa.types.is_nested(f.type) for f in schema):
             raise Refused(name, "columns", "nested columns")
         if schema.names != list(columns):
-            raise Refused(name, "columns", f"are {_printable(', '.join(schema.names))[:200]}; they must be {', '.join(columns)}")
+            raise Refused(
+                name, "columns", f"are {_printable(', '.join(schema.names))[:200]}; they must be {', '.join(columns)}"
+            )
         for field in schema:
             kind = columns[field.name]
             text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
@@ -400,7 +498,9 @@ def _bounds(record: bundle.RunRecord) -> Iterator[tuple[str, str]]:
             yield field, f"{m.value:g} {m.unit} is negative"
         if m.source == "timing" and m.value <= 0:
             yield field, f"{m.value:g} is no time or rate"
-        if (m.low is None) != (m.high is None) or (m.low is not None and m.high is not None and not m.low - 1e-9 <= m.value <= m.high + 1e-9):
+        if (m.low is None) != (m.high is None) or (
+            m.low is not None and m.high is not None and not m.low - 1e-9 <= m.value <= m.high + 1e-9
+        ):
             yield field, "its interval does not hold its value"
         if m.name.startswith("memory_") and m.value > 2**46:
             yield field, f"{m.value:g} B is more memory than any machine has"
@@ -415,7 +515,9 @@ def _bounds(record: bundle.RunRecord) -> Iterator[tuple[str, str]]:
         yield "measures nonzero", "is not the sum of its layers"
     if any(layer.nonzero > layer.params for layer in record.operations):
         yield "operations", "a layer has more non-zero parameters than parameters"
-    if ("macs_parent", "") in value and not _equal(value.get(("kept.macs", "")), value.get(("macs", ""), math.nan) / value["macs_parent", ""]):
+    if ("macs_parent", "") in value and not _equal(
+        value.get(("kept.macs", "")), value.get(("macs", ""), math.nan) / value["macs_parent", ""]
+    ):
         yield "measures kept.macs", "is not macs over macs_parent"
     seconds, examples = value.get(("train_seconds", "")), value.get(("examples", ""))
     if seconds is not None and examples is not None and examples > 0 and seconds < examples / FASTEST:
@@ -427,7 +529,9 @@ def _bounds(record: bundle.RunRecord) -> Iterator[tuple[str, str]]:
 def _blocks(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     # calls are calibrated on a warm machine: single blocks may fall a little short, most may not
     if float(np.median(table["seconds"])) < timing.BLOCK_SECONDS * 0.8:
-        yield Finding(where, bundle.TIMING, "seconds", "error", "blocks are shorter than 50 ms", "time with weighin's own scale")
+        yield Finding(
+            where, bundle.TIMING, "seconds", "error", "blocks are shorter than 50 ms", "time with weighin's own scale"
+        )
 
 
 def _method(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Iterator[Finding]:
@@ -435,13 +539,41 @@ def _method(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Itera
     method = record.method
     if method.origin == "reference":
         if method.name not in ours:
-            yield Finding(where, bundle.RUN, "method.name", "error", f"no reference method {method.name!r}", f"there are: {', '.join(ours)}")
+            yield Finding(
+                where,
+                bundle.RUN,
+                "method.name",
+                "error",
+                f"no reference method {method.name!r}",
+                f"there are: {', '.join(ours)}",
+            )
         elif ours[method.name].version != method.version:
-            yield Finding(where, bundle.RUN, "method.version", "mark", "the source has changed since", f"replay it at commit {record.source.commit}")
+            yield Finding(
+                where,
+                bundle.RUN,
+                "method.version",
+                "mark",
+                "the source has changed since",
+                f"replay it at commit {record.source.commit}",
+            )
         elif record.source.dirty is not False:
-            yield Finding(where, bundle.RUN, "source", "mark", "made from a tree with uncommitted changes, or outside a clone", "commit, then run it again")
+            yield Finding(
+                where,
+                bundle.RUN,
+                "source",
+                "mark",
+                "made from a tree with uncommitted changes, or outside a clone",
+                "commit, then run it again",
+            )
     elif method.name.partition("@")[2] != method.version[:12] or "@" not in method.name:
-        yield Finding(where, bundle.RUN, "method.name", "error", f"{method.name!r} must be name@{method.version[:12]}", "submit what the runner wrote")
+        yield Finding(
+            where,
+            bundle.RUN,
+            "method.name",
+            "error",
+            f"{method.name!r} must be name@{method.version[:12]}",
+            "submit what the runner wrote",
+        )
 
 
 def _cards(where: str, path: Path, root: Path, against: Path | None, record: bundle.RunRecord) -> Iterator[Finding]:
@@ -450,7 +582,9 @@ def _cards(where: str, path: Path, root: Path, against: Path | None, record: bun
     for role, name in record.systems.items():
         file = next((f / f"{name}.json" for f in folders if (f / f"{name}.json").is_file()), None)
         if file is None:
-            yield Finding(where, bundle.RUN, f"systems.{role}", "error", f"no card {name}.json", "submit results/systems/ with it")
+            yield Finding(
+                where, bundle.RUN, f"systems.{role}", "error", f"no card {name}.json", "submit results/systems/ with it"
+            )
             continue
         try:
             card = system.read_card(file)
@@ -460,7 +594,14 @@ def _cards(where: str, path: Path, root: Path, against: Path | None, record: bun
         total = float(card.memory.get("total_gib", math.inf)) * 2**30
         for m in record.measures:
             if m.name in ("memory_peak", "memory_resident", "solve_resident") and m.value > total and not card.gpu:
-                yield Finding(where, bundle.RUN, f"measures {m.name} {m.part}", "error", f"{m.value / 2**30:.1f} GiB on a machine of {total / 2**30:.1f}", "submit what the runner wrote")
+                yield Finding(
+                    where,
+                    bundle.RUN,
+                    f"measures {m.name} {m.part}",
+                    "error",
+                    f"{m.value / 2**30:.1f} GiB on a machine of {total / 2**30:.1f}",
+                    "submit what the runner wrote",
+                )
 
 
 class _Seen:
@@ -478,10 +619,19 @@ class _Seen:
 
     def look(self, where: str, record: bundle.RunRecord) -> Iterator[Finding]:
         if self.ids.get(record.id, where) != where:
-            yield Finding(where, bundle.RUN, "id", "error", f"the same run stands at {self.ids[record.id]}", "submit a run once")
+            yield Finding(
+                where, bundle.RUN, "id", "error", f"the same run stands at {self.ids[record.id]}", "submit a run once"
+            )
         key = self._evidence_key(record)
         if key and (before := self.evidence.get(key)) and before[0] != record.spec.seed:
-            yield Finding(where, bundle.EVIDENCE, "row", "error", f"the same evidence as seed {before[0]} at {before[1]}", "a seed is a run of its own; a seedless method says so")
+            yield Finding(
+                where,
+                bundle.EVIDENCE,
+                "row",
+                "error",
+                f"the same evidence as seed {before[0]} at {before[1]}",
+                "a seed is a run of its own; a seedless method says so",
+            )
 
     def add(self, record: bundle.RunRecord, where: str) -> None:
         self.ids.setdefault(record.id, where)
@@ -492,5 +642,3 @@ class _Seen:
 def _printable(text: str) -> str:
     """Names from outside, safe to print."""
     return "".join(c if c.isprintable() and c not in "<>" else "?" for c in text)[:120]
-
-

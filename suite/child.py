@@ -86,7 +86,9 @@ class ChildRun(Run):
                 scratch.replace(self._checkpoint)
             except OSError as e:
                 scratch.unlink(missing_ok=True)
-                raise UserError(f"cannot write the checkpoint {self._checkpoint}: {e.strerror}; make room and run again") from e
+                raise UserError(
+                    f"cannot write the checkpoint {self._checkpoint}: {e.strerror}; make room and run again"
+                ) from e
 
     def load(self) -> dict[str, Any] | None:
         if self._saved is None:

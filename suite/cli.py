@@ -52,11 +52,19 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     for name in names:
         card = registry.task(name)
         methods = [
-            {"name": m.name, "summary": m.summary, "kind": "paper" if m.paper else "baseline", "paper": m.paper, "origin": m.origin}
+            {
+                "name": m.name,
+                "summary": m.summary,
+                "kind": "paper" if m.paper else "baseline",
+                "paper": m.paper,
+                "origin": m.origin,
+            }
             for m in registry.methods(name).values()
         ]
         tiers = {t: {"cases": list(v.cases), "targets": list(v.targets)} for t, v in card.tiers.items()}
-        found.append({"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods})
+        found.append(
+            {"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods}
+        )
     if as_json:
         return _print_json(found)
     from rich.table import Table
@@ -65,11 +73,18 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     for entry in found:
         console.print(f"\n[bold]{entry['task']}[/] version {entry['version']}  {entry['question']}")
         for tier, shape in entry["tiers"].items():
-            console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}")
+            console.print(
+                f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}"
+            )
         table = Table(box=None, pad_edge=True, show_header=False)
         for method in entry["methods"]:
             mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"
-            table.add_row("", mark, f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"], method["summary"])
+            table.add_row(
+                "",
+                mark,
+                f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"],
+                method["summary"],
+            )
         console.print(table)
     console.print("\n[dim]● a paper's method  ○ a baseline.  Run one: weighin run TASK --method NAME --seed 0[/]")
     return None
@@ -78,7 +93,9 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
 @app.command()
 def system(
     device: Device = "cpu",
-    self_test: Annotated[bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")
+    ] = False,
     trials: Annotated[int, typer.Option(help="Trials of the self-test.", min=2)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -112,19 +129,29 @@ def run(
     method: Annotated[list[str], typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")],
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
     tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
-    case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="What to keep, e.g. macs=0.5; repeatable.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")
+    ] = None,
     division: Annotated[str, typer.Option(help="closed, open or speed.")] = "closed",
     data: Data = "",
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
     out: Out = RESULTS,
-    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds a stage may take; default: the tier's cap.")] = None,
-    solve_only: Annotated[bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")] = False,
+    solve_only: Annotated[
+        bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")
+    ] = False,
     cluster: Annotated[Path | None, typer.Option(help="Submit to a cluster: a TOML for submitit.")] = None,
-    submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
+    submitter: Annotated[
+        str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
@@ -148,7 +175,11 @@ def run(
     chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
     if cluster is not None:
         jobs = sweep.submit(todo, chosen, cluster)
-        return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
+        return (
+            _print_json([{"job": j.job_id} for j in jobs])
+            if as_json
+            else _console().print(f"submitted {len(jobs)} runs")
+        )
     outcomes = _run_shown(todo, chosen, machine.card(device), quiet=as_json)
     return _finish(outcomes, as_json)
 
@@ -195,7 +226,13 @@ def check(
     else:
         console = _console()
         for finding in findings:
-            console.print(finding.line(), style="red" if finding.level == "error" else "yellow", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                finding.line(),
+                style="red" if finding.level == "error" else "yellow",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
     if errors or count == 0:
         raise typer.Exit(1)
@@ -317,7 +354,9 @@ def main() -> None:
             _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
             sys.exit(130)
         if isinstance(e, OSError) and e.errno == 28:
-            _console(stderr=True).print(f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again")
+            _console(stderr=True).print(
+                f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again"
+            )
             sys.exit(2)
         raise
     except KeyboardInterrupt:
@@ -337,7 +376,9 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
                 bars.update(bar, visible=bar == whole)
             color = GOOD.get(outcome.status, "red")
             age = "" if outcome.fresh else " [dim](was there)[/]"
-            bars.console.print(f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True)
+            bars.console.print(
+                f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True
+            )
             if outcome.reason:
                 bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
             if whole is not None:
@@ -352,7 +393,13 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
     if as_json:
         _print_json(
             [
-                {"status": o.status, "path": str(o.path), "fresh": o.fresh, "reason": o.reason, "run": r and r.model_dump(mode="json")}
+                {
+                    "status": o.status,
+                    "path": str(o.path),
+                    "fresh": o.fresh,
+                    "reason": o.reason,
+                    "run": r and r.model_dump(mode="json"),
+                }
                 for o, r in zip(outcomes, records, strict=True)
             ]
         )
@@ -388,7 +435,11 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
 
 
 def _title(order: Order) -> str:
-    return " ".join(filter(None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"]))
+    return " ".join(
+        filter(
+            None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"]
+        )
+    )
 
 
 def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None]:
@@ -401,7 +452,13 @@ def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None
             bars.stop()  # a bar that redraws itself takes the cores that are being timed
         else:
             bars.start()
-        bars.update(bar, description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]", completed=event["done"], total=event["total"])
+        bars.update(
+            bar,
+            description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]",
+            completed=event["done"],
+            total=event["total"],
+        )
+
     return tell
 
 
@@ -409,7 +466,12 @@ def _progress(*, quiet: bool) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn(), console=_console(stderr=True), disable=quiet
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_console(stderr=True),
+        disable=quiet,
     )
 
 
@@ -442,7 +504,9 @@ def _check_device(device: str) -> None:
     import torch
 
     if not device.startswith("cuda") or not torch.cuda.is_available():
-        raise UserError(f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU")
+        raise UserError(
+            f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU"
+        )
 
 
 def _need_results(results: Path) -> None:

@@ -51,6 +51,8 @@ def _has_compiled_operators() -> bool:
 
 def _absent(name: str) -> Any:
     def operator(dets: Any, scores: Any, iou_threshold: float) -> Any:
-        raise RuntimeError(f"torchvision::{name} is not there: torchvision's compiled operators need a CUDA build of torch")
+        raise RuntimeError(
+            f"torchvision::{name} is not there: torchvision's compiled operators need a CUDA build of torch"
+        )
 
     return operator

@@ -42,9 +42,13 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
         yield Step("the file imports", False, f"{type(e).__name__}: {e}")
         return
     yield Step("one public frozen dataclass with solve()", True)
-    yield Step("the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it")
+    yield Step(
+        "the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it"
+    )
     yield _serialisable(instance)
-    spec = Spec(name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0)
+    spec = Spec(
+        name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0
+    )
     card = system.card("cpu")
     with tempfile.TemporaryDirectory(prefix="weighin-conform-") as scratch:
         root = Path(scratch)
@@ -56,15 +60,27 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
         record = bundle.read(first.path)
         again = _solve_again(order, root, card)
         same = again is not None and again == bundle.sha256(first.path / bundle.EVIDENCE)
-        yield Step("the same seed gives the same evidence, bit for bit", same, "" if same else "draw from torch.Generator seeded by problem.run.seed(...)")
+        yield Step(
+            "the same seed gives the same evidence, bit for bit",
+            same,
+            "" if same else "draw from torch.Generator seeded by problem.run.seed(...)",
+        )
         other = _solve_again(replace(order, spec=replace(spec, seed=1)), root, card)
         differs = instance.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
-        yield Step("another seed gives other evidence", differs, "" if differs else "declare seedless = True if no seed can matter")
+        yield Step(
+            "another seed gives other evidence",
+            differs,
+            "" if differs else "declare seedless = True if no seed can matter",
+        )
         for key, wanted in spec.targets.items():
             kept = record.measure(f"kept.{key}")
             near = kept is not None and abs(kept.value / wanted - 1) <= 0.01
             got = "nothing" if kept is None else f"{kept.value:.4f}"
-            yield Step(f"keeps {key}={wanted:g} within 1 %", near, f"{got} kept" + ("" if near else ": such rows are shown, not ranked"))
+            yield Step(
+                f"keeps {key}={wanted:g} within 1 %",
+                near,
+                f"{got} kept" + ("" if near else ": such rows are shown, not ranked"),
+            )
         findings = [f for f in check.check([first.path]) if f.level == "error"]
         yield Step("its bundle passes the checker", not findings, findings[0].line() if findings else "")
 
@@ -90,7 +106,13 @@ def _guess_task(path: Path) -> str:
     """The task whose package the file imports; the only task, if it imports none."""
     known = registry.tasks()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name if isinstance(node, ast.Import) else ""
+        module = (
+            node.module
+            if isinstance(node, ast.ImportFrom)
+            else node.names[0].name
+            if isinstance(node, ast.Import)
+            else ""
+        )
         parts = (module or "").split(".")
         if len(parts) > 1 and parts[0] in ("tasks", "reference_impls") and parts[1] in known:
             return parts[1]

@@ -90,7 +90,9 @@ def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] |
     for path in sorted(base.glob(f"{key[:12]}-*")) if base.is_dir() else []:
         with contextlib.suppress(UserError):  # a torn or foreign folder is not a result: run again
             record = bundle.read(path)
-            if record.key == key and all((path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()):
+            if record.key == key and all(
+                (path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()
+            ):
                 found.append((path, record))
     found.sort(key=lambda f: (f[1].status != "ok", f[1].status not in bundle.FINAL, f[1].created))
     return found[0] if found else None
@@ -171,7 +173,12 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
     command.insert(5, str(work))
     with (work / LOG).open("ab") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=_environment(),
         )
     events: queue.Queue[bytes] = queue.Queue()
     reader = threading.Thread(target=_drain, args=(child, events), daemon=True)
@@ -197,7 +204,9 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
     words = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
     hint = "; a kernel out of memory does this: look at its log" if child.returncode == -signal.SIGKILL else ""
-    write_json(outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]})
+    write_json(
+        outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]}
+    )
 
 
 def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
@@ -241,7 +250,11 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     if "examples" in solved:
         measures += [
             _record(Measure("examples", solved["examples"], "", "down", source="meter")),
-            _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
+            _record(
+                Measure(
+                    "train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"])
+                )
+            ),
             *map(_fields, solved["memory"]),
         ]
     metered = [*examined.get("measures", []), *outcomes.get("weigh", {}).get("measures", [])]
@@ -324,14 +337,20 @@ def _source() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
     changed = git("status", "--porcelain", "--", "suite", "tasks", "reference_impls") if commit else None
-    return {"weighin": metadata.version("weighin"), "commit": commit, "dirty": bool(changed) if changed is not None else None}
+    return {
+        "weighin": metadata.version("weighin"),
+        "commit": commit,
+        "dirty": bool(changed) if changed is not None else None,
+    }
 
 
 def _libraries() -> dict[str, str]:

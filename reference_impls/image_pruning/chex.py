@@ -19,7 +19,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from reference_impls.parts.channels import l1_norms, largest, rank, ranked_widths, target_macs, uniform_widths, widths_of
+from reference_impls.parts.channels import (
+    l1_norms,
+    largest,
+    rank,
+    ranked_widths,
+    target_macs,
+    uniform_widths,
+    widths_of,
+)
 from reference_impls.parts.training import Hooks, Recipe, Trainer
 from tasks.image_pruning.models import ChannelGroup, mask_
 from tasks.image_pruning.task import ImageProblem, Network
@@ -100,7 +108,15 @@ class Exploration(Hooks):
         generator = torch.Generator().manual_seed(self.problem.run.seed("chex", epoch))
         rows = self.method.restore == "mru"
         keep = explore(
-            self.model, self.groups, self.memory, kept, total, self.scores, self.probabilities, lambda p, n: draw(p, n, generator), rows=rows
+            self.model,
+            self.groups,
+            self.memory,
+            kept,
+            total,
+            self.scores,
+            self.probabilities,
+            lambda p, n: draw(p, n, generator),
+            rows=rows,
         )
         self.memory = copy.deepcopy(self.model.state_dict())
         self.masks = keep
@@ -112,7 +128,9 @@ class Exploration(Hooks):
         method, floor = self.method, self.floor
         if method.ratios == "uniform":
             share = self.initial_share
-            return tuple({g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta))  # type: ignore[return-value]
+            return tuple(
+                {g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta)
+            )  # type: ignore[return-value]
         scales = {g.name: g.bn.weight.abs() for g in self.groups}
         if method.share is not None:
             ratios = [layer_ratios(scales, s) for s in (method.share, method.share - delta)]
@@ -160,7 +178,9 @@ def layer_ratios(scales: Mapping[str, torch.Tensor], share: float) -> dict[str, 
     return {name: float((s.detach().abs() <= threshold).double().mean()) for name, s in scales.items()}
 
 
-def kept_counts(groups: Sequence[ChannelGroup], ratios: Mapping[str, float], floor: int, *, truncate: bool) -> dict[str, int]:
+def kept_counts(
+    groups: Sequence[ChannelGroup], ratios: Mapping[str, float], floor: int, *, truncate: bool
+) -> dict[str, int]:
     """Channels kept at these ratios: exact integers, or int(C (1 - ratio)) in floating point as released."""
     whole: Callable[[float], int] = int if truncate else round
     return {g.name: max(floor, whole(g.width * (1 - ratios[g.name]))) for g in groups}
@@ -240,7 +260,9 @@ def draw(probabilities: torch.Tensor, count: int, generator: torch.Generator) ->
 
 
 @torch.no_grad()
-def restore_pruned(model: nn.Module, groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True) -> Masks:
+def restore_pruned(
+    model: nn.Module, groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True
+) -> Masks:
     """chex.md 2.3, 1d: give zero filters their most recently used values back; returns who was dead.
 
     The dead are found in all layers before anything is copied, since copied input columns would hide

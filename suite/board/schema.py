@@ -24,7 +24,14 @@ def schema_table() -> str:
         if model.__name__ in seen:
             continue
         seen.add(model.__name__)
-        parts += [f"## {model.__name__}", "", (model.__doc__ or "").strip().replace("``", "`"), "", "| field | type | meaning |", "|---|---|---|"]
+        parts += [
+            f"## {model.__name__}",
+            "",
+            (model.__doc__ or "").strip().replace("``", "`"),
+            "",
+            "| field | type | meaning |",
+            "|---|---|---|",
+        ]
         hints = typing.get_type_hints(model, include_extras=True)
         for name, field in model.model_fields.items():
             parts.append(f"| `{name}` | {_words(hints[name])} | {field.description or ''} |")
@@ -49,7 +56,9 @@ def _words(hint: Any) -> str:
         return f"object: {_words(arguments[0])} to {_words(arguments[1])}"
     if arguments:
         return " or ".join(_words(a) for a in arguments)
-    return {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}.get(hint, "any")
+    return {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}.get(
+        hint, "any"
+    )
 
 
 def _models(hint: Any) -> list[type[BaseModel]]:

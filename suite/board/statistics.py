@@ -73,7 +73,9 @@ def least_difference(pooled: Noise, rows: int, n: int, m: int) -> float:
     return q / math.sqrt(2) * pooled.deviation * math.sqrt(1 / n + 1 / m)
 
 
-def standings(values: Sequence[Mapping[int, float]], *, higher_is_better: bool, seedless: Sequence[bool] = ()) -> list[Standing]:
+def standings(
+    values: Sequence[Mapping[int, float]], *, higher_is_better: bool, seedless: Sequence[bool] = ()
+) -> list[Standing]:
     """Means, intervals and rank ranges of rows.
 
     A row with fewer than three seeds has no rank (a seedless one has no other seeds to show).  Rank
@@ -146,7 +148,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return out
 
 
-def dominated(ours: tuple[float, float], theirs: tuple[float, float], our_se: tuple[float, float], their_se: tuple[float, float]) -> float:
+def dominated(
+    ours: tuple[float, float], theirs: tuple[float, float], our_se: tuple[float, float], their_se: tuple[float, float]
+) -> float:
     """Probability that `theirs` is truly better on both axes, errors taken as normal and independent."""
     from scipy import stats
 

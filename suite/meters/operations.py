@@ -20,7 +20,21 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-HEAVY = ("mm", "matmul", "conv", "attention", "linear", "lstm", "gru", "rnn", "einsum", "transformer", "bilinear", "fft", "cdist")
+HEAVY = (
+    "mm",
+    "matmul",
+    "conv",
+    "attention",
+    "linear",
+    "lstm",
+    "gru",
+    "rnn",
+    "einsum",
+    "transformer",
+    "bilinear",
+    "fft",
+    "cdist",
+)
 LIGHT = ("convert", "_to_copy", "conv_weight_layout", "upsample_bilinear", "_upsample", "linear_to")
 
 
@@ -139,10 +153,14 @@ def _formulas() -> dict[Any, Callable[..., int]]:
             return 2 * _stored(b) * a.shape[0]
         return int(2 * math.prod(a.shape) * b.shape[-1])
 
-    def add_product(_: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+    def add_product(
+        _: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any
+    ) -> int:
         return product(a, b)
 
-    def recurrent(x: torch.Tensor, w_input: torch.Tensor, w_hidden: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+    def recurrent(
+        x: torch.Tensor, w_input: torch.Tensor, w_hidden: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any
+    ) -> int:
         return 2 * math.prod(x.shape[:-1]) * (w_input.numel() + w_hidden.numel())
 
     def packed_linear(x: torch.Tensor, *args: Any, out_val: torch.Tensor, **kwargs: Any) -> int:

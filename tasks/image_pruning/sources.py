@@ -76,7 +76,10 @@ class InMemory:
             across = left[:, None] + torch.where(flip, steps.flip(0), steps)
             down = top[:, None] + steps
             # one gather does shuffle, crop and flip: (batch, size, size, 3), which is channels last already
-            yield self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2), y[index]
+            yield (
+                self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2),
+                y[index],
+            )
 
     def evaluate(self, split: str, batch: int) -> Batches:
         x, y = self.images.x[split], self.images.y[split]
@@ -113,7 +116,11 @@ class ImageFolders:
         self.classes = tuple(train.classes)
         labels = np.array(train.targets)
         order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
-        held = [m[: min(IMAGENET_HELD_OUT, len(m) // 2)] for k in range(len(self.classes)) for m in [order[labels[order] == k]]]
+        held = [
+            m[: min(IMAGENET_HELD_OUT, len(m) // 2)]
+            for k in range(len(self.classes))
+            for m in [order[labels[order] == k]]
+        ]
         self._val = np.sort(np.concatenate(held))
         self._train = np.setdiff1d(np.arange(len(labels)), self._val)
         self._workers = (os.cpu_count() or 1) if workers is None else workers
@@ -140,4 +147,6 @@ class ImageFolders:
         images = self._folder(str(self._root / part), transform=transform)
         chosen = images if rows is None else torch.utils.data.Subset(images, rows.tolist())
         generator = torch.Generator().manual_seed(seed)
-        yield from torch.utils.data.DataLoader(chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available())
+        yield from torch.utils.data.DataLoader(
+            chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available()
+        )

@@ -126,7 +126,9 @@ class ImageProblem(Problem):
             weight = modules[layer["name"]].weight
             c_out, c_in = int(weight.shape[0]), int(weight.shape[1])
             unit = int(layer["macs"]) // (c_out * c_in)
-            rows.append((unit, layer["name"] if layer["name"] in sliced else "", rules_in.get(layer["name"], ""), c_out, c_in))
+            rows.append(
+                (unit, layer["name"] if layer["name"] in sliced else "", rules_in.get(layer["name"], ""), c_out, c_in)
+            )
         return rows
 
     def macs_of(self, widths: Mapping[str, int]) -> int:
@@ -204,7 +206,9 @@ class ImagePruning(Task[ImageProblem, Network]):
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {
-        "smoke": Tier(("fashion/resnet20",), ("macs=0.5",), 300, {"data": "512 training, 256 test images", "epochs": "3"}),
+        "smoke": Tier(
+            ("fashion/resnet20",), ("macs=0.5",), 300, {"data": "512 training, 256 test images", "epochs": "3"}
+        ),
         "small": Tier(
             ("fashion/resnet20", "clothing10/resnet20"),
             ("macs=0.5", "macs=0.25", "macs=0.75"),
@@ -227,7 +231,10 @@ class ImagePruning(Task[ImageProblem, Network]):
             ),
             ("macs=0.5", "macs=0.25"),
             14 * 86_400,
-            {"recipe": "the papers': see the methods' sheets", "precision": "training in bf16 autocast, evaluation in fp32"},
+            {
+                "recipe": "the papers': see the methods' sheets",
+                "precision": "training in bf16 autocast, evaluation in fp32",
+            },
         ),
     }
 
@@ -274,11 +281,23 @@ class ImagePruning(Task[ImageProblem, Network]):
         names = class_names(self.name, spec.tier, spec.case)
         measures = [
             Measure("top1", 100 * float(hit.mean()), "%", "up", interval=wilson(int(hit.sum()), len(hit))),
-            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=_mean_interval(recall, count[known])),
+            Measure(
+                "balanced_accuracy",
+                100 * float(recall.mean()),
+                "%",
+                "up",
+                interval=_mean_interval(recall, count[known]),
+            ),
         ]
         worst = int(np.argmin(recall))
         measures.append(
-            Measure("worst_class", 100 * float(recall[worst]), "%", "up", interval=wilson(int(correct[known[worst]]), int(count[known[worst]])))
+            Measure(
+                "worst_class",
+                100 * float(recall[worst]),
+                "%",
+                "up",
+                interval=wilson(int(correct[known[worst]]), int(count[known[worst]])),
+            )
         )
         for k in known:
             part = names[k] if k < len(names) else f"class {k}"
@@ -311,7 +330,9 @@ class ImagePruning(Task[ImageProblem, Network]):
             import torch
 
             generator = torch.Generator().manual_seed(0)
-            x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
+            x = torch.randn(batch, *problem.input, generator=generator).to(
+                problem.device, memory_format=torch.channels_last
+            )
             model = solution.model.to(problem.device, memory_format=torch.channels_last).eval()
 
             def call() -> torch.Tensor:
