@@ -117,13 +117,11 @@ class SourceRecord(Record):
 class RunRecord(Record):
     """``run.json``."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the canonical JSON without id")
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="what was asked; equal keys are replays")
     status: Literal["ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"]
-    reason: Annotated[str, Field(max_length=8000)] = Field(
-        "", description="why it failed, with the end of the traceback"
-    )
+    reason: Annotated[str, Field(max_length=8000)] = Field("", description="why it failed, with the end of the traceback")
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     spec: SpecRecord
     data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="digest of the data used")
@@ -134,9 +132,7 @@ class RunRecord(Record):
     measures: list[MeasureRecord] = Field(default_factory=list)
     operations: list[LayerRecord] = Field(default_factory=list)
     curve: list[PointRecord] = Field(default_factory=list)
-    unsupported: dict[Name, Line] = Field(
-        default_factory=dict, description="workloads this machine cannot run, and why"
-    )
+    unsupported: dict[Name, Line] = Field(default_factory=dict, description="workloads this machine cannot run, and why")
     notes: list[Line] = Field(default_factory=list, description="warnings that concern the whole run")
     submitter: Annotated[str, Field(pattern=r"^[\w .@+-]{0,80}$")] = ""
     files: dict[Literal["evidence.parquet", "timing.parquet"], FileRecord] = Field(default_factory=dict)
@@ -202,9 +198,7 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
         try:
             for name, source in files.items():
                 shutil.copyfile(source, scratch / name)
-            text = json.dumps(
-                record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False
-            )
+            text = json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
             (scratch / RUN).write_text(text + "\n", encoding="utf-8")
             for item in scratch.iterdir():
                 with item.open("rb") as f:
@@ -215,9 +209,7 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
     except OSError as e:
-        raise UserError(
-            f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out"
-        ) from e
+        raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e
     return final
 
 

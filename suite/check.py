@@ -57,9 +57,7 @@ class Finding:
 class Refused(Exception):
     """Raised inside a check to end it with one finding."""
 
-    def __init__(
-        self, file: str, field: str, message: str, mend: str = "run it again and submit what the runner wrote"
-    ) -> None:
+    def __init__(self, file: str, field: str, message: str, mend: str = "run it again and submit what the runner wrote") -> None:
         super().__init__(message)
         self.finding = (file, field, message, mend)
 
@@ -97,9 +95,8 @@ def _strays(root: Path) -> list[Finding]:
         folders[:] = [f for f in folders if not f.startswith(".")]
         if bundle.RUN in files:
             continue
-        for name in [*folders, *files]:
-            if (Path(base) / name).is_symlink():
-                out.append(Finding(base, name, "file", "error", "a symbolic link", "put the file itself there"))
+        links = [name for name in [*folders, *files] if (Path(base) / name).is_symlink()]
+        out += [Finding(base, name, "file", "error", "a symbolic link", "put the file itself there") for name in links]
     return out
 
 
@@ -208,9 +205,7 @@ def _hashes(path: Path, raw: Mapping[str, Any], record: bundle.RunRecord) -> Non
     except ValueError as e:
         raise Refused(bundle.RUN, "numbers", str(e)) from e
     if record.id != expected:
-        raise Refused(
-            bundle.RUN, "id", f"is {record.id[:12]}, the content hashes to {expected[:12]}: something was changed"
-        )
+        raise Refused(bundle.RUN, "id", f"is {record.id[:12]}, the content hashes to {expected[:12]}: something was changed")
     stored = {n for n in ALLOWED[1:] if (path / n).exists()}
     if stored != set(record.files):
         odd = sorted(stored ^ set(record.files))
@@ -234,9 +229,7 @@ def _place(where: str, path: Path, root: Path, record: bundle.RunRecord) -> Iter
         yield Finding(where, ".", "folder", "error", f"lies at {'/'.join(parts)}", f"its place is {'/'.join(expected)}")
 
 
-def _meaning(
-    where: str, path: Path, root: Path, against: Path | None, record: bundle.RunRecord, seen: _Seen
-) -> Iterator[Finding]:
+def _meaning(where: str, path: Path, root: Path, against: Path | None, record: bundle.RunRecord, seen: _Seen) -> Iterator[Finding]:
     def error(
         field: str, message: str, mend: str = "run it again and submit what the runner wrote", file: str = bundle.RUN
     ) -> Finding:
@@ -286,9 +279,7 @@ def _meaning(
         yield error("files", "no evidence, so nothing can be derived", file=bundle.EVIDENCE)
         return
     else:
-        evidence = _table(
-            path, bundle.EVIDENCE, task.columns, task.evidence_bytes if record.spec.tier != "paper" else PAPER_BYTES
-        )
+        evidence = _table(path, bundle.EVIDENCE, task.columns, task.evidence_bytes if record.spec.tier != "paper" else PAPER_BYTES)
         yield from _truth(where, record, task, evidence)
         spec = Spec(**{f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields})
         try:
@@ -323,23 +314,9 @@ def _same_numbers(where: str, record: bundle.RunRecord, derived: Sequence[Measur
         )
     found = {(m.name, m.part): m for m in derived}
     for key in sorted(told.keys() - found.keys()):
-        yield Finding(
-            where,
-            bundle.RUN,
-            f"measures {' '.join(key).strip()}",
-            "error",
-            "cannot be derived from the files",
-            "remove nothing and add nothing by hand: run it again",
-        )
+        yield _derived(where, key, "cannot be derived from the files")
     for key in sorted(found.keys() - told.keys()):
-        yield Finding(
-            where,
-            bundle.RUN,
-            f"measures {' '.join(key).strip()}",
-            "error",
-            "is missing",
-            "run it again and submit what the runner wrote",
-        )
+        yield _derived(where, key, "is missing")
     for key in sorted(told.keys() & found.keys()):
         mine, theirs = found[key], told[key]
         low, high = mine.interval or (None, None)
@@ -351,11 +328,14 @@ def _same_numbers(where: str, record: bundle.RunRecord, derived: Sequence[Measur
             theirs.warnings,
         )
         if not words or not all(_equal(a, b) for a, b in pairs):
-            yield Finding(
-                where, bundle.RUN, f"measures {' '.join(key).strip()}", "error", f"says {theirs.value:.6g}, the files give {mine.value:.6g}"
-                if words and _equal(*pairs[0]) is False else "interval, unit or warnings are not what the files give",
-                "run it again and submit what the runner wrote",
-            )  # fmt: skip
+            changed = f"says {theirs.value:.6g}, the files give {mine.value:.6g}"
+            message = "interval, unit or warnings are not what the files give" if _equal(mine.value, theirs.value) else changed
+            yield _derived(where, key, message)
+
+
+def _derived(where: str, key: tuple[str, str], message: str) -> Finding:
+    mend = "run it again and submit what the runner wrote"
+    return Finding(where, bundle.RUN, f"measures {' '.join(key).strip()}", "error", message, mend)
 
 
 def _equal(a: float | None, b: float | None) -> bool:
@@ -364,9 +344,7 @@ def _equal(a: float | None, b: float | None) -> bool:
     return abs(a - b) <= CLOSE * max(abs(a), abs(b), 1e-300)
 
 
-def _truth(
-    where: str, record: bundle.RunRecord, task: Task[Any, Any], evidence: Mapping[str, np.ndarray]
-) -> Iterator[Finding]:
+def _truth(where: str, record: bundle.RunRecord, task: Task[Any, Any], evidence: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """What the data dictate: their digest, the rows, and the columns that no run may change."""
     file = bundle.EVIDENCE
     row = evidence["row"]
@@ -449,22 +427,13 @@ def _table(path: Path, name: str, columns: Mapping[str, str], limit: int) -> dic
     try:
         head = parquet.read_metadata(file)
         size = sum(head.row_group(i).total_byte_size for i in range(min(head.num_row_groups, 1000)))
-        if (
-            head.num_rows > MOST_ROWS
-            or head.num_columns > MOST_COLUMNS
-            or head.num_row_groups > 1000
-            or size > EXPANSION
-        ):
-            raise Refused(
-                name, "size", f"{head.num_rows:,} rows, {size:,} bytes unpacked: more than any evidence needs"
-            )
+        if head.num_rows > MOST_ROWS or head.num_columns > MOST_COLUMNS or head.num_row_groups > 1000 or size > EXPANSION:
+            raise Refused(name, "size", f"{head.num_rows:,} rows, {size:,} bytes unpacked: more than any evidence needs")
         schema = head.schema.to_arrow_schema()
         if any(pa.types.is_nested(f.type) for f in schema):
             raise Refused(name, "columns", "nested columns")
         if schema.names != list(columns):
-            raise Refused(
-                name, "columns", f"are {_printable(', '.join(schema.names))[:200]}; they must be {', '.join(columns)}"
-            )
+            raise Refused(name, "columns", f"are {_printable(', '.join(schema.names))[:200]}; they must be {', '.join(columns)}")
         for field in schema:
             kind = columns[field.name]
             text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
@@ -529,9 +498,7 @@ def _bounds(record: bundle.RunRecord) -> Iterator[tuple[str, str]]:
 def _blocks(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     # calls are calibrated on a warm machine: single blocks may fall a little short, most may not
     if float(np.median(table["seconds"])) < timing.BLOCK_SECONDS * 0.8:
-        yield Finding(
-            where, bundle.TIMING, "seconds", "error", "blocks are shorter than 50 ms", "time with weighin's own scale"
-        )
+        yield Finding(where, bundle.TIMING, "seconds", "error", "blocks are shorter than 50 ms", "time with weighin's own scale")
 
 
 def _method(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Iterator[Finding]:
@@ -582,9 +549,7 @@ def _cards(where: str, path: Path, root: Path, against: Path | None, record: bun
     for role, name in record.systems.items():
         file = next((f / f"{name}.json" for f in folders if (f / f"{name}.json").is_file()), None)
         if file is None:
-            yield Finding(
-                where, bundle.RUN, f"systems.{role}", "error", f"no card {name}.json", "submit results/systems/ with it"
-            )
+            yield Finding(where, bundle.RUN, f"systems.{role}", "error", f"no card {name}.json", "submit results/systems/ with it")
             continue
         try:
             card = system.read_card(file)
@@ -619,9 +584,7 @@ class _Seen:
 
     def look(self, where: str, record: bundle.RunRecord) -> Iterator[Finding]:
         if self.ids.get(record.id, where) != where:
-            yield Finding(
-                where, bundle.RUN, "id", "error", f"the same run stands at {self.ids[record.id]}", "submit a run once"
-            )
+            yield Finding(where, bundle.RUN, "id", "error", f"the same run stands at {self.ids[record.id]}", "submit a run once")
         key = self._evidence_key(record)
         if key and (before := self.evidence.get(key)) and before[0] != record.spec.seed:
             yield Finding(

@@ -48,7 +48,7 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     if task and task not in registry.tasks():
         raise UserError(f"no task {task!r}; there are: {', '.join(registry.tasks())}")
     names = [task] if task else list(registry.tasks())
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         card = registry.task(name)
         methods = [
@@ -62,9 +62,7 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
             for m in registry.methods(name).values()
         ]
         tiers = {t: {"cases": list(v.cases), "targets": list(v.targets)} for t, v in card.tiers.items()}
-        found.append(
-            {"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods}
-        )
+        found.append({"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods})
     if as_json:
         return _print_json(found)
     from rich.table import Table
@@ -73,9 +71,7 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     for entry in found:
         console.print(f"\n[bold]{entry['task']}[/] version {entry['version']}  {entry['question']}")
         for tier, shape in entry["tiers"].items():
-            console.print(
-                f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}"
-            )
+            console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}")
         table = Table(box=None, pad_edge=True, show_header=False)
         for method in entry["methods"]:
             mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"
@@ -93,9 +89,7 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
 @app.command()
 def system(
     device: Device = "cpu",
-    self_test: Annotated[
-        bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")
-    ] = False,
+    self_test: Annotated[bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")] = False,
     trials: Annotated[int, typer.Option(help="Trials of the self-test.", min=2)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -129,29 +123,19 @@ def run(
     method: Annotated[list[str], typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")],
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
     tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
-    case: Annotated[
-        list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")
-    ] = None,
+    case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="What to keep, e.g. macs=0.5; repeatable.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")] = None,
     division: Annotated[str, typer.Option(help="closed, open or speed.")] = "closed",
     data: Data = "",
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
     out: Out = RESULTS,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")
-    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds a stage may take; default: the tier's cap.")] = None,
-    solve_only: Annotated[
-        bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")
-    ] = False,
+    solve_only: Annotated[bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")] = False,
     cluster: Annotated[Path | None, typer.Option(help="Submit to a cluster: a TOML for submitit.")] = None,
-    submitter: Annotated[
-        str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")
-    ] = "",
+    submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
@@ -175,11 +159,7 @@ def run(
     chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
     if cluster is not None:
         jobs = sweep.submit(todo, chosen, cluster)
-        return (
-            _print_json([{"job": j.job_id} for j in jobs])
-            if as_json
-            else _console().print(f"submitted {len(jobs)} runs")
-        )
+        return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
     outcomes = _run_shown(todo, chosen, machine.card(device), quiet=as_json)
     return _finish(outcomes, as_json)
 
@@ -436,9 +416,7 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
 
 def _title(order: Order) -> str:
     return " ".join(
-        filter(
-            None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"]
-        )
+        filter(None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"])
     )
 
 
@@ -504,9 +482,7 @@ def _check_device(device: str) -> None:
     import torch
 
     if not device.startswith("cuda") or not torch.cuda.is_available():
-        raise UserError(
-            f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU"
-        )
+        raise UserError(f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU")
 
 
 def _need_results(results: Path) -> None:

@@ -27,7 +27,8 @@ def import_torchvision() -> ModuleType:
         _kept.append(library)
     import torchvision
 
-    return torchvision
+    module: ModuleType = torchvision
+    return module
 
 
 def _has_compiled_operators() -> bool:
@@ -51,8 +52,6 @@ def _has_compiled_operators() -> bool:
 
 def _absent(name: str) -> Any:
     def operator(dets: Any, scores: Any, iou_threshold: float) -> Any:
-        raise RuntimeError(
-            f"torchvision::{name} is not there: torchvision's compiled operators need a CUDA build of torch"
-        )
+        raise RuntimeError(f"torchvision::{name} is not there: torchvision's compiled operators need a CUDA build of torch")
 
     return operator

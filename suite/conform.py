@@ -42,13 +42,9 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
         yield Step("the file imports", False, f"{type(e).__name__}: {e}")
         return
     yield Step("one public frozen dataclass with solve()", True)
-    yield Step(
-        "the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it"
-    )
+    yield Step("the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it")
     yield _serialisable(instance)
-    spec = Spec(
-        name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0
-    )
+    spec = Spec(name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0)
     card = system.card("cpu")
     with tempfile.TemporaryDirectory(prefix="weighin-conform-") as scratch:
         root = Path(scratch)
@@ -106,13 +102,7 @@ def _guess_task(path: Path) -> str:
     """The task whose package the file imports; the only task, if it imports none."""
     known = registry.tasks()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        module = (
-            node.module
-            if isinstance(node, ast.ImportFrom)
-            else node.names[0].name
-            if isinstance(node, ast.Import)
-            else ""
-        )
+        module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name if isinstance(node, ast.Import) else ""
         parts = (module or "").split(".")
         if len(parts) > 1 and parts[0] in ("tasks", "reference_impls") and parts[1] in known:
             return parts[1]

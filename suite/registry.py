@@ -82,12 +82,8 @@ def task(name: str) -> Task[Any, Any]:
         (entry,) = entry_points(group="weighin.tasks", name=name)
         return typing.cast("Task[Any, Any]", entry.load()())
     module = importlib.import_module(f"tasks.{name}.task")
-    (found,) = (
-        v
-        for v in vars(module).values()
-        if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__
-    )
-    return typing.cast("Task[Any, Any]", found())
+    (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
+    return found()
 
 
 def methods(task_name: str) -> dict[str, MethodRef]:
@@ -133,9 +129,7 @@ def load(ref: MethodRef) -> type[Method]:
     if len(own) != 1:
         raise UserError(f"{ref.path}: {len(own)} public classes with a solve method; a method's file has exactly one")
     if not dataclasses.is_dataclass(own[0]) or not own[0].__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise UserError(
-            f"{ref.path}: {own[0].__name__} is not a frozen dataclass; write @dataclass(frozen=True) above it"
-        )
+        raise UserError(f"{ref.path}: {own[0].__name__} is not a frozen dataclass; write @dataclass(frozen=True) above it")
     return typing.cast("type[Method]", own[0])
 
 
@@ -187,7 +181,10 @@ def meaning(source: str) -> str:
     """The syntax tree as text, without docstrings, positions and whatever Python versions write differently."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:]
     return _written(tree)
 

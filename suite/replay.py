@@ -46,9 +46,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
     record = bundle.read(path)
     asked = record.method
     if asked.origin != "reference" and not method:
-        raise UserError(
-            f"{asked.name} is somebody's own method: give its file with --method; its digest is {asked.version[:12]}"
-        )
+        raise UserError(f"{asked.name} is somebody's own method: give its file with --method; its digest is {asked.version[:12]}")
     fields = {f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields}
     spec = Spec(**{**fields, "data": data, "device": device or record.spec.device})
     version = registry.task(spec.task).version
@@ -111,9 +109,7 @@ def render(verdict: Verdict) -> Table:
 
     words = "agrees" if verdict.agrees else "does NOT agree"
     exact = "evidence equal bit for bit" if verdict.same_evidence else "evidence differs in rounding or more"
-    table = Table(
-        "measure", "bundle", "replay", "", "held to", title=f"the replay {words}: {exact}", title_justify="left"
-    )
+    table = Table("measure", "bundle", "replay", "", "held to", title=f"the replay {words}: {exact}", title_justify="left")
     for line in verdict.lines:
         table.add_row(line.name, f"{line.bundle:.6g}", f"{line.replay:.6g}", "✓" if line.agrees else "✗", line.how)
     return table

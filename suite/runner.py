@@ -28,8 +28,9 @@ from typing import Any
 
 from suite import bundle, registry, system
 from suite.child import STOPPED
+from suite.files import read_json, write_json
 from suite.naming import UserError, variant
-from suite.order import LOG, SOLUTION, Order, read_json, write_json
+from suite.order import LOG, SOLUTION, Order
 from suite.protocol import Measure, Spec, Stopped
 
 LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
@@ -204,9 +205,7 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
     words = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
     hint = "; a kernel out of memory does this: look at its log" if child.returncode == -signal.SIGKILL else ""
-    write_json(
-        outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]}
-    )
+    write_json(outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]})
 
 
 def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
@@ -250,11 +249,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     if "examples" in solved:
         measures += [
             _record(Measure("examples", solved["examples"], "", "down", source="meter")),
-            _record(
-                Measure(
-                    "train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"])
-                )
-            ),
+            _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
             *map(_fields, solved["memory"]),
         ]
     metered = [*examined.get("measures", []), *outcomes.get("weigh", {}).get("measures", [])]
@@ -337,9 +332,7 @@ def _source() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10
-            )
+            done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from suite.files import write_json
 from suite.naming import UserError, digest
-from suite.order import write_json
 
 UNREADABLE = "not readable here"
 FLAGS = (

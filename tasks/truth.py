@@ -54,11 +54,7 @@ def main(task_name: str, folder: str = "") -> None:
     from suite.protocol import Spec
 
     module = importlib.import_module(f"tasks.{task_name}.task")
-    (cls,) = (
-        v
-        for v in vars(module).values()
-        if isinstance(v, type) and v.__module__ == module.__name__ and hasattr(v, "truth")
-    )
+    (cls,) = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__ and hasattr(v, "truth"))
     task = cls()
     found = dict(entries(task_name))
     for tier, shape in task.tiers.items():
@@ -69,9 +65,7 @@ def main(task_name: str, folder: str = "") -> None:
             except UserError as e:
                 print(f"left out {tier} {case}: {e}", file=sys.stderr)
     text = "# Written by `python -m tasks.truth`, from the data: digests of what no submission may change.\n\n"
-    (HERE / task_name / "truth.toml").write_text(
-        text + "\n".join(describe(e) for e in found.values()), encoding="utf-8"
-    )
+    (HERE / task_name / "truth.toml").write_text(text + "\n".join(describe(e) for e in found.values()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""CHEX: while a network trains from scratch, channels are pruned and regrown until a cosine has shrunk the exploring to nothing.
+"""CHEX: a network trains from scratch while its channels are pruned and regrown, less and less, until they stand.
 
-Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression. CVPR 2022, arXiv 2203.15794.
+Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression.
+CVPR 2022, arXiv 2203.15794.
 
-Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN scales, so that the
-network that is kept meets the operations target (`share` fixes it as in the paper). Counts are exact integers, the residual is solved
-in float64, one channel a layer always stays, and BN parameters do not decay; `parity` brings the released code's ways back.
-Deployment slices the channels away, the released networks keep zeros.
+Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
+scales, so that the network that is kept meets the operations target (`share` fixes it as in the paper). Counts are
+exact integers, the residual is solved in float64, one channel a layer always stays, and BN parameters do not decay;
+`parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros.
 """
 
 from __future__ import annotations
@@ -128,9 +129,7 @@ class Exploration(Hooks):
         method, floor = self.method, self.floor
         if method.ratios == "uniform":
             share = self.initial_share
-            return tuple(
-                {g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta)
-            )  # type: ignore[return-value]
+            return tuple({g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta))  # type: ignore[return-value]
         scales = {g.name: g.bn.weight.abs() for g in self.groups}
         if method.share is not None:
             ratios = [layer_ratios(scales, s) for s in (method.share, method.share - delta)]
@@ -178,9 +177,7 @@ def layer_ratios(scales: Mapping[str, torch.Tensor], share: float) -> dict[str, 
     return {name: float((s.detach().abs() <= threshold).double().mean()) for name, s in scales.items()}
 
 
-def kept_counts(
-    groups: Sequence[ChannelGroup], ratios: Mapping[str, float], floor: int, *, truncate: bool
-) -> dict[str, int]:
+def kept_counts(groups: Sequence[ChannelGroup], ratios: Mapping[str, float], floor: int, *, truncate: bool) -> dict[str, int]:
     """Channels kept at these ratios: exact integers, or int(C (1 - ratio)) in floating point as released."""
     whole: Callable[[float], int] = int if truncate else round
     return {g.name: max(floor, whole(g.width * (1 - ratios[g.name]))) for g in groups}

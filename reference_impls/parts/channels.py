@@ -21,9 +21,7 @@ def target_macs(problem: ImageProblem) -> float:
     """Multiply-adds that the Spec asks for; raises UserError where the target is of another kind."""
     share = problem.spec.targets.get("macs")
     if share is None or share > 1:
-        raise UserError(
-            f"target {problem.spec.target!r}: this method needs macs=SHARE with a share up to 1, for example macs=0.5"
-        )
+        raise UserError(f"target {problem.spec.target!r}: this method needs macs=SHARE with a share up to 1, for example macs=0.5")
     return share * problem.dense_macs
 
 
@@ -45,9 +43,7 @@ def widths_of(keep: Mapping[str, torch.Tensor]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in keep.items()}
 
 
-def uniform_widths(
-    groups: Sequence[ChannelGroup], macs_of: MacsOf, target: float, floor: float = 0.1
-) -> dict[str, int]:
+def uniform_widths(groups: Sequence[ChannelGroup], macs_of: MacsOf, target: float, floor: float = 0.1) -> dict[str, int]:
     """One ratio for all layers, bisected to the operations target, at least ceil(floor C) channels each.
 
     Widths are whole numbers, so the ratio gives the integer parts, the largest remainders are rounded
@@ -90,9 +86,7 @@ def close_gap(
     return best
 
 
-def ranked_widths(
-    scores: Mapping[str, torch.Tensor], macs_of: MacsOf, target: float, least: Mapping[str, int]
-) -> dict[str, int]:
+def ranked_widths(scores: Mapping[str, torch.Tensor], macs_of: MacsOf, target: float, least: Mapping[str, int]) -> dict[str, int]:
     """How many channels each layer keeps when all are ranked together and the best are kept up to a target.
 
     The number kept is bisected; what is then left under the target is filled, in the order of the

@@ -61,10 +61,7 @@ class Recipe:
 
     def optimizer(self, model: nn.Module) -> torch.optim.SGD:
         norms = {
-            id(p)
-            for m in model.modules()
-            if isinstance(m, nn.modules.batchnorm._BatchNorm)
-            for p in m.parameters(recurse=False)
+            id(p) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(recurse=False)
         }
         decayed = [p for p in model.parameters() if self.norm_decay or id(p) not in norms]
         free = [p for p in model.parameters() if not self.norm_decay and id(p) in norms]
@@ -165,9 +162,7 @@ class Trainer:
         hooks.restore(current["hooks"])
         return int(current["epoch"])
 
-    def _epoch(
-        self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks, loss: Loss
-    ) -> float | None:
+    def _epoch(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks, loss: Loss) -> float | None:
         """One pass over the batches; mean loss, or None where there were none."""
         problem = self.problem
         model.train()

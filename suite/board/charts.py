@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 SHAPES = ("circle", "square", "diamond", "triangle", "down")
+Axis = Callable[[float], float]
 EDGE = 1.02  #: measured speed-ups up to here save only on paper
 
 
@@ -34,9 +36,7 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
+        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
 
 def frontier(
@@ -81,9 +81,7 @@ def frontier(
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
         out.append(
-            f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>'
-            if band - left > 110
-            else ""
+            f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else ""
         )
     for v in _ticks(y_low, y_high, 6):
         out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
@@ -102,9 +100,7 @@ def frontier(
     )
     taken: list[Box] = []
     if promise:
-        out.append(
-            f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>'
-        )
+        out.append(f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>')
         word = f"promised on paper: {promise:.3g}×"
         side = "end" if at_x(promise) > (left + right) / 2 else "start"
         out.append(
@@ -116,12 +112,10 @@ def frontier(
     steps = [(at_x(points[i].x), at_y(points[i].y)) for i in front]
     if steps:
         path = (
-            f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} "
-            + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:])
-            + f" H{left}"
+            f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} " + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:]) + f" H{left}"
         )
         out.append(f'<path class="front" d="{path}"/>')
-        for (x1, y1), (x2, y2) in zip(steps, steps[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(steps):
             taken += [Box(min(x1, x2), y1 - 2, max(x1, x2), y1 + 2), Box(x2 - 2, min(y1, y2), x2 + 2, max(y1, y2))]
     for p in points:
         x, y = at_x(p.x), at_y(p.y)
@@ -131,13 +125,13 @@ def frontier(
             Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2),
             Box(x - 2, hi, x + 2, lo),
         ]
-    for p in sorted(points, key=lambda p: p.mark == -1):
-        out.append(_point(p, at_x, at_y, taken, Box(left, top - 8, right, bottom)))
+    frame = Box(left, top - 8, right, bottom)
+    out += [_point(p, at_x, at_y, taken, frame) for p in sorted(points, key=lambda p: p.mark == -1)]
     out.append("</svg>")
     return "".join(out)
 
 
-def _point(p: Point, at_x, at_y, taken: list[Box], frame: Box) -> str:  # type: ignore[no-untyped-def]
+def _point(p: Point, at_x: Axis, at_y: Axis, taken: list[Box], frame: Box) -> str:
     x, y = at_x(p.x), at_y(p.y)
     bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     lo, hi = (at_y(v) for v in _span(p))
@@ -222,9 +216,7 @@ def saving_bar(promise: float | None, fact: float | None, index: int, most: floa
     """Dashed box: what counting operations promises; solid bar: what the clock found.  Both from 1×."""
     width = 96
     scale = (width - 4) / max(most - 1, 0.2)
-    out = [
-        f'<svg class="saving {mark_class(index)}" viewBox="0 0 {width} 16" width="{width}" height="16" aria-hidden="true">'
-    ]
+    out = [f'<svg class="saving {mark_class(index)}" viewBox="0 0 {width} 16" width="{width}" height="16" aria-hidden="true">']
     if promise and promise > 1:
         out.append(f'<rect class="box" x="1" y="2" width="{(promise - 1) * scale:.1f}" height="12"/>')
     if fact and fact > 1:

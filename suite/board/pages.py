@@ -174,9 +174,7 @@ def _columns(task: Task[Any, Any], boards: Sequence[Board]) -> list[Column]:
     keys = {k for b in boards for row in b.rows for k in row.cells}
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
     out = [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
-    out += [
-        Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed
-    ]
+    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed]
     slanted = [
         Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
         Column("train_seconds", "Training, s", "↓", "s", True),
@@ -248,9 +246,7 @@ def _spread(board: Board, task: Task[Any, Any]) -> tuple[float, float, float]:
     middle, top = values[len(values) // 2], values[-1]
     low = max(values[0], top - 4 * max(top - middle, 1.0))
     pad = max(halves, default=0.1)
-    savings = [r.promise or 1 for r in board.rows] + [
-        c.value for r in board.rows if (c := r.cells.get(f"speedup {task.speed}"))
-    ]
+    savings = [r.promise or 1 for r in board.rows] + [c.value for r in board.rows if (c := r.cells.get(f"speedup {task.speed}"))]
     return low - pad, top + pad, max(savings, default=2.0)
 
 
@@ -273,18 +269,14 @@ def _lane_classes(row: Row, board: Board) -> list[str]:
     if not row.ranked:
         return []
     at = list(board.ranked).index(row)
-    return [
-        "none" if not a <= at <= b else "first" if at == a else "last" if at == b else "mid" for a, b in board.lanes
-    ]
+    return ["none" if not a <= at <= b else "first" if at == a else "last" if at == b else "mid" for a, b in board.lanes]
 
 
 def _asked(r: Ranking) -> str:
     words = {0.5: "half", 0.25: "a quarter of", 0.75: "three quarters of", 0.2: "a fifth of"}
     parts = [p.partition("=")[::2] for p in r.target.split(",") if p]
     return " and ".join(
-        f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace(
-            "MACS", "MACs"
-        )
+        f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace("MACS", "MACs")
         for k, v in parts
     )
 
@@ -301,9 +293,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
         {
             "question": "Keep most " + ("accuracy" if task.ranked == "top1" else task.ranked),
             "answer": ", ".join(r.label for r in top),
-            "detail": ("cannot be told apart" if len(top) > 1 else "certain")
-            if sure
-            else "one seed or two: not ranked",
+            "detail": ("cannot be told apart" if len(top) > 1 else "certain") if sure else "one seed or two: not ranked",
         }
     ]
     fast = [r for r in rows if key in r.cells and r.cells[key].low > charts.EDGE]
@@ -349,9 +339,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
 
 
 def _change_words(row: Row) -> str:
-    return (
-        f"{'−' if row.change.value < 0 else '+'}{abs(row.change.value):.1f} points" if row.change else "no parent yet"
-    )
+    return f"{'−' if row.change.value < 0 else '+'}{abs(row.change.value):.1f} points" if row.change else "no parent yet"
 
 
 def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
@@ -365,9 +353,7 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
             continue
         span = (cell.low, cell.high) if math.isfinite(cell.low) else (cell.value, cell.value)
         out.append(
-            charts.Point(
-                row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}"
-            )
+            charts.Point(row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}")
         )
     return out
 
@@ -380,9 +366,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         return ""
     front = statistics.front([(p.x, p.y) for p in points])
     asked = board.ranking.target
-    share = next(
-        (float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None
-    )
+    share = next((float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None)
     ident = f"f{width}{board.ranking.anchor}"
     return charts.frontier(
         points,
@@ -436,12 +420,8 @@ def _configuration(ref: Any) -> dict[str, str]:
         return {}
     tree = ast.parse(ref.path.read_text(encoding="utf-8"))
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and any(
-            isinstance(f, ast.FunctionDef) and f.name == "solve" for f in node.body
-        ):
-            fields = [
-                f for f in node.body if isinstance(f, ast.AnnAssign) and "ClassVar" not in ast.unparse(f.annotation)
-            ]
+        if isinstance(node, ast.ClassDef) and any(isinstance(f, ast.FunctionDef) and f.name == "solve" for f in node.body):
+            fields = [f for f in node.body if isinstance(f, ast.AnnAssign) and "ClassVar" not in ast.unparse(f.annotation)]
             return {ast.unparse(f.target): ast.unparse(f.value) if f.value else "required" for f in fields}
     return {}
 
@@ -451,9 +431,7 @@ def _method_index(boards: Mapping[Ranking, Board]) -> str:
     for task in registry.tasks():
         lines += [f"## {task}", "", "| method | kind | what it is |", "|---|---|---|"]
         for name, ref in registry.methods(task).items():
-            lines.append(
-                f"| [{name}]({name.replace('@', '-')}.md) | {'paper' if ref.paper else 'baseline'} | {ref.summary} |"
-            )
+            lines.append(f"| [{name}]({name.replace('@', '-')}.md) | {'paper' if ref.paper else 'baseline'} | {ref.summary} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -484,14 +462,12 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dic
 
 
 def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board]) -> str:
-    cards = []
+    cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
     for name, question in FAMILIES.items():
         mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and r.target]
         if name not in registry.tasks() or not mine:
-            cards.append(
-                {"name": name, "question": question, "page": "", "top": [], "note": "No rows yet.", "task": None}
-            )
+            cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet.", "task": None})
             continue
         task, best = registry.task(name), mine[0]
         page = f"tasks/{name}-{best.ranking.tier}.html"
@@ -522,9 +498,7 @@ def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mappin
     )
     from markupsafe import Markup
 
-    return env.get_template("index.md.j2").render(
-        tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts
-    )
+    return env.get_template("index.md.j2").render(tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts)
 
 
 def _speed_list(board: Board, task: Task[Any, Any]) -> str:

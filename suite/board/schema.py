@@ -35,7 +35,7 @@ def schema_table() -> str:
         hints = typing.get_type_hints(model, include_extras=True)
         for name, field in model.model_fields.items():
             parts.append(f"| `{name}` | {_words(hints[name])} | {field.description or ''} |")
-            todo += [t for t in _models(field.annotation)]
+            todo += _models(field.annotation)
         parts.append("")
     return "\n".join(parts)
 
@@ -56,9 +56,7 @@ def _words(hint: Any) -> str:
         return f"object: {_words(arguments[0])} to {_words(arguments[1])}"
     if arguments:
         return " or ".join(_words(a) for a in arguments)
-    return {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}.get(
-        hint, "any"
-    )
+    return {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}.get(hint, "any")
 
 
 def _models(hint: Any) -> list[type[BaseModel]]:

@@ -73,9 +73,7 @@ def least_difference(pooled: Noise, rows: int, n: int, m: int) -> float:
     return q / math.sqrt(2) * pooled.deviation * math.sqrt(1 / n + 1 / m)
 
 
-def standings(
-    values: Sequence[Mapping[int, float]], *, higher_is_better: bool, seedless: Sequence[bool] = ()
-) -> list[Standing]:
+def standings(values: Sequence[Mapping[int, float]], *, higher_is_better: bool, seedless: Sequence[bool] = ()) -> list[Standing]:
     """Means, intervals and rank ranges of rows.
 
     A row with fewer than three seeds has no rank (a seedless one has no other seeds to show).  Rank
@@ -105,7 +103,7 @@ def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:
 
     `ordered` runs from best to worst; only groups of two or more, none inside another.
     """
-    spans = []
+    spans: list[tuple[int, int]] = []
     for i, row in enumerate(ordered):
         if row.worst:
             last = min(len(ordered), row.worst) - 1
@@ -124,7 +122,7 @@ def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tup
 
     logs = np.log([v for v, _, _ in values])
     middle = float(logs.mean())
-    widths = [(math.log(h) - math.log(l)) / 2 / 1.96 for _, l, h in values if l and h]
+    widths = [(math.log(high) - math.log(low)) / 2 / 1.96 for _, low, high in values if low and high]
     within = float(np.mean(np.square(widths))) if widths else math.nan
     n = len(logs)
     if n == 1:

@@ -37,9 +37,7 @@ class Ranking:
 
     @property
     def anchor(self) -> str:
-        return f"{self.case.replace('/', '-')}-{self.target or 'parent'}-{self.division}".replace("=", "-").replace(
-            ",", "-"
-        )
+        return f"{self.case.replace('/', '-')}-{self.target or 'parent'}-{self.division}".replace("=", "-").replace(",", "-")
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
     card = card or (cards[0] if cards else "")
     measures = _measures(db, {r["id"] for r in [*counted, *weighed]})
     off = {
-        row[0]: f"kept {row[2]:.3g} of {row[1]} where {row[3]:g} was asked"
-        if row[2] is not None
-        else f"{row[1]} was not measured"
+        row[0]: f"kept {row[2]:.3g} of {row[1]} where {row[3]:g} was asked" if row[2] is not None else f"{row[1]} was not measured"
         for row in db.execute("SELECT id, name, kept, wanted FROM kept WHERE off_target").fetchall()
     }
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -161,35 +157,21 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
     ranked_measure = task.ranked
     up = _direction(measures, ranked_measure) == "up"
     per_seed = [
-        {
-            r["seed"]: measures[r["id"]][ranked_measure, ""].value
-            for r in runs
-            if (ranked_measure, "") in measures[r["id"]]
-        }
+        {r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]}
         for *_, runs, _ in drafts
     ]
     bad = [next((off[r["id"]] for r in runs if r["id"] in off), "") for *_, runs, _ in drafts]
     single = [any(r["seedless"] for r in runs) for *_, runs, _ in drafts]
-    judged = [
-        i
-        for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True))
-        if d[2] != "parent" and not bad[i] and values_
-    ]
+    judged = [i for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True)) if d[2] != "parent" and not bad[i] and values_]
     places = dict(
         zip(
             judged,
-            statistics.standings(
-                [per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]
-            ),
+            statistics.standings([per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]),
             strict=True,
         )
     )
     pooled = statistics.noise(
-        [
-            v
-            for i, v in enumerate(per_seed)
-            if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")
-        ]
+        [v for i, v in enumerate(per_seed) if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")]
     )
     rows = []
     for i, (method, variant, kind, index, about, runs, timed) in enumerate(drafts):
@@ -301,12 +283,7 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
 def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[tuple[str, float, float]]:
     """Measures of evidence that come in several parts (classes, groups): mean, and change from the parent."""
     parts = sorted(
-        {
-            key
-            for r in runs
-            for key, m in measures[r["id"]].items()
-            if key[1] and m.source == "evidence" and m.direction == "up"
-        }
+        {key for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence" and m.direction == "up"}
     )
     out = []
     for name, part in parts:

@@ -107,10 +107,7 @@ def quad_ratios(table: Table) -> np.ndarray:
     per_call = table["seconds"] / table["calls"]
     quads = np.unique(table["quad"])
     parent = table["side"] == "parent"
-    sums = [
-        np.bincount(table["quad"][side], weights=per_call[side], minlength=quads[-1] + 1)[quads]
-        for side in (parent, ~parent)
-    ]
+    sums = [np.bincount(table["quad"][side], weights=per_call[side], minlength=quads[-1] + 1)[quads] for side in (parent, ~parent)]
     return np.asarray(np.log(sums[0] / sums[1]))
 
 

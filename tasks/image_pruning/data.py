@@ -69,7 +69,7 @@ def locate(name: str, folder: str) -> Path:
         path = root / CIFAR[name][1]
         if not path.is_dir():
             raise UserError(
-                f"no {path}: unpack the official {CIFAR[name][1].replace('-py', '-python')}.tar.gz of www.cs.toronto.edu/~kriz/cifar.html"
+                f"no {path}: unpack the official archive of www.cs.toronto.edu/~kriz/cifar.html (python version)"
                 f" into {root} (no licence is stated: for research, not to hand on)"
             )
         return path
@@ -83,9 +83,7 @@ def locate(name: str, folder: str) -> Path:
         return path
     path = root / f"{name}.npz"
     if not path.is_file():
-        raise UserError(
-            f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes"
-        )
+        raise UserError(f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes")
     return path
 
 
@@ -154,9 +152,7 @@ def _validate(path: Path, split: str, arrays: dict[str, np.ndarray]) -> None:
             f"{path}: {split}_x is {x.dtype} {x.shape}; it must be uint8 of shape (n, size, size) or (n, size, size, 3)"
         )
     if x.shape[1:3] != arrays["train_x"].shape[1:3] or x.ndim != arrays["train_x"].ndim:
-        raise UserError(
-            f"{path}: {split}_x is {x.shape[1:]}, train_x is {arrays['train_x'].shape[1:]}; one size for all splits"
-        )
+        raise UserError(f"{path}: {split}_x is {x.shape[1:]}, train_x is {arrays['train_x'].shape[1:]}; one size for all splits")
     if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),) or len(x) == 0:
         raise UserError(
             f"{path}: {split}_y is {y.dtype} {y.shape} for {len(x)} images; it must hold one whole number an image, at least one"

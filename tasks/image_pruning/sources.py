@@ -116,11 +116,7 @@ class ImageFolders:
         self.classes = tuple(train.classes)
         labels = np.array(train.targets)
         order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
-        held = [
-            m[: min(IMAGENET_HELD_OUT, len(m) // 2)]
-            for k in range(len(self.classes))
-            for m in [order[labels[order] == k]]
-        ]
+        held = [m[: min(IMAGENET_HELD_OUT, len(m) // 2)] for k in range(len(self.classes)) for m in [order[labels[order] == k]]]
         self._val = np.sort(np.concatenate(held))
         self._train = np.setdiff1d(np.arange(len(labels)), self._val)
         self._workers = (os.cpu_count() or 1) if workers is None else workers

@@ -126,9 +126,7 @@ class ImageProblem(Problem):
             weight = modules[layer["name"]].weight
             c_out, c_in = int(weight.shape[0]), int(weight.shape[1])
             unit = int(layer["macs"]) // (c_out * c_in)
-            rows.append(
-                (unit, layer["name"] if layer["name"] in sliced else "", rules_in.get(layer["name"], ""), c_out, c_in)
-            )
+            rows.append((unit, layer["name"] if layer["name"] in sliced else "", rules_in.get(layer["name"], ""), c_out, c_in))
         return rows
 
     def macs_of(self, widths: Mapping[str, int]) -> int:
@@ -206,9 +204,7 @@ class ImagePruning(Task[ImageProblem, Network]):
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {
-        "smoke": Tier(
-            ("fashion/resnet20",), ("macs=0.5",), 300, {"data": "512 training, 256 test images", "epochs": "3"}
-        ),
+        "smoke": Tier(("fashion/resnet20",), ("macs=0.5",), 300, {"data": "512 training, 256 test images", "epochs": "3"}),
         "small": Tier(
             ("fashion/resnet20", "clothing10/resnet20"),
             ("macs=0.5", "macs=0.25", "macs=0.75"),
@@ -330,9 +326,7 @@ class ImagePruning(Task[ImageProblem, Network]):
             import torch
 
             generator = torch.Generator().manual_seed(0)
-            x = torch.randn(batch, *problem.input, generator=generator).to(
-                problem.device, memory_format=torch.channels_last
-            )
+            x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
             model = solution.model.to(problem.device, memory_format=torch.channels_last).eval()
 
             def call() -> torch.Tensor:

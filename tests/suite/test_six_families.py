@@ -88,9 +88,7 @@ class VisionProblem(Problem):
     def model(self, width: int = 16) -> nn.Module:
         return seeded(
             self,
-            lambda: nn.Sequential(
-                nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)
-            ),
+            lambda: nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)),
         )
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
@@ -204,11 +202,7 @@ class Graph(Base):
         return [accuracy(evidence), accuracy({k: v[low] for k, v in evidence.items()}, part="low_degree")]
 
     def workloads(self, problem: GraphProblem, solution: Ticket) -> list[Workload]:
-        return [
-            Workload(
-                "infer@graph", lambda: lambda: solution.model(problem.propagate(solution.edges, problem.x)), items=50
-            )
-        ]
+        return [Workload("infer@graph", lambda: lambda: solution.model(problem.propagate(solution.edges, problem.x)), items=50)]
 
     def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:
         w = solution.model.weight
@@ -243,9 +237,7 @@ class Graph(Base):
 @dataclass(frozen=True)
 class RandomEdges:
     def solve(self, problem: GraphProblem) -> Ticket:
-        keep = torch.randperm(100, generator=generator(problem, "random_edges"))[
-            : round(100 * problem.spec.targets["edges"])
-        ]
+        keep = torch.randperm(100, generator=generator(problem, "random_edges"))[: round(100 * problem.spec.targets["edges"])]
         ticket = Graph().parent(problem)
         with torch.no_grad():
             flat = ticket.model.weight.view(-1)
@@ -299,8 +291,7 @@ class ViTraining(Base):
 
     def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
         return [
-            accuracy({**evidence, "prediction": evidence[mode]}, "top1", part)
-            for mode, part in (("pruned", ""), ("all", "all"))
+            accuracy({**evidence, "prediction": evidence[mode]}, "top1", part) for mode, part in (("pruned", ""), ("all", "all"))
         ]
 
     def workloads(self, problem: VisionProblem, solution: Trained) -> list[Workload]:
@@ -351,8 +342,7 @@ class Fair(Pruning):
 
     def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
         parts = [
-            accuracy({k: v[evidence["group"] == g] for k, v in evidence.items()}, "group_accuracy", f"group {g}")
-            for g in (0, 1)
+            accuracy({k: v[evidence["group"] == g] for k, v in evidence.items()}, "group_accuracy", f"group {g}") for g in (0, 1)
         ]
         worst = min(p.value for p in parts)
         return [
@@ -429,9 +419,7 @@ class Flame(Base):
         for part, rows in (("clear", evidence["obscured"] == 0), ("obscured", evidence["obscured"] == 1)):
             hit = (evidence["score"] > 0.5) == (evidence["label"] == 1)
             recalls = [hit[rows & (evidence["label"] == k)].mean() for k in (0, 1)]
-            out.append(
-                Measure("balanced_accuracy", 100 * float(np.mean(recalls)), "%", "up", "" if part == "clear" else part)
-            )
+            out.append(Measure("balanced_accuracy", 100 * float(np.mean(recalls)), "%", "up", "" if part == "clear" else part))
         return out
 
     def workloads(self, problem: VisionProblem, solution: Network) -> list[Workload]:
