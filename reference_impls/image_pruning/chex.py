@@ -136,10 +136,7 @@ class Exploration(Hooks):
             return tuple(kept_counts(self.groups, r, floor, truncate=method.parity) for r in ratios)  # type: ignore[return-value]
         least = {g.name: floor for g in self.groups}
         kept = ranked_widths(scales, self.problem.macs_of, target_macs(self.problem), least)
-        more = dict.fromkeys(kept, 0)
-        for name in rank(scales)[: sum(kept.values()) + int(delta * sum(g.width for g in self.groups))]:
-            more[name] += 1
-        return kept, {n: max(kept[n], more[n]) for n in kept}
+        return kept, widen(kept, scales, int(delta * sum(g.width for g in self.groups)))
 
     def scores(self, g: ChannelGroup, kept: int) -> torch.Tensor:
         return l1_norms(g.conv.weight) if self.method.score == "l1" else css_scores(g.conv.weight, kept)

@@ -287,5 +287,5 @@ def test_wilson_interval_covers() -> None:
     for p in (0.5, 0.9, 0.99):
         hits = draw.binomial(400, p, 2000)
         inside = [low <= 100 * p <= high for low, high in (wilson(int(h), 400) for h in hits)]
-        assert 0.93 <= np.mean(inside) <= 0.985
+        assert 0.91 <= np.mean(inside) <= 0.985  # a share's coverage steps with the count
     assert calibration_error(np.array([0.9, 0.9]), np.array([True, False])) == pytest.approx(0.4)
