@@ -61,7 +61,9 @@ class MethodRecord(Record):
     origin: Literal["reference", "package", "file"]
     version: Digest
     configuration: dict[str, Any] = Field(default_factory=dict, description="every field of the dataclass")
-    variant: Annotated[str, Field(max_length=400)] = Field("", description="the non-default fields, as text; empty for the defaults")
+    variant: Annotated[str, Field(max_length=400)] = Field(
+        "", description="the non-default fields, as text; empty for the defaults"
+    )
     seedless: bool = False
 
 
@@ -115,7 +117,7 @@ class SourceRecord(Record):
 class RunRecord(Record):
     """``run.json``."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the canonical JSON without id")
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="what was asked; equal keys are replays")
     status: Literal["ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"]

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from suite import bundle, registry
+from suite.files import write_json
 from suite.naming import UserError, address
-from suite.order import CHECKPOINT, SOLUTION, Order, write_json
+from suite.order import CHECKPOINT, SOLUTION, Order
 from suite.protocol import Diverged, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
 
 STOPPED = 75  #: exit code after a signal: temporary, try again

@@ -48,11 +48,17 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     if task and task not in registry.tasks():
         raise UserError(f"no task {task!r}; there are: {', '.join(registry.tasks())}")
     names = [task] if task else list(registry.tasks())
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         card = registry.task(name)
         methods = [
-            {"name": m.name, "summary": m.summary, "kind": "paper" if m.paper else "baseline", "paper": m.paper, "origin": m.origin}
+            {
+                "name": m.name,
+                "summary": m.summary,
+                "kind": "paper" if m.paper else "baseline",
+                "paper": m.paper,
+                "origin": m.origin,
+            }
             for m in registry.methods(name).values()
         ]
         tiers = {t: {"cases": list(v.cases), "targets": list(v.targets)} for t, v in card.tiers.items()}
@@ -69,7 +75,12 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
         table = Table(box=None, pad_edge=True, show_header=False)
         for method in entry["methods"]:
             mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"
-            table.add_row("", mark, f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"], method["summary"])
+            table.add_row(
+                "",
+                mark,
+                f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"],
+                method["summary"],
+            )
         console.print(table)
     console.print("\n[dim]● a paper's method  ○ a baseline.  Run one: weighin run TASK --method NAME --seed 0[/]")
     return None
@@ -195,7 +206,13 @@ def check(
     else:
         console = _console()
         for finding in findings:
-            console.print(finding.line(), style="red" if finding.level == "error" else "yellow", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                finding.line(),
+                style="red" if finding.level == "error" else "yellow",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
     if errors or count == 0:
         raise typer.Exit(1)
@@ -317,7 +334,9 @@ def main() -> None:
             _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
             sys.exit(130)
         if isinstance(e, OSError) and e.errno == 28:
-            _console(stderr=True).print(f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again")
+            _console(stderr=True).print(
+                f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again"
+            )
             sys.exit(2)
         raise
     except KeyboardInterrupt:
@@ -337,7 +356,9 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
                 bars.update(bar, visible=bar == whole)
             color = GOOD.get(outcome.status, "red")
             age = "" if outcome.fresh else " [dim](was there)[/]"
-            bars.console.print(f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True)
+            bars.console.print(
+                f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True
+            )
             if outcome.reason:
                 bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
             if whole is not None:
@@ -352,7 +373,13 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
     if as_json:
         _print_json(
             [
-                {"status": o.status, "path": str(o.path), "fresh": o.fresh, "reason": o.reason, "run": r and r.model_dump(mode="json")}
+                {
+                    "status": o.status,
+                    "path": str(o.path),
+                    "fresh": o.fresh,
+                    "reason": o.reason,
+                    "run": r and r.model_dump(mode="json"),
+                }
                 for o, r in zip(outcomes, records, strict=True)
             ]
         )
@@ -388,7 +415,9 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
 
 
 def _title(order: Order) -> str:
-    return " ".join(filter(None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"]))
+    return " ".join(
+        filter(None, [order.method, order.variant and f"({order.variant})", order.spec.target, f"seed {order.spec.seed}"])
+    )
 
 
 def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None]:
@@ -401,7 +430,13 @@ def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None
             bars.stop()  # a bar that redraws itself takes the cores that are being timed
         else:
             bars.start()
-        bars.update(bar, description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]", completed=event["done"], total=event["total"])
+        bars.update(
+            bar,
+            description=f"{title} · {stage} {event.get('what', '')} [dim]{values}[/]",
+            completed=event["done"],
+            total=event["total"],
+        )
+
     return tell
 
 
@@ -409,7 +444,12 @@ def _progress(*, quiet: bool) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn(), console=_console(stderr=True), disable=quiet
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_console(stderr=True),
+        disable=quiet,
     )
 
 

@@ -27,7 +27,8 @@ def import_torchvision() -> ModuleType:
         _kept.append(library)
     import torchvision
 
-    return torchvision
+    module: ModuleType = torchvision
+    return module
 
 
 def _has_compiled_operators() -> bool:

@@ -56,15 +56,27 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
         record = bundle.read(first.path)
         again = _solve_again(order, root, card)
         same = again is not None and again == bundle.sha256(first.path / bundle.EVIDENCE)
-        yield Step("the same seed gives the same evidence, bit for bit", same, "" if same else "draw from torch.Generator seeded by problem.run.seed(...)")
+        yield Step(
+            "the same seed gives the same evidence, bit for bit",
+            same,
+            "" if same else "draw from torch.Generator seeded by problem.run.seed(...)",
+        )
         other = _solve_again(replace(order, spec=replace(spec, seed=1)), root, card)
         differs = instance.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
-        yield Step("another seed gives other evidence", differs, "" if differs else "declare seedless = True if no seed can matter")
+        yield Step(
+            "another seed gives other evidence",
+            differs,
+            "" if differs else "declare seedless = True if no seed can matter",
+        )
         for key, wanted in spec.targets.items():
             kept = record.measure(f"kept.{key}")
             near = kept is not None and abs(kept.value / wanted - 1) <= 0.01
             got = "nothing" if kept is None else f"{kept.value:.4f}"
-            yield Step(f"keeps {key}={wanted:g} within 1 %", near, f"{got} kept" + ("" if near else ": such rows are shown, not ranked"))
+            yield Step(
+                f"keeps {key}={wanted:g} within 1 %",
+                near,
+                f"{got} kept" + ("" if near else ": such rows are shown, not ranked"),
+            )
         findings = [f for f in check.check([first.path]) if f.level == "error"]
         yield Step("its bundle passes the checker", not findings, findings[0].line() if findings else "")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from suite.files import write_json
 from suite.naming import UserError, digest
 from suite.protocol import Spec
 
@@ -51,21 +51,3 @@ class Order:
     def at(self, data: str) -> Order:
         """The same order with another data folder."""
         return replace(self, spec=replace(self.spec, data=data))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    scratch = path.with_name(f".{path.name}.part")
-    with scratch.open("w", encoding="utf-8") as f:
-        json.dump(value, f, indent=1, sort_keys=True, allow_nan=False)
-        f.flush()
-        os.fsync(f.fileno())
-    scratch.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """JSON, or None where the file is not there yet."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None

@@ -11,9 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import io
 import sys
-import tokenize
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -52,7 +50,7 @@ class MethodRef:
 
     @cached_property
     def version(self) -> str:
-        """Digest of the source and of the parts it imports, without comments and docstrings."""
+        """Digest of what the source and the parts it imports mean; comments and layout do not count."""
         return source_digest(self.path)
 
     @property
@@ -85,7 +83,7 @@ def task(name: str) -> Task[Any, Any]:
         return typing.cast("Task[Any, Any]", entry.load()())
     module = importlib.import_module(f"tasks.{name}.task")
     (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
-    return typing.cast("Task[Any, Any]", found())
+    return found()
 
 
 def methods(task_name: str) -> dict[str, MethodRef]:
@@ -162,7 +160,10 @@ def configuration(instance: Method) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def source_digest(path: Path) -> str:
-    """SHA-256 over a file and every ``reference_impls`` module it imports, themselves stripped of words."""
+    """SHA-256 over the meaning of a file and of every ``reference_impls`` module it imports.
+
+    Comments, docstrings and layout do not count; a name, a constant or a statement does.
+    """
     seen: dict[Path, str] = {}
     todo = [path]
     while todo:
@@ -170,30 +171,34 @@ def source_digest(path: Path) -> str:
         if file in seen:
             continue
         source = file.read_text(encoding="utf-8")
-        seen[file] = bare_source(source)
+        seen[file] = meaning(source)
         todo += _own_imports(source)
     texts = [seen[path], *(seen[f] for f in sorted(seen) if f != path)]
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
 
 
-def bare_source(source: str) -> str:
-    """Source without comments, docstrings and blank lines: what can change a number, in any Python version."""
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
-            words = node.body[0]
-            for i in range(words.lineno - 1, words.end_lineno or words.lineno):
-                lines[i] = ""
-    kept = "\n".join(lines) + "\n"
-    rows = kept.splitlines()
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(kept).readline):
-            if token.type == tokenize.COMMENT:
-                row, column = token.start
-                rows[row - 1] = rows[row - 1][:column]
-    except (tokenize.TokenError, IndentationError):
-        return source  # a docstring-only body is left without one: fall back to the text as it is
-    return "\n".join(r.rstrip() for r in rows if r.strip())
+def meaning(source: str) -> str:
+    """The syntax tree as text, without docstrings, positions and whatever Python versions write differently."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return _written(tree)
+
+
+def _written(node: Any) -> str:
+    if isinstance(node, ast.AST):
+        # empty fields are left out: newer versions add some (type_params)
+        fields = ((k, v) for k, v in ast.iter_fields(node) if k not in ("ctx", "kind", "type_comment") and v not in (None, []))
+        if isinstance(node, ast.Constant):
+            return f"{type(node.value).__name__}:{node.value!r}"
+        return f"{type(node).__name__}({','.join(f'{k}={_written(v)}' for k, v in sorted(fields))})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_written, node))}]"
+    return repr(node)
 
 
 def _own_imports(source: str) -> list[Path]:

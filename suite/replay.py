@@ -51,10 +51,14 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
     spec = Spec(**{**fields, "data": data, "device": device or record.spec.device})
     version = registry.task(spec.task).version
     if spec.version != version:
-        raise UserError(f"{path} is of {spec.task} version {spec.version}, this is version {version}: check out commit {record.source.commit}")
+        raise UserError(
+            f"{path} is of {spec.task} version {spec.version}, this is version {version}: check out commit {record.source.commit}"
+        )
     order = runner.make_order(spec, method or asked.name, [])
     if order.version != asked.version:
-        raise UserError(f"the source of {asked.name} is not the bundle's ({asked.version[:12]}): check out commit {record.source.commit}")
+        raise UserError(
+            f"the source of {asked.name} is not the bundle's ({asked.version[:12]}): check out commit {record.source.commit}"
+        )
     if order.data != record.data:
         raise UserError(f"the data are not the bundle's ({record.data[:12]}); name its folder with --data")
     instance = registry.configure(registry.load(registry.method(spec.task, method or asked.name)), asked.configuration)
@@ -77,7 +81,8 @@ def compare(path: Path, record: bundle.RunRecord, replayed: Path) -> Verdict:
     lines = [
         _line(m, n, same_card=same_card)
         for m in record.measures
-        if (n := again.measure(m.name, m.part)) is not None and (m.source == "evidence" or same_card or m.name.startswith(COUNTS) or m.name == "speedup")
+        if (n := again.measure(m.name, m.part)) is not None
+        and (m.source == "evidence" or same_card or m.name.startswith(COUNTS) or m.name == "speedup")
     ]
     missing = [m.name for m in record.measures if m.source == "evidence" and again.measure(m.name, m.part) is None]
     agrees = record.status == again.status and not missing and all(line.agrees for line in lines)

@@ -28,8 +28,9 @@ from typing import Any
 
 from suite import bundle, registry, system
 from suite.child import STOPPED
+from suite.files import read_json, write_json
 from suite.naming import UserError, variant
-from suite.order import LOG, SOLUTION, Order, read_json, write_json
+from suite.order import LOG, SOLUTION, Order
 from suite.protocol import Measure, Spec, Stopped
 
 LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
@@ -90,7 +91,9 @@ def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] |
     for path in sorted(base.glob(f"{key[:12]}-*")) if base.is_dir() else []:
         with contextlib.suppress(UserError):  # a torn or foreign folder is not a result: run again
             record = bundle.read(path)
-            if record.key == key and all((path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()):
+            if record.key == key and all(
+                (path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()
+            ):
                 found.append((path, record))
     found.sort(key=lambda f: (f[1].status != "ok", f[1].status not in bundle.FINAL, f[1].created))
     return found[0] if found else None
@@ -171,7 +174,12 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
     command.insert(5, str(work))
     with (work / LOG).open("ab") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=_environment(),
         )
     events: queue.Queue[bytes] = queue.Queue()
     reader = threading.Thread(target=_drain, args=(child, events), daemon=True)
@@ -331,7 +339,11 @@ def _source() -> dict[str, Any]:
 
     commit = git("rev-parse", "HEAD")
     changed = git("status", "--porcelain", "--", "suite", "tasks", "reference_impls") if commit else None
-    return {"weighin": metadata.version("weighin"), "commit": commit, "dirty": bool(changed) if changed is not None else None}
+    return {
+        "weighin": metadata.version("weighin"),
+        "commit": commit,
+        "dirty": bool(changed) if changed is not None else None,
+    }
 
 
 def _libraries() -> dict[str, str]:

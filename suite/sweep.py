@@ -47,7 +47,10 @@ def orders(
 
 
 def run_all(
-    todo: Sequence[Order], settings: runner.Settings, card: system.SystemCard, progress: Callable[[Order], runner.Progress]
+    todo: Sequence[Order],
+    settings: runner.Settings,
+    card: system.SystemCard,
+    progress: Callable[[Order], runner.Progress],
 ) -> Iterator[runner.Outcome]:
     """Run orders one after the other; each outcome as it lands."""
     for order in todo:

@@ -13,11 +13,24 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from suite.files import write_json
 from suite.naming import UserError, digest
-from suite.order import write_json
 
 UNREADABLE = "not readable here"
-FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
+FLAGS = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+    "bf16",
+)
 
 
 class SystemCard(BaseModel):

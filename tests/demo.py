@@ -38,7 +38,12 @@ def evidence(accuracy: float, seed: int, rows: int = 10_000) -> dict[str, np.nda
     hard = 1 + (label == 6) * 2.2  # one class is harder, as in life
     wrong = draw.random(rows) < (1 - accuracy) * hard / hard.mean()
     prediction = np.where(wrong, (label + draw.integers(1, CLASSES, rows)) % CLASSES, label).astype(np.int16)
-    return {"row": np.arange(rows, dtype=np.int32), "label": label, "prediction": prediction, "confidence": draw.uniform(0.3, 1, rows).astype(np.float16)}
+    return {
+        "row": np.arange(rows, dtype=np.int32),
+        "label": label,
+        "prediction": prediction,
+        "confidence": draw.uniform(0.3, 1, rows).astype(np.float16),
+    }
 
 
 def blocks(speedup: float, seed: int, quads: int = 12) -> dict[str, np.ndarray]:
@@ -83,7 +88,10 @@ def write(
         bundle.write_table(evidence(accuracy, seed * 7919 + noise), scratch / bundle.EVIDENCE)
         bundle.write_table(blocks(speedup, seed + noise), scratch / bundle.TIMING)
         files = {n: scratch / n for n in (bundle.EVIDENCE, bundle.TIMING)}
-        measures = [*task.score(spec, bundle.read_table(files[bundle.EVIDENCE])), *timing.derive(bundle.read_table(files[bundle.TIMING]))]
+        measures = [
+            *task.score(spec, bundle.read_table(files[bundle.EVIDENCE])),
+            *timing.derive(bundle.read_table(files[bundle.TIMING])),
+        ]
         measures += [
             Measure("examples", 214_272, "", "down", source="meter"),
             Measure("train_seconds", 170 + seed, "s", "down", source="meter"),
@@ -102,12 +110,20 @@ def write(
         "created": f"2026-01-0{seed + 1}T00:00:00Z",
         "spec": {k: v for k, v in asdict(spec).items() if k != "data"},
         "data": "1c5061a8e9fec306e8cd14f43bec307c35cc6b81d05dae89b049facb16055222",
-        "method": {"name": method, "origin": "reference", "version": ref.version, "configuration": {}, "variant": variant},
+        "method": {
+            "name": method,
+            "origin": "reference",
+            "version": ref.version,
+            "configuration": {},
+            "variant": variant,
+        },
         "source": {"weighin": "0.1.0", "commit": "0" * 40, "dirty": False},
         "libraries": {"torch": "2.13.0"},
         "systems": {"solve": machine.hash, "weigh": machine.hash},
         "measures": [record(m) for m in measures],
-        "operations": [{"name": "conv", "kind": "Conv2d", "macs": macs, "params": 200_000, "nonzero": 190_000}] if status == "ok" else [],
+        "operations": [{"name": "conv", "kind": "Conv2d", "macs": macs, "params": 200_000, "nonzero": 190_000}]
+        if status == "ok"
+        else [],
         "files": {n: bundle.describe(p) for n, p in files.items()},
         **(changes or {}),
     }
@@ -116,7 +132,12 @@ def write(
 
 def record(m: Measure) -> dict[str, Any]:
     low, high = m.interval or (None, None)
-    return {**{k: v for k, v in asdict(m).items() if k != "interval"}, "low": low, "high": high, "warnings": list(m.warnings)}
+    return {
+        **{k: v for k, v in asdict(m).items() if k != "interval"},
+        "low": low,
+        "high": high,
+        "warnings": list(m.warnings),
+    }
 
 
 def board(root: Path) -> Path:
@@ -135,15 +156,61 @@ def board(root: Path) -> Path:
             for seed in range(3):
                 asked = "" if method == "dense" else target
                 better = 1 if method == "dense" else speedup * (1 + 20 * loss)
-                write(root, method, target=asked, seed=seed, variant=variant, accuracy=accuracy - loss * (method != "dense"), speedup=better)
+                write(
+                    root,
+                    method,
+                    target=asked,
+                    seed=seed,
+                    variant=variant,
+                    accuracy=accuracy - loss * (method != "dense"),
+                    speedup=better,
+                )
     for seed in range(3):
-        write(root, "chex", seed=seed, variant="delta0=0.0", accuracy=0.912, speedup=1.34, changes={"method": _variant("chex", "delta0=0.0")})
-        write(root, "chex", seed=seed, variant="score=l1", accuracy=0.915, speedup=1.01, changes={"method": _variant("chex", "score=l1")})
-    write(root, "chex", seed=3, variant="sampling=uniform", accuracy=0.915, changes={"method": _variant("chex", "sampling=uniform")})
-    write(root, "l1_filters", seed=0, variant="floor=0.5", accuracy=0.919, kept=0.56, changes={"method": _variant("l1_filters", "floor=0.5")})
+        write(
+            root,
+            "chex",
+            seed=seed,
+            variant="delta0=0.0",
+            accuracy=0.912,
+            speedup=1.34,
+            changes={"method": _variant("chex", "delta0=0.0")},
+        )
+        write(
+            root,
+            "chex",
+            seed=seed,
+            variant="score=l1",
+            accuracy=0.915,
+            speedup=1.01,
+            changes={"method": _variant("chex", "score=l1")},
+        )
+    write(
+        root,
+        "chex",
+        seed=3,
+        variant="sampling=uniform",
+        accuracy=0.915,
+        changes={"method": _variant("chex", "sampling=uniform")},
+    )
+    write(
+        root,
+        "l1_filters",
+        seed=0,
+        variant="floor=0.5",
+        accuracy=0.919,
+        kept=0.56,
+        changes={"method": _variant("l1_filters", "floor=0.5")},
+    )
     write(root, "chex", seed=7, status="diverged")
     for method, accuracy, speedup in (("dense", 0.92, 1.0), ("chex", 0.915, 1.5)):
-        write(root, method, target="" if method == "dense" else "macs=0.5", accuracy=accuracy, speedup=speedup, machine=card("Another processor"))
+        write(
+            root,
+            method,
+            target="" if method == "dense" else "macs=0.5",
+            accuracy=accuracy,
+            speedup=speedup,
+            machine=card("Another processor"),
+        )
     return root
 
 

@@ -1,11 +1,12 @@
-"""CHEX: while a network trains from scratch, channels are pruned and regrown until a cosine has shrunk the exploring to nothing.
+"""CHEX: a network trains from scratch while its channels are pruned and regrown, less and less, until they stand.
 
-Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression. CVPR 2022, arXiv 2203.15794.
+Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression.
+CVPR 2022, arXiv 2203.15794.
 
-Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN scales, so that the
-network that is kept meets the operations target (`share` fixes it as in the paper). Counts are exact integers, the residual is solved
-in float64, one channel a layer always stays, and BN parameters do not decay; `parity` brings the released code's ways back.
-Deployment slices the channels away, the released networks keep zeros.
+Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
+scales, so that the network that is kept meets the operations target (`share` fixes it as in the paper). Counts are
+exact integers, the residual is solved in float64, one channel a layer always stays, and BN parameters do not decay;
+`parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from reference_impls.parts.channels import l1_norms, largest, rank, ranked_widths, target_macs, uniform_widths, widths_of
+from reference_impls.parts.channels import (
+    l1_norms,
+    largest,
+    rank,
+    ranked_widths,
+    target_macs,
+    uniform_widths,
+    widths_of,
+)
 from reference_impls.parts.training import Hooks, Recipe, Trainer
 from tasks.image_pruning.models import ChannelGroup, mask_
 from tasks.image_pruning.task import ImageProblem, Network
@@ -100,7 +109,15 @@ class Exploration(Hooks):
         generator = torch.Generator().manual_seed(self.problem.run.seed("chex", epoch))
         rows = self.method.restore == "mru"
         keep = explore(
-            self.model, self.groups, self.memory, kept, total, self.scores, self.probabilities, lambda p, n: draw(p, n, generator), rows=rows
+            self.model,
+            self.groups,
+            self.memory,
+            kept,
+            total,
+            self.scores,
+            self.probabilities,
+            lambda p, n: draw(p, n, generator),
+            rows=rows,
         )
         self.memory = copy.deepcopy(self.model.state_dict())
         self.masks = keep
@@ -240,7 +257,9 @@ def draw(probabilities: torch.Tensor, count: int, generator: torch.Generator) ->
 
 
 @torch.no_grad()
-def restore_pruned(model: nn.Module, groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True) -> Masks:
+def restore_pruned(
+    model: nn.Module, groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True
+) -> Masks:
     """chex.md 2.3, 1d: give zero filters their most recently used values back; returns who was dead.
 
     The dead are found in all layers before anything is copied, since copied input columns would hide

@@ -1,7 +1,7 @@
 """Filters of smallest L1 norm removed from a trained network, which is then fine-tuned (Li et al.), at equal budget.
 
-Departs: the paper prunes by hand-set ratios a stage; here one ratio for all layers is bisected to the operations target.
-Two thirds of the budget train the dense network, one third fine-tunes, so that the total equals every other method's.
+Departs: the paper prunes by hand-set ratios a stage; here one ratio for all layers is bisected to the operations
+target. Two thirds of the budget train the dense network, one third fine-tunes, so that the total equals every other method's.
 """
 
 from __future__ import annotations

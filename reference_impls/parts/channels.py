@@ -68,7 +68,12 @@ def uniform_widths(groups: Sequence[ChannelGroup], macs_of: MacsOf, target: floa
 
 
 def close_gap(
-    widths: Mapping[str, int], full: Mapping[str, int], least: Mapping[str, int], macs_of: MacsOf, target: float, tries: int = 8
+    widths: Mapping[str, int],
+    full: Mapping[str, int],
+    least: Mapping[str, int],
+    macs_of: MacsOf,
+    target: float,
+    tries: int = 8,
 ) -> dict[str, int]:
     """Move single channels while that brings the count nearer to the target."""
     best = dict(widths)

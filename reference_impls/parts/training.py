@@ -60,7 +60,9 @@ class Recipe:
         return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def optimizer(self, model: nn.Module) -> torch.optim.SGD:
-        norms = {id(p) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(recurse=False)}
+        norms = {
+            id(p) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(recurse=False)
+        }
         decayed = [p for p in model.parameters() if self.norm_decay or id(p) not in norms]
         free = [p for p in model.parameters() if not self.norm_decay and id(p) in norms]
         parts = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -127,11 +129,21 @@ class Trainer:
             if mean is not None and not math.isfinite(mean):
                 raise Diverged(f"the training loss is {mean} in epoch {epoch} of stage {stage!r}")
             self._report(begun + epoch + 1, model, mean)
-            current = {"stage": stage, "epoch": epoch + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "hooks": hooks.state()}
+            current = {
+                "stage": stage,
+                "epoch": epoch + 1,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "hooks": hooks.state(),
+            }
             self.problem.run.save({"finished": self._finished, "current": current})
         if stage not in self._finished:
             # a later checkpoint is written in a later stage: what this one ended with must go along
-            self._finished[stage] = {"epochs": epochs, "model": copy.deepcopy(model.state_dict()), "hooks": copy.deepcopy(hooks.state())}
+            self._finished[stage] = {
+                "epochs": epochs,
+                "model": copy.deepcopy(model.state_dict()),
+                "hooks": copy.deepcopy(hooks.state()),
+            }
             self._epochs_done += epochs
         return model
 

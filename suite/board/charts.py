@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 SHAPES = ("circle", "square", "diamond", "triangle", "down")
+Axis = Callable[[float], float]
 EDGE = 1.02  #: measured speed-ups up to here save only on paper
 
 
@@ -38,7 +40,15 @@ class Box:
 
 
 def frontier(
-    points: Sequence[Point], front: Sequence[int], *, promise: float | None, quality: str, unit: str, speed: str, width: int, ident: str
+    points: Sequence[Point],
+    front: Sequence[int],
+    *,
+    promise: float | None,
+    quality: str,
+    unit: str,
+    speed: str,
+    width: int,
+    ident: str,
 ) -> str:
     """Quality over measured speed-up, the frontier as steps through places that somebody reached.
 
@@ -70,7 +80,9 @@ def frontier(
     band = min(max(at_x(EDGE), left), right)
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
-        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else "")
+        out.append(
+            f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else ""
+        )
     for v in _ticks(y_low, y_high, 6):
         out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
         out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(v) + 4:.1f}">{v:g}</text>')
@@ -78,7 +90,9 @@ def frontier(
         out.append(f'<line class="tickmark" x1="{at_x(v):.1f}" x2="{at_x(v):.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
         out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{v:g}×</text>')
     out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    out.append(f'<text class="axis-title" x="{left - 40}" y="16">↑ {escape(quality)}, {escape(unit)} <tspan class="soft">(higher is better)</tspan></text>')
+    out.append(
+        f'<text class="axis-title" x="{left - 40}" y="16">↑ {escape(quality)}, {escape(unit)} <tspan class="soft">(higher is better)</tspan></text>'
+    )
     title = f"measured speed-up over the parent, {speed}, log scale"
     out.append(
         f'<text class="axis-title" text-anchor="end" x="{right}" y="{height - 12}">{escape(title if width > 500 else "measured speed-up, log scale")}'
@@ -89,27 +103,35 @@ def frontier(
         out.append(f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>')
         word = f"promised on paper: {promise:.3g}×"
         side = "end" if at_x(promise) > (left + right) / 2 else "start"
-        out.append(f'<text class="tick" text-anchor="{side}" x="{at_x(promise) + (-6 if side == "end" else 6):.1f}" y="{top + 12}">{word}</text>')
+        out.append(
+            f'<text class="tick" text-anchor="{side}" x="{at_x(promise) + (-6 if side == "end" else 6):.1f}" y="{top + 12}">{word}</text>'
+        )
         wide = 6.4 * len(word)
         start = at_x(promise) - wide - 6 if side == "end" else at_x(promise) + 6
         taken.append(Box(start, top, start + wide, top + 16))
     steps = [(at_x(points[i].x), at_y(points[i].y)) for i in front]
     if steps:
-        path = f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} " + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:]) + f" H{left}"
+        path = (
+            f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} " + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:]) + f" H{left}"
+        )
         out.append(f'<path class="front" d="{path}"/>')
-        for (x1, y1), (x2, y2) in zip(steps, steps[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(steps):
             taken += [Box(min(x1, x2), y1 - 2, max(x1, x2), y1 + 2), Box(x2 - 2, min(y1, y2), x2 + 2, max(y1, y2))]
     for p in points:
         x, y = at_x(p.x), at_y(p.y)
         lo, hi = (at_y(v) for v in _span(p))
-        taken += [Box(x - 8, y - 8, x + 8, y + 8), Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2), Box(x - 2, hi, x + 2, lo)]
-    for p in sorted(points, key=lambda p: p.mark == -1):
-        out.append(_point(p, at_x, at_y, taken, Box(left, top - 8, right, bottom)))
+        taken += [
+            Box(x - 8, y - 8, x + 8, y + 8),
+            Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2),
+            Box(x - 2, hi, x + 2, lo),
+        ]
+    frame = Box(left, top - 8, right, bottom)
+    out += [_point(p, at_x, at_y, taken, frame) for p in sorted(points, key=lambda p: p.mark == -1)]
     out.append("</svg>")
     return "".join(out)
 
 
-def _point(p: Point, at_x, at_y, taken: list[Box], frame: Box) -> str:  # type: ignore[no-untyped-def]
+def _point(p: Point, at_x: Axis, at_y: Axis, taken: list[Box], frame: Box) -> str:
     x, y = at_x(p.x), at_y(p.y)
     bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     lo, hi = (at_y(v) for v in _span(p))
@@ -133,8 +155,8 @@ def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
                 best = (clashes, left, middle, box)
         if best is not None and best[0] == 0:
             break
-    if best is None:
-        return ""
+    if best is None or (best[0] and p.mark == -1):
+        return f"<title>{escape(p.label)}</title>"  # no room: the row in the board lights this point
     _, left, middle, box = best
     taken.append(box)
     far = math.hypot((box.left + box.right) / 2 - x, middle - y) > wide / 2 + 16
@@ -176,7 +198,9 @@ def interval_bar(value: float, half: float, low: float, high: float, parent: flo
     def at(v: float) -> float:
         return 4 + (min(max(v, low), high) - low) / max(high - low, 1e-9) * (width - 8)
 
-    out = [f'<svg class="interval" viewBox="0 0 {width} 18" width="{width}" height="18" aria-hidden="true"><line class="grid" x1="2" x2="{width - 2}" y1="{y}" y2="{y}"/>']
+    out = [
+        f'<svg class="interval" viewBox="0 0 {width} 18" width="{width}" height="18" aria-hidden="true"><line class="grid" x1="2" x2="{width - 2}" y1="{y}" y2="{y}"/>'
+    ]
     if parent is not None:
         out.append(f'<line class="hair" x1="{at(parent):.1f}" x2="{at(parent):.1f}" y1="1" y2="17"/>')
     if value < low:
@@ -217,22 +241,30 @@ def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit:
     def at(v: float) -> float:
         return left + (v - low) / (high - low) * (right - left)
 
-    out = [f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each class from the dense parent, in {unit}</title>']
+    out = [
+        f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each class from the dense parent, in {unit}</title>'
+    ]
     for v in _ticks(low, high, 4 if width < 500 else 8):
         out.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="{top}" y2="{height - 30}"/>')
         out.append(f'<text class="tick" text-anchor="middle" x="{at(v):.1f}" y="{height - 12}">{_signed(v)}</text>')
     out.append(f'<line class="hair" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top}" y2="{height - 30}"/>')
     for i, (label, index, changes) in enumerate(rows):
         y = top + step * i + step / 2 + 4
-        out.append(f'<g class="{mark_class(index)}"><text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">{escape(label)}</text>')
+        out.append(
+            f'<g class="{mark_class(index)}"><text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">{escape(label)}</text>'
+        )
         worst = min(changes, key=lambda c: c[1], default=None)
         for name, v in changes:
             big = worst is not None and name == worst[0]
-            out.append(f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}"><title>{escape(name)} {_signed(v)}</title></circle>')
+            out.append(
+                f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}"><title>{escape(name)} {_signed(v)}</title></circle>'
+            )
         if worst is not None:
             near_edge = at(worst[1]) + 7 * len(worst[0]) > right
             anchor, shift = ("end", 0) if near_edge else ("start", 0)
-            out.append(f'<text class="tiny" text-anchor="{anchor}" x="{at(worst[1]) + shift:.1f}" y="{y - 9:.1f}">{escape(worst[0])}</text>')
+            out.append(
+                f'<text class="tiny" text-anchor="{anchor}" x="{at(worst[1]) + shift:.1f}" y="{y - 9:.1f}">{escape(worst[0])}</text>'
+            )
         out.append("</g>")
     return "".join([*out, "</svg>"])
 

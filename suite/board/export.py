@@ -50,7 +50,9 @@ def latex(board: Board, task: Task[Any, Any]) -> str:
     for row in board.rows:
         half = f"$\\pm${row.quality.half:.1f}" if math.isfinite(row.quality.half) else ""
         fact = f"{row.cells[key].value:.2f}" if key in row.cells else "--"
-        lines.append(f"{_escape(row.label)} & {row.quality.mean:.1f}{half} & {row.promise or math.nan:.2f} & {fact} & {len(row.seeds)} \\\\")
+        lines.append(
+            f"{_escape(row.label)} & {row.quality.mean:.1f}{half} & {row.promise or math.nan:.2f} & {fact} & {len(row.seeds)} \\\\"
+        )
     head = f"method & {_escape(task.ranked)} (\\%) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
     caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}, {r.target or 'parent'}; {task.speed} on card {board.card}."
     body = "\n".join(lines)

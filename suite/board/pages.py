@@ -60,7 +60,11 @@ def build(db: Path, out: Path, *, results: Path) -> Path:
     shutil.copyfile(db, docs / "data" / "weighin.duckdb")
     config = out.parent / "mkdocs.yml"
     text = (registry.HOUSE / "mkdocs.yml").read_text(encoding="utf-8")
-    config.write_text(text.replace("docs_dir: site/docs", f"docs_dir: {docs.resolve()}").replace("site_dir: build/site", f"site_dir: {out.resolve()}"))
+    config.write_text(
+        text.replace("docs_dir: site/docs", f"docs_dir: {docs.resolve()}").replace(
+            "site_dir: build/site", f"site_dir: {out.resolve()}"
+        )
+    )
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--quiet", "--clean", "--config-file", str(config)],
         capture_output=True,
@@ -85,13 +89,21 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
             mine = [b for r, b in boards.items() if (r.task, r.tier) == (name, tier) and r.version == task.version]
             if mine:
                 pages[f"tasks/{name}-{tier}.md"] = env.get_template("task.md.j2").render(
-                    task=task, tier=tier, conditions=task.tiers[tier].conditions, boards=mine, others=others, extra=_columns(task, mine), claims=""
+                    task=task,
+                    tier=tier,
+                    conditions=task.tiers[tier].conditions,
+                    boards=mine,
+                    others=others,
+                    extra=_columns(task, mine),
+                    claims="",
                 )
     pages |= _method_pages(env, boards)
     pages |= _system_pages(env, db)
     pages["index.md"] = _home(env, db, boards)
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
-    pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/")))
+    pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
+        f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
+    )
     pages["methods/index.md"] = _method_index(boards)
     pages["systems/index.md"] = "# Systems\n\nTimings are only compared on one card.\n\n" + "\n".join(
         f"- [card {Path(k).stem[:4]}]({Path(k).name})" for k in sorted(pages) if k.startswith("systems/")
@@ -110,9 +122,16 @@ def file_stem(r: Ranking) -> str:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    env = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     safe = _safe
-    env.globals |= {"sign": safe(charts.sign), "interval_bar": safe(charts.interval_bar), "saving_bar": safe(charts.saving_bar), "row_lanes": _lane_classes}
+    env.globals |= {
+        "sign": safe(charts.sign),
+        "interval_bar": safe(charts.interval_bar),
+        "saving_bar": safe(charts.saving_bar),
+        "row_lanes": _lane_classes,
+    }
     env.filters |= {
         "q": _quality,
         "half": _half,
@@ -122,7 +141,7 @@ def _environment() -> jinja2.Environment:
         "times": lambda v: f"{v:.2f}×",
         "times_interval": lambda c: f" {c.low:.2f}–{c.high:.2f}" if math.isfinite(c.low) else "",
         "figure": _figure,
-        "short": lambda s: s.partition(":")[0].partition(",")[0] if len(s) > 48 else s,
+        "short": _short,
         "slug": lambda s: s.replace("@", "-"),
         "only_paper": lambda r, t: _only_paper(r, t),
         "spread": _spread,
@@ -133,7 +152,13 @@ def _environment() -> jinja2.Environment:
         "asked": _asked,
         "file": file_stem,
         "speed_of": lambda r, t: f"{r.cells[k].value:.2f}×" if (k := f"speedup {t.speed}") in r.cells else "",
-        "fact": lambda v: ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else ", ".join(map(str, v)) if isinstance(v, list) else str(v),
+        "fact": lambda v: (
+            ", ".join(f"{a} {b}" for a, b in v.items())
+            if isinstance(v, dict)
+            else ", ".join(map(str, v))
+            if isinstance(v, list)
+            else str(v)
+        ),
     }
     return env
 
@@ -149,8 +174,11 @@ def _columns(task: Task[Any, Any], boards: Sequence[Board]) -> list[Column]:
     keys = {k for b in boards for row in b.rows for k in row.cells}
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
     out = [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
-    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names if n != task.speed]
-    slanted = [Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True), Column("train_seconds", "Training, s", "↓", "s", True)]
+    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed]
+    slanted = [
+        Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
+        Column("train_seconds", "Training, s", "↓", "s", True),
+    ]
     return out + [c for c in slanted if c.key in keys]
 
 
@@ -161,6 +189,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _quality(value: float, unit: str) -> str:
     return f"{value:.1f}{unit}" if math.isfinite(value) else "–"
+
+
+def _short(about: str, limit: int = 30) -> str:
+    """The head of a summary, cut at a word."""
+    head = about.partition(":")[0] if len(about) > limit and ":" in about[:limit] else about
+    return head.rstrip(".") if len(head) <= limit else head[:limit].rpartition(" ")[0] + " …"
 
 
 def _half(row: Row) -> float:
@@ -241,7 +275,10 @@ def _lane_classes(row: Row, board: Board) -> list[str]:
 def _asked(r: Ranking) -> str:
     words = {0.5: "half", 0.25: "a quarter of", 0.75: "three quarters of", 0.2: "a fifth of"}
     parts = [p.partition("=")[::2] for p in r.target.split(",") if p]
-    return " and ".join(f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace("MACS", "MACs") for k, v in parts)
+    return " and ".join(
+        f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace("MACS", "MACs")
+        for k, v in parts
+    )
 
 
 def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
@@ -263,17 +300,41 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
     both = [r for r in top if r in fast]
     if both:
         best = max(both, key=lambda r: r.cells[key].value)
-        out.append({"question": "Keep most, and are faster in fact", "answer": best.label, "detail": f"{_change_words(best)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper"})
+        out.append(
+            {
+                "question": "Keep most, and are faster in fact",
+                "answer": best.label,
+                "detail": f"{_change_words(best)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper",
+            }
+        )
     timed = [r for r in rows if key in r.cells]
     if timed:
         best = max(timed, key=lambda r: r.cells[key].value)
-        out.append({"question": "Fastest in fact", "answer": best.label, "detail": f"{best.cells[key].value:.2f}×, {_change_words(best)}"})
+        out.append(
+            {
+                "question": "Fastest in fact",
+                "answer": best.label,
+                "detail": f"{best.cells[key].value:.2f}×, {_change_words(best)}",
+            }
+        )
         paper = [r for r in timed if _only_paper(r, task)]
-        out.append({"question": "Save only on paper here", "answer": ", ".join(r.label for r in paper) or "none", "detail": f"{len(paper)} of {len(timed)} rows"})
+        out.append(
+            {
+                "question": "Save only on paper here",
+                "answer": ", ".join(r.label for r in paper) or "none",
+                "detail": f"{len(paper)} of {len(timed)} rows",
+            }
+        )
     pays = [(c, n, r.label) for r in rows for n, _, c in r.classes if math.isfinite(c)]
     if pays:
         change, name, label = min(pays)
-        out.append({"question": "Worst class pays", "answer": f"{'−' if change < 0 else '+'}{abs(change):.1f} points", "detail": f"{name}, by {label}"})
+        out.append(
+            {
+                "question": "Worst class pays",
+                "answer": f"{'−' if change < 0 else '+'}{abs(change):.1f} points",
+                "detail": f"{name}, by {label}",
+            }
+        )
     return out
 
 
@@ -291,7 +352,9 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
         if cell is None:
             continue
         span = (cell.low, cell.high) if math.isfinite(cell.low) else (cell.value, cell.value)
-        out.append(charts.Point(row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}"))
+        out.append(
+            charts.Point(row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}")
+        )
     return out
 
 
@@ -305,7 +368,16 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
     asked = board.ranking.target
     share = next((float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None)
     ident = f"f{width}{board.ranking.anchor}"
-    return charts.frontier(points, front, promise=1 / share if share else None, quality=task.ranked, unit="%", speed=task.speed, width=width, ident=ident)
+    return charts.frontier(
+        points,
+        front,
+        promise=1 / share if share else None,
+        quality=task.ranked,
+        unit="%",
+        speed=task.speed,
+        width=width,
+        ident=ident,
+    )
 
 
 def _pays(board: Board, width: int) -> str:
@@ -378,13 +450,19 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dic
         if errors:
             halves = sorted((r["high"] - r["low"]) / 2 for r in aa)
             worst = max(errors[-1], halves[len(halves) // 2])
-            resolution = {"percent": f"{100 * worst:.1f}", "median": f"{100 * errors[len(errors) // 2]:.2f}", "trials": len(errors)}
-        out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(hash=name, facts=tables.facts(text), aa=aa, resolution=resolution)
+            resolution = {
+                "percent": f"{100 * worst:.1f}",
+                "median": f"{100 * errors[len(errors) // 2]:.2f}",
+                "trials": len(errors),
+            }
+        out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(
+            hash=name, facts=tables.facts(text), aa=aa, resolution=resolution
+        )
     return out
 
 
 def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board]) -> str:
-    cards = []
+    cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
     for name, question in FAMILIES.items():
         mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and r.target]
@@ -396,13 +474,25 @@ def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mappin
         rows = [r for r in [*best.ranked, *best.unranked] if not r.off_target]
         key = f"speedup {task.speed}"
         fast = sum(r.cells[key].low > charts.EDGE for r in rows if key in r.cells)
-        cards.append({"name": name, "question": task.question, "page": page, "top": rows[:3], "note": f"{fast} of {len(rows)} rows are faster in fact", "task": task})
+        cards.append(
+            {
+                "name": name,
+                "question": task.question,
+                "page": page,
+                "top": rows[:3],
+                "note": f"{fast} of {len(rows)} rows are faster in fact",
+                "task": task,
+            }
+        )
         if not speeds:
             first_page, speeds = page, _speed_list(best, task)
     counts = dict(
         zip(
             ("runs", "methods", "cards", "failed"),
-            db.execute("SELECT count(*), count(DISTINCT method), count(DISTINCT weigh_card), count(*) FILTER (status <> 'ok') FROM standing").fetchone() or (0,) * 4,
+            db.execute(
+                "SELECT count(*), count(DISTINCT method), count(DISTINCT weigh_card), count(*) FILTER (status <> 'ok') FROM standing"
+            ).fetchone()
+            or (0,) * 4,
             strict=True,
         )
     )
@@ -416,12 +506,15 @@ def _speed_list(board: Board, task: Task[Any, Any]) -> str:
     from html import escape
 
     key = f"speedup {task.speed}"
-    rows = sorted((r for r in board.rows if key in r.cells and r.kind != "parent" and not r.off_target), key=lambda r: -r.cells[key].value)[:10]
+    rows = sorted(
+        (r for r in board.rows if key in r.cells and r.kind != "parent" and not r.off_target),
+        key=lambda r: -r.cells[key].value,
+    )[:10]
     most = max([r.promise or 1 for r in rows] + [r.cells[key].value for r in rows], default=2.0)
     lines = [
-        f'<tr><td>{charts.sign(r.mark)} {"<b>" if r.kind == "paper" and not r.variant else ""}{escape(r.label)}{"</b>" if r.kind == "paper" and not r.variant else ""}</td>'
+        f"<tr><td>{charts.sign(r.mark)} {'<b>' if r.kind == 'paper' and not r.variant else ''}{escape(r.label)}{'</b>' if r.kind == 'paper' and not r.variant else ''}</td>"
         f'<td>{charts.saving_bar(r.promise, r.cells[key].value, r.mark, most)}</td><td class="num"><b>{r.cells[key].value:.2f}×</b></td>'
-        f'<td>{"<span class=" + chr(34) + "tag paper" + chr(34) + ">only on paper</span>" if _only_paper(r, task) else ""}</td></tr>'
+        f"<td>{'<span class=' + chr(34) + 'tag paper' + chr(34) + '>only on paper</span>' if _only_paper(r, task) else ''}</td></tr>"
         for r in rows
     ]
     words = f"{board.ranking.task}, {board.ranking.target}: dashed is the speed-up that counting promises, <b>solid what the clock found</b>, {task.speed}, card {board.card[:4]}."

@@ -24,11 +24,18 @@ def schema_table() -> str:
         if model.__name__ in seen:
             continue
         seen.add(model.__name__)
-        parts += [f"## {model.__name__}", "", (model.__doc__ or "").strip().replace("``", "`"), "", "| field | type | meaning |", "|---|---|---|"]
+        parts += [
+            f"## {model.__name__}",
+            "",
+            (model.__doc__ or "").strip().replace("``", "`"),
+            "",
+            "| field | type | meaning |",
+            "|---|---|---|",
+        ]
         hints = typing.get_type_hints(model, include_extras=True)
         for name, field in model.model_fields.items():
             parts.append(f"| `{name}` | {_words(hints[name])} | {field.description or ''} |")
-            todo += [t for t in _models(field.annotation)]
+            todo += _models(field.annotation)
         parts.append("")
     return "\n".join(parts)
 

@@ -103,7 +103,7 @@ def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:
 
     `ordered` runs from best to worst; only groups of two or more, none inside another.
     """
-    spans = []
+    spans: list[tuple[int, int]] = []
     for i, row in enumerate(ordered):
         if row.worst:
             last = min(len(ordered), row.worst) - 1
@@ -122,7 +122,7 @@ def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tup
 
     logs = np.log([v for v, _, _ in values])
     middle = float(logs.mean())
-    widths = [(math.log(h) - math.log(l)) / 2 / 1.96 for _, l, h in values if l and h]
+    widths = [(math.log(high) - math.log(low)) / 2 / 1.96 for _, low, high in values if low and high]
     within = float(np.mean(np.square(widths))) if widths else math.nan
     n = len(logs)
     if n == 1:
@@ -146,7 +146,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return out
 
 
-def dominated(ours: tuple[float, float], theirs: tuple[float, float], our_se: tuple[float, float], their_se: tuple[float, float]) -> float:
+def dominated(
+    ours: tuple[float, float], theirs: tuple[float, float], our_se: tuple[float, float], their_se: tuple[float, float]
+) -> float:
     """Probability that `theirs` is truly better on both axes, errors taken as normal and independent."""
     from scipy import stats
 

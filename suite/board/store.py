@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -166,5 +165,3 @@ def _json(file: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UserError(f"{file}: not a JSON object; run `weighin check` on the results")
     return value
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ class Board:
 def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
     """All rankings that have rows; a parent's own (empty target) only where nothing else was asked."""
     found = db.execute(
-        'SELECT DISTINCT task, version, tier, division, "case", target FROM standing WHERE tier <> \'smoke\' ORDER BY ALL'
+        "SELECT DISTINCT task, version, tier, division, \"case\", target FROM standing WHERE tier <> 'smoke' ORDER BY ALL"
     ).fetchall()
     all_ = [Ranking(*row) for row in found]
     asked = {(r.task, r.version, r.tier, r.division, r.case) for r in all_ if r.target}
@@ -128,7 +129,7 @@ def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Board:
     """Rows of a ranking with the timings of one card (default: the card with most rows)."""
     task = registry.task(ranking.task)
-    where = '(task, version, tier, division, "case") = (?, ?, ?, ?, ?) AND target IN (?, \'\')'
+    where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND target IN (?, '')"
     values = [ranking.task, ranking.version, ranking.tier, ranking.division, ranking.case, ranking.target]
     counted = _runs(db, "counted", where, values)
     weighed = _runs(db, "weighed", where, values)
@@ -151,22 +152,35 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
         # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
         index = -2 if kind == "parent" else papers.index(method) % MARKS if kind == "paper" and not variant else -1
         timed = [r for r in weighed if (r["method"], r["variant"]) == (method, variant) and r["weigh_card"] == card]
-        about = known[method].summary if method in known else "somebody's own method"
+        about = _about(known.get(method), variant)
         drafts.append((method, variant, kind, index, about, runs, timed))
     ranked_measure = task.ranked
     up = _direction(measures, ranked_measure) == "up"
-    per_seed = [{r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]} for *_, runs, _ in drafts]
+    per_seed = [
+        {r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]}
+        for *_, runs, _ in drafts
+    ]
     bad = [next((off[r["id"]] for r in runs if r["id"] in off), "") for *_, runs, _ in drafts]
     single = [any(r["seedless"] for r in runs) for *_, runs, _ in drafts]
     judged = [i for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True)) if d[2] != "parent" and not bad[i] and values_]
-    places = dict(zip(judged, statistics.standings([per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]), strict=True))
-    pooled = statistics.noise([v for i, v in enumerate(per_seed) if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")])
+    places = dict(
+        zip(
+            judged,
+            statistics.standings([per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]),
+            strict=True,
+        )
+    )
+    pooled = statistics.noise(
+        [v for i, v in enumerate(per_seed) if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")]
+    )
     rows = []
     for i, (method, variant, kind, index, about, runs, timed) in enumerate(drafts):
         if not per_seed[i] and ranking.division != "speed":
             continue
         mean = float(np.mean(list(per_seed[i].values()))) if per_seed[i] else math.nan
-        place = places.get(i) or Standing(mean, statistics.interval(per_seed[i], pooled) if len(per_seed[i]) > 1 else math.nan, 0, 0)
+        place = places.get(i) or Standing(
+            mean, statistics.interval(per_seed[i], pooled) if len(per_seed[i]) > 1 else math.nan, 0, 0
+        )
         first = measures[runs[0]["id"]].get((ranked_measure, ""))
         half = (first.high - first.low) / 2 if first else math.nan
         rows.append(
@@ -190,11 +204,27 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
     ranked = sorted((r for r in rows if r.ranked), key=lambda r: sign * r.quality.mean)
     unranked = sorted((r for r in rows if not r.ranked and r.kind != "parent"), key=lambda r: sign * r.quality.mean)
     failed = [
-        Failure(r["method"], r["variant"], r["seed"], "retracted" if r["retracted"] else r["status"], r["retracted"] or r["reason"])
+        Failure(
+            r["method"],
+            r["variant"],
+            r["seed"],
+            "retracted" if r["retracted"] else r["status"],
+            r["retracted"] or r["reason"],
+        )
         for r in _runs(db, "failures", where, values)
     ]
     parent = next((r for r in rows if r.kind == "parent"), None)
     return Board(ranking, card, cards, parent, ranked, unranked, failed, statistics.lanes([r.quality for r in ranked]))
+
+
+def _about(ref: registry.MethodRef | None, variant: str) -> str:
+    """One line under a method's name: a paper's venue, an ablation, or what a baseline is."""
+    if ref is None:
+        return "somebody's own method"
+    if variant:
+        return f"{'ablation' if ref.paper else 'variant'} of {ref.name}"
+    venue = re.search(r"\b([A-Z][A-Za-z]+ (?:19|20)\d\d)\b", ref.paper)
+    return f"paper · {venue.group(1)}" if venue else ref.summary if not ref.paper else "paper"
 
 
 def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
@@ -219,7 +249,8 @@ class _Value:
 def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tuple[str, str], _Value]]:
     out: dict[str, dict[tuple[str, str], _Value]] = defaultdict(dict)
     rows = db.execute(
-        "SELECT run, name, part, value, low, high, source, direction, warnings FROM measures WHERE run IN (SELECT unnest(?))", [list(ids)]
+        "SELECT run, name, part, value, low, high, source, direction, warnings FROM measures WHERE run IN (SELECT unnest(?))",
+        [list(ids)],
     ).fetchall()
     for run, name, part, value, low, high, source, direction, warnings in rows:
         ends = (math.nan if low is None else low, math.nan if high is None else high)
@@ -235,7 +266,11 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
     """Paired by seed with the dense parent: mean difference and its t interval."""
     from scipy import stats
 
-    pairs = [measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value for r in runs if r["seed"] in parents and (name, part) in measures[r["id"]]]
+    pairs = [
+        measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value
+        for r in runs
+        if r["seed"] in parents and (name, part) in measures[r["id"]]
+    ]
     if not pairs:
         return None
     mean, n = float(np.mean(pairs)), len(pairs)
@@ -247,7 +282,9 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
 
 def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[tuple[str, float, float]]:
     """Measures of evidence that come in several parts (classes, groups): mean, and change from the parent."""
-    parts = sorted({key for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence" and m.direction == "up"})
+    parts = sorted(
+        {key for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence" and m.direction == "up"}
+    )
     out = []
     for name, part in parts:
         values = [measures[r["id"]][name, part].value for r in runs if (name, part) in measures[r["id"]]]
@@ -273,7 +310,9 @@ def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: A
             middle, low, high = statistics.log_ratio([(v.value, v.low, v.high) for v in found])
             out[f"{name} {part}"] = Cell(middle, low, high, "timing", warnings)
         else:
-            out[f"{name} {part}".strip()] = Cell(float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings)
+            out[f"{name} {part}".strip()] = Cell(
+                float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings
+            )
     return out
 
 

@@ -201,9 +201,18 @@ def _validate(name: str, part: Table) -> None:
     n = len(part["quad"])
     if n == 0 or n % 4:
         raise ValueError(f"workload {name}: {n} blocks, not whole quads")
-    if list(part["side"]) != list(ORDER) * (n // 4) or (part["quad"] != np.arange(n) // 4).any() or (part["index"] != np.arange(n)).any():
+    if (
+        list(part["side"]) != list(ORDER) * (n // 4)
+        or (part["quad"] != np.arange(n) // 4).any()
+        or (part["index"] != np.arange(n)).any()
+    ):
         raise ValueError(f"workload {name}: blocks are not in the order candidate, parent, parent, candidate")
-    if not np.isfinite(part["seconds"]).all() or (part["seconds"] <= 0).any() or (part["calls"] < 1).any() or len(set(part["items"])) != 1:
+    if (
+        not np.isfinite(part["seconds"]).all()
+        or (part["seconds"] <= 0).any()
+        or (part["calls"] < 1).any()
+        or len(set(part["items"])) != 1
+    ):
         raise ValueError(f"workload {name}: seconds and calls must be positive, items the same throughout")
 
 

@@ -20,7 +20,18 @@ from suite.naming import UserError
 
 HERE = Path(__file__).resolve().parent / "data"
 EMBEDDED = {"fashion": HERE / "fashion_small.npz", "clothing10": HERE / "clothing10_32.npz"}
-FASHION_CLASSES = "t-shirt/top trouser pullover dress coat sandal shirt sneaker bag ankle-boot".split()
+FASHION_CLASSES = [
+    "t-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle-boot",
+]
 SPLITS = ("train", "val", "test")
 HELD_OUT = 5_000  #: training images of CIFAR kept for validation (pruning_baselines.md 2.2 b)
 CIFAR = {"cifar10": ("CIFAR10", "cifar-10-batches-py"), "cifar100": ("CIFAR100", "cifar-100-python")}
@@ -58,7 +69,7 @@ def locate(name: str, folder: str) -> Path:
         path = root / CIFAR[name][1]
         if not path.is_dir():
             raise UserError(
-                f"no {path}: unpack the official {CIFAR[name][1].replace('-py', '-python')}.tar.gz of www.cs.toronto.edu/~kriz/cifar.html"
+                f"no {path}: unpack the official archive of www.cs.toronto.edu/~kriz/cifar.html (python version)"
                 f" into {root} (no licence is stated: for research, not to hand on)"
             )
         return path
@@ -132,14 +143,20 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 def _validate(path: Path, split: str, arrays: dict[str, np.ndarray]) -> None:
     for key in (f"{split}_x", f"{split}_y"):
         if key not in arrays:
-            raise UserError(f"{path}: no array {key!r}; it needs train_x, train_y, test_x, test_y and may have val_x, val_y, classes")
+            raise UserError(
+                f"{path}: no array {key!r}; it needs train_x, train_y, test_x, test_y and may have val_x, val_y, classes"
+            )
     x, y = arrays[f"{split}_x"], arrays[f"{split}_y"]
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] != 3) or x.shape[1] != x.shape[2]:
-        raise UserError(f"{path}: {split}_x is {x.dtype} {x.shape}; it must be uint8 of shape (n, size, size) or (n, size, size, 3)")
+        raise UserError(
+            f"{path}: {split}_x is {x.dtype} {x.shape}; it must be uint8 of shape (n, size, size) or (n, size, size, 3)"
+        )
     if x.shape[1:3] != arrays["train_x"].shape[1:3] or x.ndim != arrays["train_x"].ndim:
         raise UserError(f"{path}: {split}_x is {x.shape[1:]}, train_x is {arrays['train_x'].shape[1:]}; one size for all splits")
     if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),) or len(x) == 0:
-        raise UserError(f"{path}: {split}_y is {y.dtype} {y.shape} for {len(x)} images; it must hold one whole number an image, at least one")
+        raise UserError(
+            f"{path}: {split}_y is {y.dtype} {y.shape} for {len(x)} images; it must hold one whole number an image, at least one"
+        )
     if y.min() < 0 or y.max() > 255:
         raise UserError(f"{path}: {split}_y has labels {y.min()}..{y.max()}; number the classes from 0 to 255")
 
@@ -152,7 +169,12 @@ def _split_validation(arrays: dict[str, np.ndarray], share: float = 0.1) -> dict
     for k in np.unique(y):
         members = order[y[order] == k]
         held[members[: max(1, round(share * len(members)))]] = True
-    parts = {"val_x": arrays["train_x"][held], "val_y": y[held], "train_x": arrays["train_x"][~held], "train_y": y[~held]}
+    parts = {
+        "val_x": arrays["train_x"][held],
+        "val_y": y[held],
+        "train_x": arrays["train_x"][~held],
+        "train_y": y[~held],
+    }
     return {**arrays, **parts}
 
 

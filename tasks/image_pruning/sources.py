@@ -76,7 +76,10 @@ class InMemory:
             across = left[:, None] + torch.where(flip, steps.flip(0), steps)
             down = top[:, None] + steps
             # one gather does shuffle, crop and flip: (batch, size, size, 3), which is channels last already
-            yield self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2), y[index]
+            yield (
+                self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2),
+                y[index],
+            )
 
     def evaluate(self, split: str, batch: int) -> Batches:
         x, y = self.images.x[split], self.images.y[split]
@@ -140,4 +143,6 @@ class ImageFolders:
         images = self._folder(str(self._root / part), transform=transform)
         chosen = images if rows is None else torch.utils.data.Subset(images, rows.tolist())
         generator = torch.Generator().manual_seed(seed)
-        yield from torch.utils.data.DataLoader(chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available())
+        yield from torch.utils.data.DataLoader(
+            chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available()
+        )

@@ -227,7 +227,10 @@ class ImagePruning(Task[ImageProblem, Network]):
             ),
             ("macs=0.5", "macs=0.25"),
             14 * 86_400,
-            {"recipe": "the papers': see the methods' sheets", "precision": "training in bf16 autocast, evaluation in fp32"},
+            {
+                "recipe": "the papers': see the methods' sheets",
+                "precision": "training in bf16 autocast, evaluation in fp32",
+            },
         ),
     }
 
@@ -274,11 +277,23 @@ class ImagePruning(Task[ImageProblem, Network]):
         names = class_names(self.name, spec.tier, spec.case)
         measures = [
             Measure("top1", 100 * float(hit.mean()), "%", "up", interval=wilson(int(hit.sum()), len(hit))),
-            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=_mean_interval(recall, count[known])),
+            Measure(
+                "balanced_accuracy",
+                100 * float(recall.mean()),
+                "%",
+                "up",
+                interval=_mean_interval(recall, count[known]),
+            ),
         ]
         worst = int(np.argmin(recall))
         measures.append(
-            Measure("worst_class", 100 * float(recall[worst]), "%", "up", interval=wilson(int(correct[known[worst]]), int(count[known[worst]])))
+            Measure(
+                "worst_class",
+                100 * float(recall[worst]),
+                "%",
+                "up",
+                interval=wilson(int(correct[known[worst]]), int(count[known[worst]])),
+            )
         )
         for k in known:
             part = names[k] if k < len(names) else f"class {k}"

@@ -86,7 +86,10 @@ class VisionProblem(Problem):
     y: torch.Tensor
 
     def model(self, width: int = 16) -> nn.Module:
-        return seeded(self, lambda: nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)))
+        return seeded(
+            self,
+            lambda: nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)),
+        )
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(96, generator=torch.Generator().manual_seed(self.run.seed("order", epoch)))
@@ -113,7 +116,11 @@ class Pruning(Base):
     def examine(self, problem: VisionProblem, solution: Network) -> dict[str, np.ndarray]:
         with torch.inference_mode():
             prediction = solution.model(problem.x[96:]).argmax(1)
-        return {"row": np.arange(32, dtype="int32"), "label": problem.y[96:].numpy().astype("uint8"), "prediction": prediction.numpy().astype("uint8")}
+        return {
+            "row": np.arange(32, dtype="int32"),
+            "label": problem.y[96:].numpy().astype("uint8"),
+            "prediction": prediction.numpy().astype("uint8"),
+        }
 
     def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
         return [accuracy(evidence, "top1")]
@@ -199,8 +206,25 @@ class Graph(Base):
 
     def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:
         w = solution.model.weight
-        linear = {"name": "linear", "kind": "Linear", "macs": 50.0 * int(w.count_nonzero()), "params": w.numel(), "nonzero": int(w.count_nonzero())}
-        return Operations(({"name": "aggregate", "kind": "edges", "macs": 6.0 * solution.edges.shape[1], "params": 0, "nonzero": 0}, linear))
+        linear = {
+            "name": "linear",
+            "kind": "Linear",
+            "macs": 50.0 * int(w.count_nonzero()),
+            "params": w.numel(),
+            "nonzero": int(w.count_nonzero()),
+        }
+        return Operations(
+            (
+                {
+                    "name": "aggregate",
+                    "kind": "edges",
+                    "macs": 6.0 * solution.edges.shape[1],
+                    "params": 0,
+                    "nonzero": 0,
+                },
+                linear,
+            )
+        )
 
     def weigh(self, problem: GraphProblem, solution: Ticket) -> list[Measure]:
         w = solution.model.weight
@@ -266,7 +290,9 @@ class ViTraining(Base):
         return {k: v.numpy().astype(self.columns[k]) for k, v in columns.items()}
 
     def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        return [accuracy({**evidence, "prediction": evidence[mode]}, "top1", part) for mode, part in (("pruned", ""), ("all", "all"))]
+        return [
+            accuracy({**evidence, "prediction": evidence[mode]}, "top1", part) for mode, part in (("pruned", ""), ("all", "all"))
+        ]
 
     def workloads(self, problem: VisionProblem, solution: Trained) -> list[Workload]:
         def step(keep: float) -> Any:
@@ -280,7 +306,10 @@ class ViTraining(Base):
 
             return call
 
-        steps = [Workload(f"train_step@{p}", lambda k=k: step(k), 8, count=20) for p, k in zip(("0", "0.5", "1"), solution.keep, strict=True)]
+        steps = [
+            Workload(f"train_step@{p}", lambda k=k: step(k), 8, count=20)
+            for p, k in zip(("0", "0.5", "1"), solution.keep, strict=True)
+        ]
         return [*steps, Workload("infer@64", lambda: lambda: solution.model.eval()(problem.x, solution.keep[2]), 64)]
 
     def weigh(self, problem: VisionProblem, solution: Trained) -> list[Measure]:
@@ -312,9 +341,15 @@ class Fair(Pruning):
         return {**evidence, "group": (problem.x[96:, 7] > 0).numpy().astype("uint8"), "score": score.astype("float16")}
 
     def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        parts = [accuracy({k: v[evidence["group"] == g] for k, v in evidence.items()}, "group_accuracy", f"group {g}") for g in (0, 1)]
+        parts = [
+            accuracy({k: v[evidence["group"] == g] for k, v in evidence.items()}, "group_accuracy", f"group {g}") for g in (0, 1)
+        ]
         worst = min(p.value for p in parts)
-        return [*parts, Measure("worst_group", worst, "%", "up"), Measure("gap", max(p.value for p in parts) - worst, "points", "down")]
+        return [
+            *parts,
+            Measure("worst_group", worst, "%", "up"),
+            Measure("gap", max(p.value for p in parts) - worst, "points", "down"),
+        ]
 
     def weigh(self, problem: VisionProblem, solution: Network) -> list[Measure]:
         count = self.operations(problem, solution)
@@ -351,7 +386,13 @@ class Flame(Base):
 
     name, question, ranked, speed, parent_method = "flame", "Fire behind smoke?", "balanced_accuracy", "frame", "bce"
     tiers = {"smoke": Tier(("patches/two_stream",), ("",), 60)}
-    columns = {"row": "int32", "label": "uint8", "obscured": "uint8", "score": "float16", **{f"z{i}": "float16" for i in range(8)}}
+    columns = {
+        "row": "int32",
+        "label": "uint8",
+        "obscured": "uint8",
+        "score": "float16",
+        **{f"z{i}": "float16" for i in range(8)},
+    }
 
     def problem(self, spec: Spec, run: Any) -> VisionProblem:
         x = torch.randn(40, 16, generator=torch.Generator().manual_seed(3))
@@ -364,7 +405,12 @@ class Flame(Base):
         with torch.inference_mode():
             score, z = solution.model(problem.x[:, :12], problem.x[:, 12:])
         z = torch.where((torch.arange(40) % 2 == 0)[:, None], z, torch.tensor(0.0))  # a fixed sample of rows carries it
-        columns = {"row": torch.arange(40), "label": problem.y, "obscured": torch.arange(40) % 2, "score": score.sigmoid()}
+        columns = {
+            "row": torch.arange(40),
+            "label": problem.y,
+            "obscured": torch.arange(40) % 2,
+            "score": score.sigmoid(),
+        }
         columns |= {f"z{i}": z[:, i] for i in range(8)}
         return {k: v.numpy().astype(self.columns[k]) for k, v in columns.items()}
 

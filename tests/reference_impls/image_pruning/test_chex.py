@@ -113,7 +113,13 @@ def test_one_whole_update() -> None:
     assert noisy == {groups[2].name}
     seen: list[torch.Tensor] = []
     drawn: list[int] = []
-    expected = iter(zip(torch.from_numpy(VECTORS["t1_prob_flat"]).split(VECTORS["t1_prob_len"].tolist()), VECTORS["t1_num_free_calls"], strict=True))
+    expected = iter(
+        zip(
+            torch.from_numpy(VECTORS["t1_prob_flat"]).split(VECTORS["t1_prob_len"].tolist()),
+            VECTORS["t1_num_free_calls"],
+            strict=True,
+        )
+    )
 
     def probabilities(g: ChannelGroup, keep: torch.Tensor) -> torch.Tensor:
         p = chex.regrow_probabilities(g.conv.weight, keep)
@@ -130,7 +136,9 @@ def test_one_whole_update() -> None:
 
     for g, theirs in zip(groups, by_layer("t1_css_score"), strict=True):
         torch.testing.assert_close(chex.css_scores(g.conv.weight, kept[g.name]).float(), theirs, rtol=1e-5, atol=2e-6)
-    masks = chex.explore(model, groups, memory, kept, total, lambda g, n: chex.css_scores(g.conv.weight, n), probabilities, most_probable)
+    masks = chex.explore(
+        model, groups, memory, kept, total, lambda g, n: chex.css_scores(g.conv.weight, n), probabilities, most_probable
+    )
     assert len(seen) == len(drawn) - 1
     np.testing.assert_allclose(flat_weights(model), VECTORS["t1_restored_conv_weight_flat"], rtol=0, atol=0)
     restored = torch.cat([g.bn.weight.detach() for g in groups]).numpy()
@@ -155,7 +163,9 @@ def test_the_release_counts_operations_so(net: str) -> None:
         model = getattr(import_torchvision().models, net)(weights=None)
     count = operations.count(model, (torch.zeros(1, 3, 224, 224, device="meta"),))
     expected = np.load(GOLDEN / "chex_flops.npz")
-    assert (count.total("macs") + model.fc.bias.numel()) / 1e9 == pytest.approx(float(expected[f"{net}_gmacs"]), rel=2e-7)  # the release adds in single precision
+    assert (count.total("macs") + model.fc.bias.numel()) / 1e9 == pytest.approx(
+        float(expected[f"{net}_gmacs"]), rel=2e-7
+    )  # the release adds in single precision
     assert sum(p.numel() for p in model.parameters()) == int(expected[f"{net}_params"])
 
 

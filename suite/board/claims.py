@@ -1,0 +1,161 @@
+"""The claim ledger: each paper's claim beside what stands on the board, the verdict computed, never typed.
+
+``tasks/<task>/claims.toml`` names a claim, its number and place in the paper, and the form that a tier can
+test: a difference or a ratio of a measure between two rows over seeds, and the least it must reach.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from suite import registry
+from suite.board import statistics, store
+
+if TYPE_CHECKING:
+    import duckdb
+    from rich.table import Table
+
+SIGNS = {"met": "✓", "not met": "✕", "undecided": "≈", "not testable here": "–"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what became of it."""
+
+    task: str
+    method: str
+    claim: str
+    paper: str  #: the paper's number
+    where: str  #: where it stands in the paper
+    form: str  #: what is tested here, in words
+    verdict: Literal["met", "not met", "undecided", "not testable here"]
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    least: float | None = None
+    unit: str = ""
+    reason: str = ""
+
+
+def judge(results: Path, task: str = "") -> list[Verdict]:
+    """Verdicts of all claims (of one task) from a folder of bundles."""
+    with tempfile.TemporaryDirectory(prefix="weighin-claims-") as folder:
+        db = Path(folder) / "claims.duckdb"
+        store.publish(results, db)
+        with store.connect(db) as connection:
+            return verdicts(connection, task)
+
+
+def verdicts(db: duckdb.DuckDBPyConnection, task: str = "") -> list[Verdict]:
+    """Verdicts of all claims (of one task) from a published database."""
+    out = []
+    for name, ref in registry.tasks().items():
+        file = ref.path.with_name("claims.toml") if ref.path else None
+        if (task and name != task) or file is None or not file.is_file():
+            continue
+        out += [_judge(db, name, claim) for claim in tomllib.loads(file.read_text(encoding="utf-8"))["claim"]]
+    return out
+
+
+def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> Verdict:
+    told = {k: claim[k] for k in ("method", "claim", "paper", "where")}
+    form = claim.get("form", "")
+    if "untestable" in claim:
+        return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
+    least, unit = float(claim["least"]), claim.get("unit", "")
+    values = _values(db, task, claim)
+    if len(values) < statistics.LEAST_SEEDS:
+        reason = f"{len(values)} of at least {statistics.LEAST_SEEDS} paired seeds"
+        return Verdict(task, **told, form=form, verdict="not testable here", least=least, unit=unit, reason=reason)
+    mean, half = interval(values)
+    verdict: Literal["met", "not met", "undecided"] = (
+        "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
+    )
+    reason = "the interval holds the bound: more seeds would decide" if verdict == "undecided" else ""
+    return Verdict(
+        task,
+        **told,
+        form=form,
+        verdict=verdict,
+        value=mean,
+        low=mean - half,
+        high=mean + half,
+        least=least,
+        unit=unit,
+        reason=reason,
+    )
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of paired values and the half width of its 95 % t interval."""
+    from scipy import stats
+
+    n = len(values)
+    return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[float]:
+    """The claim's quantity for each seed that both rows have.
+
+    `difference`: measure of the row minus that of `versus`.  `realised`: measured speed-up over what the
+    kept share promises.  `value`: the measure itself.
+    """
+    ours = _row(db, task, claim["row"])
+    if claim["test"] == "value":
+        return [v[claim["measure"]] for v in ours.values() if claim["measure"] in v]
+    if claim["test"] == "realised":
+        return [
+            v[claim["measure"]] * v[claim["promised"]] for v in ours.values() if claim["measure"] in v and claim["promised"] in v
+        ]
+    theirs = _row(db, task, claim["versus"])
+    name = claim["measure"]
+    return [ours[s][name] - theirs[s][name] for s in sorted(ours.keys() & theirs.keys()) if name in ours[s] and name in theirs[s]]
+
+
+def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str]) -> dict[int, dict[str, float]]:
+    """Measures by seed of one row on the card with most of its runs; off-target runs do not count."""
+    version = registry.task(task).version
+    runs = db.execute(
+        'SELECT seed, id FROM counted WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ?'
+        " AND variant = ? AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
+        [
+            task,
+            version,
+            row["tier"],
+            row.get("division", "closed"),
+            row["case"],
+            row.get("target", ""),
+            row["method"],
+            row.get("variant", ""),
+        ],
+    ).fetchall()
+    out: dict[int, dict[str, float]] = {}
+    for seed, run in runs:
+        measures = db.execute("SELECT name, part, value FROM measures WHERE run = ?", [run]).fetchall()
+        out[seed] = {f"{name} {part}".strip(): value for name, part, value in measures}
+    return out
+
+
+def render(found: Sequence[Verdict]) -> Table:
+    """The ledger for a terminal."""
+    from rich.table import Table
+
+    table = Table("", "method", "claim", "paper", "tested here as", "ours", title_justify="left")
+    for v in found:
+        table.add_row(f"{SIGNS[v.verdict]} {v.verdict}", v.method, v.claim, v.paper, v.form, ours(v))
+    return table
+
+
+def ours(v: Verdict) -> str:
+    """Our number with its interval, or why there is none."""
+    if v.value is None:
+        return v.reason
+    return f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}] {v.unit}, at least {v.least:g}".replace("  ", " ")

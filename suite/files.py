@@ -1,0 +1,26 @@
+"""Small files, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside its place, then move it there."""
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1, sort_keys=True, allow_nan=False)
+        f.flush()
+        os.fsync(f.fileno())
+    scratch.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """JSON, or None where the file is not there yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
