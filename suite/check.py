@@ -169,9 +169,7 @@ def _bundle(case: _Case) -> Iterator[Finding]:
         record = untrusted.record(case.path)
         untrusted.hashes(case.path, record)
         yield from _place(case, record)
-        yield from (
-            case.error(field, told, mend, file) for file, field, told, mend in case.seen.before(record, case.path)
-        )
+        yield from (case.error(field, told, mend, file) for file, field, told, mend in case.seen.before(record, case.path))
         case.seen.add(record, case.path)
         yield from _rules(case, record)
     except Refused as e:
@@ -230,9 +228,7 @@ def _failed(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         yield case.error("measures", "a failed run has no measures of evidence or timing")
 
 
-def _derived(
-    case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry: Mapping[str, Any] | None
-) -> Iterator[Finding]:
+def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Evidence and timing are whole and true, and give the numbers that the record tells."""
     derived: list[Measure] = []
     if record.spec.division == "speed":
@@ -250,7 +246,7 @@ def _derived(
     table = _table(case, record, bundle.TIMING, timing.COLUMNS, untrusted.TIMING_BYTES)
     derived += numbers.derive_timing(record, table)
     yield from numbers.same(case.where, record, derived)
-    yield from numbers.long_blocks(case.where, table)
+    yield from numbers.block_lengths(case.where, table)
     if task.speed not in {*table["workload"], *record.unsupported}:
         yield case.error("workload", f"{task.speed} is neither timed nor said to be unsupported", file=bundle.TIMING)
     spec_targets = (part.partition("=")[0] for part in record.spec.target.split(",") if part)
@@ -259,9 +255,7 @@ def _derived(
             yield case.error(f"measures kept.{name}", f"is missing, and {record.spec.target} was asked")
 
 
-def _table(
-    case: _Case, record: bundle.RunRecord, name: str, columns: Mapping[str, str], most_bytes: int
-) -> dict[str, np.ndarray]:
+def _table(case: _Case, record: bundle.RunRecord, name: str, columns: Mapping[str, str], most_bytes: int) -> dict[str, np.ndarray]:
     entry = {str(k): v for k, v in record.files.items()}.get(name)
     if entry is None:
         raise Refused(name, "file", f"is missing: an ok run of division {record.spec.division} has one")

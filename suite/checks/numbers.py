@@ -20,6 +20,7 @@ FASTEST = 1e7  #: examples a second that no trainer reaches
 MOST_KEPT = 1.5  #: kept.* beyond this is no share
 MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
 MOST_WORKLOADS = 64
+LONGEST_BLOCK = 3600.0  #: seconds
 AMOUNTS = ("macs", "macs_parent", "macs_nonzero", "params", "nonzero", "examples")
 UNITS = ("s", "B", "J", "W", "1/s", "x", "FPS")  #: of what cannot be negative
 TIMED = ("time", "throughput", "speedup", "parent_time")  #: what `timing.derive` alone may say
@@ -142,9 +143,7 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray]) -> 
     """
     names, counts = np.unique(table["workload"].astype(str), return_counts=True)
     if len(names) > MOST_WORKLOADS or counts.max() > 4 * timing.LOOKS[-1]:
-        raise Refused(
-            bundle.TIMING, "blocks", f"{len(names)} workloads of up to {counts.max()} blocks: the scale stops before"
-        )
+        raise Refused(bundle.TIMING, "blocks", f"{len(names)} workloads of up to {counts.max()} blocks: the scale stops before")
     if both := sorted(set(names) & set(record.unsupported)):
         raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
     try:
@@ -154,13 +153,18 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray]) -> 
         raise Refused(bundle.TIMING, "blocks", str(e)) from e
 
 
-def long_blocks(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+def block_lengths(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """Blocks last 50 ms: shorter ones measure the scheduler.
 
     Calls are calibrated on a warm machine, so single blocks may fall a little short, and one workload's may where
     the machine sped up since; a whole table or half the length may not.
     """
-    short = float(np.median(table["seconds"])) < 0.8 * timing.BLOCK_SECONDS
+    seconds = table["seconds"]
+    if seconds.min() < 0.01 * timing.BLOCK_SECONDS or seconds.max() > LONGEST_BLOCK:
+        told = f"a block of {seconds.min():.3g} s, one of {seconds.max():.3g} s"
+        yield Finding(where, bundle.TIMING, "seconds", "error", told, "time with weighin's own scale")
+        return  # trimmed means and medians would not show it
+    short = float(np.median(seconds)) < 0.8 * timing.BLOCK_SECONDS
     for name in np.unique(table["workload"].astype(str)):
         for side in ("candidate", "parent"):
             here = table["seconds"][(table["workload"] == name) & (table["side"] == side)]

@@ -50,9 +50,7 @@ def strays(root: Path, tasks: Collection[str]) -> Iterator[Finding]:
         elif inside and inside[0] in tasks:
             for name in sorted(files):
                 if not (here / name).is_symlink():
-                    yield Finding(
-                        base, name, "file", "error", "does not belong in results", "results hold bundles alone"
-                    )
+                    yield Finding(base, name, "file", "error", "does not belong in results", "results hold bundles alone")
 
 
 def card(file: Path) -> system.SystemCard:

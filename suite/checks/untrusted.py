@@ -135,10 +135,12 @@ def record(path: Path) -> bundle.RunRecord:
         told = f"is {found.id[:12]}, the content hashes to {identity[:12]}: something was changed"
         raise Refused(bundle.RUN, "id", told)
     if not canonical:
-        raise Refused(
-            bundle.RUN, "bytes", "is not written as the runner writes it", f"undo editors' changes, or {AGAIN}"
-        )
+        raise Refused(bundle.RUN, "bytes", "is not written as the runner writes it", f"undo editors' changes, or {AGAIN}")
     _names(raw, "")
+    spec = found.spec
+    for field, name in (("spec.task", spec.task), ("spec.case", spec.case), ("method.name", found.method.name)):
+        if any(part.startswith(".") for part in name.split("/")):  # folders are named so, and hidden ones not looked at
+            raise Refused(bundle.RUN, field, "begins with a dot", "use plain names")
     return found
 
 
@@ -203,9 +205,7 @@ def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, ro
 def _harmless(head: FileMetaData, name: str, columns: Mapping[str, str], rows: int) -> None:
     """Bounds on what the footer announces.  It may lie: reading is bounded again, by rows and by cells of text."""
     if head.num_columns != len(columns) or head.num_row_groups > MOST_GROUPS:
-        raise Refused(
-            name, "columns", f"{head.num_columns} columns in {head.num_row_groups} groups: not what the runner writes"
-        )
+        raise Refused(name, "columns", f"{head.num_columns} columns in {head.num_row_groups} groups: not what the runner writes")
     if head.metadata is not None:
         raise Refused(name, "metadata", "holds more than the table")
     groups = [head.row_group(i) for i in range(head.num_row_groups)]
