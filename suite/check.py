@@ -133,11 +133,11 @@ class _Seen:
         if (other := self.ids.get(record.id)) and not _one(other, path):
             yield bundle.RUN, "id", f"the same run stands at {other}", "submit a run once"
         elif evidence and (other := self.keys.get((record.key, evidence.sha256))) and not _one(other, path):
-            yield bundle.RUN, "key", f"the same order with the same evidence stands at {other}", "submit a run once"
+            yield bundle.RUN, "key", f"is a replay that adds nothing to {other}", "submit a run once"
         if evidence and not record.method.seedless:
             seed, other = self.seeds.get(_address(record, evidence), (record.spec.seed, path))
             if seed != record.spec.seed:
-                told = f"the same evidence as of seed {seed} at {other}"
+                told = f"the same evidence as seed {seed} at {other}"
                 yield bundle.EVIDENCE, "row", told, "a seed is a run of its own; a seedless method declares so"
 
 

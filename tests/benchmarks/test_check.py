@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import demo
-
 from suite.check import check
+from tests import demo
 
 
 @pytest.fixture(scope="module")
