@@ -52,7 +52,9 @@ def reseal(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
         if (path / name).exists():
             fields["files"][name].update(sha256=bundle.sha256(path / name), bytes=(path / name).stat().st_size)
     fields["id"] = bundle.identity(fields)
-    (path / bundle.RUN).write_text(json.dumps(fields))
+    # as the runner writes it: else all would be refused for its layout alone
+    text = json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    (path / bundle.RUN).write_text(text, encoding="utf-8")
     return path.rename(path.with_name(f"{fields['key'][:12]}-{fields['id'][:12]}"))
 
 
@@ -83,15 +85,8 @@ def test_any_changed_byte_is_refused(honest: Path, tmp_path_factory: pytest.Temp
     content = bytearray((path / name).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     new = data.draw(st.integers(0, 255).filter(lambda b: b != content[at]))
-    meant = json.loads(content.decode()) if name == bundle.RUN else None
     content[at] = new
     (path / name).write_bytes(bytes(content))
-    if meant is not None:
-        try:
-            if json.loads(bytes(content).decode()) == meant:
-                return  # white space: the content is what is hashed, and it is the same
-        except ValueError:
-            pass
     found = errors(results)
     shutil.rmtree(results)
     assert found
@@ -206,7 +201,9 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(results: Path) -> No
     path = the_bundle(results)
     rows = 40_000_000
     zero = pa.array(np.zeros(rows, np.int16))
-    table = pa.table({"row": pa.array(np.zeros(rows, np.int32)), "label": zero, "prediction": zero, "confidence": zero.cast(pa.float16())})
+    table = pa.table(
+        {"row": pa.array(np.zeros(rows, np.int32)), "label": zero, "prediction": zero, "confidence": zero.cast(pa.float16())}
+    )
     parquet.write_table(table, path / bundle.EVIDENCE, compression="zstd")
     assert (path / bundle.EVIDENCE).stat().st_size < 1_000_000
     reseal(path, lambda f: f["files"][bundle.EVIDENCE].update(rows=rows))

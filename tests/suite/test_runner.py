@@ -43,9 +43,21 @@ def test_a_whole_run_leaves_a_bundle_that_checks(weighed: tuple[Path, runner.Set
     record = bundle.read(path)
     assert {f.name for f in path.iterdir()} == {bundle.RUN, bundle.EVIDENCE, bundle.TIMING}
     assert [f for f in check.check([path]) if f.level == "error"] == []
-    for name, part in (("top1", ""), ("worst_class", ""), ("speedup", "infer@64"), ("throughput", "infer@256"), ("time", "infer@1")):
+    for name, part in (
+        ("top1", ""),
+        ("worst_class", ""),
+        ("speedup", "infer@64"),
+        ("throughput", "infer@256"),
+        ("time", "infer@1"),
+    ):
         assert record.measure(name, part) is not None, name
-    for name, part in (("memory_peak", "infer@64"), ("kept.macs", ""), ("train_seconds", ""), ("examples", ""), ("solve_resident", "")):
+    for name, part in (
+        ("memory_peak", "infer@64"),
+        ("kept.macs", ""),
+        ("train_seconds", ""),
+        ("examples", ""),
+        ("solve_resident", ""),
+    ):
         assert record.measure(name, part) is not None, name
     kept = record.measure("kept.macs")
     assert kept is not None

@@ -1,0 +1,180 @@
+"""Numbers: those that can be derived must be equal, those that were metered must be possible.
+
+Figures of source `meter` (memory, energy, operations, seconds, examples) are only held to bounds and to
+sums across each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from suite import bundle
+from suite.checks.findings import AGAIN, Finding, Refused
+from suite.meters import timing
+from suite.protocol import Measure, Tier
+
+CLOSE = 1e-9  #: relative
+FASTEST = 1e7  #: examples a second that no trainer reaches
+MOST_KEPT = 1.5  #: kept.* beyond this is no share
+MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
+MOST_WORKLOADS = 64
+ENOUGH = 0.8  #: of the 50 ms that a block is to last
+SHORTEST_BLOCK, LONGEST_BLOCK = 1e-6, 3600.0  #: seconds
+AMOUNTS = ("macs", "macs_parent", "macs_nonzero", "params", "nonzero", "examples")
+UNITS = ("s", "B", "J", "W", "1/s", "x", "FPS")  #: of what cannot be negative
+TIMED = ("time", "throughput", "speedup", "parent_time")  #: what `timing.derive` alone may say
+
+
+def same(where: str, record: bundle.RunRecord, derived: Sequence[Measure]) -> Iterator[Finding]:
+    """Stored measures of source evidence and timing are exactly the derived ones: none changed, missing or surplus.
+
+    Nor may a metered figure bear the name of a derived one.
+    """
+    told = {(m.name, m.part): m for m in record.measures if m.source != "meter"}
+    found = {(m.name, m.part): m for m in derived}
+    for name, part in sorted(told.keys() - found.keys()):
+        yield _wrong(where, name, part, "cannot be derived from the files")
+    for name, part in sorted(found.keys() - told.keys()):
+        yield _wrong(where, name, part, "is missing")
+    for name, part in sorted(told.keys() & found.keys()):
+        mine, theirs = found[name, part], told[name, part]
+        low, high = mine.interval or (None, None)
+        if not equal(mine.value, theirs.value):
+            yield _wrong(where, name, part, f"says {theirs.value:.9g}, the files give {mine.value:.9g}")
+        elif not (equal(low, theirs.low) and equal(high, theirs.high)):
+            yield _wrong(where, name, part, "its interval is not what the files give")
+        elif (mine.unit, mine.direction, mine.source) != (theirs.unit, theirs.direction, theirs.source):
+            yield _wrong(where, name, part, "its unit, direction or source is not what the files give")
+        elif list(mine.warnings) != theirs.warnings:
+            yield _wrong(where, name, part, "its warnings are not what the files give")
+    names = {m.name for m in derived}
+    for m in record.measures:
+        if m.source == "meter" and m.name in names:
+            yield _wrong(where, m.name, m.part, "says that a meter read it, but it is derived")
+
+
+def reserved(where: str, record: bundle.RunRecord, ranked: str) -> Iterator[Finding]:
+    """No measure stands twice, and what ranks is never a meter's word."""
+    seen: set[tuple[str, str]] = set()
+    for m in record.measures:
+        if (m.name, m.part) in seen:
+            yield _wrong(where, m.name, m.part, "stands twice")
+        seen.add((m.name, m.part))
+        if m.source == "meter" and m.name in (ranked, *TIMED):
+            yield _wrong(where, m.name, m.part, "is derived from evidence or timing, never metered")
+
+
+def equal(a: float | None, b: float | None) -> bool:
+    """Equal to 1e-9, relative; None equals None alone, NaN nothing."""
+    if a is None or b is None:
+        return a is b
+    return a == b or abs(a - b) <= CLOSE * max(abs(a), abs(b))
+
+
+def possible(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
+    """What no honest number can be, and sums that must hold among metered figures."""
+    value = {(m.name, m.part): m.value for m in record.measures}
+    for m in record.measures:
+        for told in _impossible(m):
+            yield _wrong(where, m.name, m.part, told)
+    layers = record.operations
+    for name, total in (
+        ("macs", sum(layer.macs for layer in layers)),
+        ("params", float(sum(layer.params for layer in layers))),
+        ("nonzero", float(sum(layer.nonzero for layer in layers))),
+    ):
+        if (name, "") in value and not equal(total, value[name, ""]):
+            yield _wrong(where, name, "", f"says {value[name, '']:.9g}, its layers sum to {total:.9g}")
+    for layer in layers:
+        if layer.nonzero > layer.params:
+            yield Finding(
+                where,
+                bundle.RUN,
+                f"operations {layer.name}",
+                "error",
+                "has more non-zero parameters than parameters",
+                AGAIN,
+            )
+    for small, large in (("nonzero", "params"), ("macs_nonzero", "macs")):
+        if value.get((small, ""), 0.0) > value.get((large, ""), np.inf) * (1 + CLOSE):
+            yield _wrong(where, small, "", f"is more than {large}")
+    if ("macs_parent", "") in value and ("macs", "") in value:
+        macs, parent = value["macs", ""], value["macs_parent", ""]
+        if parent <= 0 or not equal(value.get(("kept.macs", "")), macs / parent):
+            yield _wrong(where, "kept.macs", "", "is not macs over macs_parent")
+    seconds, examples = value.get(("train_seconds", "")), value.get(("examples", ""))
+    if seconds is not None and examples is not None and seconds < examples / FASTEST:
+        yield _wrong(where, "train_seconds", "", f"{examples:g} examples in {seconds:g} s: no machine is so fast")
+    if examples is not None and any(p.examples > examples for p in record.curve):
+        yield Finding(where, bundle.RUN, "curve", "error", "a point lies beyond the examples that the run saw", AGAIN)
+
+
+def _impossible(m: bundle.MeasureRecord) -> Iterator[str]:
+    if m.unit == "%" and not 0 <= m.value <= 100:
+        yield f"{m.value:g} % lies outside 0..100"
+    if m.value < 0 and (m.unit in UNITS or (m.source == "meter" and m.name in AMOUNTS)):
+        yield f"{m.value:g} {m.unit}".strip() + " is negative"
+    if m.value <= 0 and (m.source == "timing" or m.name == "throughput"):
+        yield f"{m.value:g} is no time or rate"
+    slack = CLOSE * max(1.0, abs(m.value))
+    if (m.low is None) != (m.high is None):
+        yield "its interval has one end"
+    elif m.low is not None and m.high is not None and not m.low - slack <= m.value <= m.high + slack:
+        yield "its interval does not hold its value"
+    if m.unit == "B" and m.name.startswith(("memory_", "solve_")) and m.value > MOST_BYTES:
+        yield f"{m.value:g} B is more memory than any machine has"
+    if m.name.startswith("kept.") and not 0 < m.value <= MOST_KEPT:
+        yield f"{m.value:g} is no share"
+
+
+def marks(where: str, record: bundle.RunRecord, tier: Tier) -> Iterator[Finding]:
+    """What is possible and worth a word: the cap may be raised by whoever runs."""
+    seconds = record.measure("train_seconds")
+    if seconds is not None and seconds.value > tier.cap_seconds:
+        told = f"{seconds.value:.0f} s of training, over the tier's cap of {tier.cap_seconds:.0f} s"
+        yield Finding(where, bundle.RUN, "measures train_seconds", "mark", told, "nothing to do: it is shown")
+
+
+def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray]) -> list[Measure]:
+    """Measures of ``timing.parquet``; raises Refused where no scale of ours can have written it.
+
+    Bounds come first: `timing.derive` takes rows times workloads.
+    """
+    names, counts = np.unique(table["workload"].astype(str), return_counts=True)
+    if len(names) > MOST_WORKLOADS or counts.max() > 4 * timing.LOOKS[-1]:
+        raise Refused(bundle.TIMING, "blocks", f"{len(names)} workloads of up to {counts.max()} blocks: the scale stops before")
+    if both := sorted(set(names) & set(record.unsupported)):
+        raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
+    try:
+        with np.errstate(all="ignore"):  # absurd seconds overflow: then the numbers differ, which is said
+            return timing.derive(table)
+    except (ValueError, ArithmeticError) as e:
+        raise Refused(bundle.TIMING, "blocks", str(e)) from e
+
+
+def block_lengths(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    """Blocks last 50 ms: shorter ones measure the scheduler.
+
+    Calls are calibrated before, so single blocks, and those of a workload that was calibrated while others computed,
+    may fall short in honest runs: that is marked.  A whole table may not, nor may a block take no time or hours,
+    which trimmed means and medians would not show.
+    """
+    seconds, mend = table["seconds"], "time with weighin's own scale"
+    if seconds.min() < SHORTEST_BLOCK or seconds.max() > LONGEST_BLOCK:
+        told = f"a block of {seconds.min():.3g} s, one of {seconds.max():.3g} s"
+        yield Finding(where, bundle.TIMING, "seconds", "error", told, mend)
+    elif float(np.median(seconds)) < ENOUGH * timing.BLOCK_SECONDS:
+        told = f"blocks are shorter than {1000 * timing.BLOCK_SECONDS:.0f} ms"
+        yield Finding(where, bundle.TIMING, "seconds", "error", told, mend)
+    else:
+        for name in np.unique(table["workload"].astype(str)):
+            middle = float(np.median(seconds[table["workload"] == name]))
+            if middle < ENOUGH * timing.BLOCK_SECONDS:
+                told = f"{name}: blocks of {1000 * middle:.3g} ms, shorter than {1000 * timing.BLOCK_SECONDS:.0f} ms"
+                yield Finding(where, bundle.TIMING, "seconds", "mark", told, "weigh again on a quiet machine")
+
+
+def _wrong(where: str, name: str, part: str, message: str) -> Finding:
+    return Finding(where, bundle.RUN, f"measures {name} {part}".strip(), "error", message, AGAIN)

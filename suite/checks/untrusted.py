@@ -1,0 +1,272 @@
+"""Reading what a stranger wrote: folder, JSON and Parquet, each bounded before it is opened.
+
+Everything here raises `Refused` and nothing else on hostile input.  What a parser may raise is caught
+by type around that parser alone, so that a mistake of ours still shows as one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suite import bundle
+from suite.checks.findings import AGAIN, Refused, printable
+
+if TYPE_CHECKING:
+    from pyarrow import Array
+    from pyarrow.parquet import FileMetaData, ParquetFile
+
+ALLOWED = (bundle.RUN, bundle.EVIDENCE, bundle.TIMING)
+RUN_BYTES, TIMING_BYTES = 1_000_000, 1_000_000
+PAPER_BYTES = 8_000_000  #: the most that any task may declare for its evidence
+EXPANSION = 64_000_000  #: unpacked bytes of one column: 50,000 rows in three modes take 2 MB in all
+MOST_ROWS, MOST_GROUPS, MOST_DEPTH = 5_000_000, 64, 12
+TEXT_BYTES = 200  #: of one cell
+TEXT_BATCH = 64  #: cells of text unpacked at a time: one stored string may stand for a million cells
+CODECS = {"SNAPPY", "UNCOMPRESSED"}
+ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
+#: texts of several lines, which pages escape; every other text is a name and must be printable
+PROSE = frozenset({"reason", "notes", "warnings", "unsupported"})
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # an open string matches too: linear on any input
+
+
+def plain_files(path: Path) -> None:
+    """A bundle's folder holds plain files of known names, and nothing that leads elsewhere.
+
+    Raises Refused at the first entry that does not belong, and where ``run.json`` is missing.
+    """
+    try:
+        mode = path.lstat().st_mode
+        entries = {e.name: e.stat(follow_symlinks=False) for e in os.scandir(path)} if stat.S_ISDIR(mode) else {}
+    except OSError as e:
+        raise Refused(".", "folder", f"cannot be read: {e.strerror}", "name a folder that can be read") from e
+    if stat.S_ISLNK(mode):
+        raise Refused(".", "folder", "is a symbolic link", "put the folder itself there")
+    if not stat.S_ISDIR(mode):
+        raise Refused(".", "folder", "is not a folder", f"a bundle is a folder with {bundle.RUN} in it")
+    for name, status in sorted(entries.items()):
+        if stat.S_ISLNK(status.st_mode):
+            raise Refused(printable(name), "file", "is a symbolic link", "put the file itself there")
+        if not stat.S_ISREG(status.st_mode) or name not in ALLOWED:
+            mend = f"a bundle holds {', '.join(ALLOWED)} and nothing else"
+            raise Refused(printable(name), "file", "does not belong in a bundle", mend)
+    if bundle.RUN not in entries:
+        raise Refused(bundle.RUN, "file", "is missing", f"a bundle is a folder with {bundle.RUN} in it")
+    for name, most in ((bundle.RUN, RUN_BYTES), (bundle.EVIDENCE, PAPER_BYTES), (bundle.TIMING, TIMING_BYTES)):
+        if name in entries:
+            within(name, entries[name].st_size, most)
+
+
+def within(name: str, size: int, most: int) -> None:
+    """Raises Refused where a file is larger than `most` bytes."""
+    if size > most:
+        raise Refused(name, "size", f"{size:,} bytes, over the {most:,} allowed")
+
+
+def depth(data: bytes) -> int:
+    """Deepest nesting of brackets outside strings, without parsing: linear in time, constant in stack."""
+    level = deepest = 0
+    for bracket in _STRING.sub(b"", data):
+        if bracket in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif bracket in b"]}":
+            level -= 1
+    return deepest
+
+
+def parse(data: bytes, name: str, mend: str = AGAIN) -> dict[str, Any]:
+    """A JSON object without repeated keys, NaN, infinities or deep nesting.
+
+    Raises Refused on anything else: other encodings, trailing text, numbers beyond 4,300 digits.
+    """
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise Refused(name, "keys", "a key stands twice in one object", mend)
+        return found
+
+    def constant(word: str) -> Any:
+        raise Refused(name, "numbers", f"{word} is no number that JSON knows", mend)
+
+    if depth(data) > MOST_DEPTH:
+        raise Refused(name, "nesting", f"is deeper than {MOST_DEPTH} levels", mend)
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except ValueError as e:  # JSONDecodeError, UnicodeDecodeError, too many digits
+        raise Refused(name, "JSON", f"cannot be parsed: {printable(str(e), 120)}", mend) from e
+    if not isinstance(value, dict):
+        raise Refused(name, "JSON", "is not an object", mend)
+    return value
+
+
+def record(path: Path) -> bundle.RunRecord:
+    """``run.json`` of a bundle's folder: written as `bundle.write` writes it, of the schema, hashing to its id.
+
+    Raises Refused.  One content has one text (sorted keys, one blank of indent, shortest floats), so that no
+    byte can be changed unseen: the id alone would not notice white space.
+    """
+    from pydantic import ValidationError
+
+    data = _bytes(path / bundle.RUN)
+    raw = parse(data, bundle.RUN)
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > bundle.SCHEMA:
+        raise Refused(bundle.RUN, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
+    try:  # 1e999 is no NaN to the parser, yet infinite
+        text = json.dumps(raw, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        canonical, identity = text.encode() == data, bundle.identity(raw)
+    except ValueError as e:
+        raise Refused(bundle.RUN, "numbers", printable(str(e), 120)) from e
+    try:
+        found = bundle.RunRecord.model_validate_json(data, strict=True)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_input=False)[0]
+        raise Refused(bundle.RUN, ".".join(map(str, first["loc"])) or "JSON", first["msg"]) from e
+    if found.id != identity:
+        told = f"is {found.id[:12]}, the content hashes to {identity[:12]}: something was changed"
+        raise Refused(bundle.RUN, "id", told)
+    if not canonical:
+        raise Refused(bundle.RUN, "bytes", "is not written as the runner writes it", f"undo editors' changes, or {AGAIN}")
+    _names(raw, "")
+    spec = found.spec
+    for field, name in (("spec.task", spec.task), ("spec.case", spec.case), ("method.name", found.method.name)):
+        if any(part.startswith(".") for part in name.split("/")):  # folders are named so, and hidden ones not looked at
+            raise Refused(bundle.RUN, field, "begins with a dot", "use plain names")
+    return found
+
+
+def _names(value: Any, where: str) -> None:
+    """Names are shown on pages and terminals: they are printable and without markup."""
+    if isinstance(value, str):
+        if not value.isprintable() or "<" in value or ">" in value:
+            raise Refused(bundle.RUN, where, "holds control characters or markup", "use plain names")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _names(key, f"{where} keys".strip())
+            if key not in PROSE:
+                _names(inner, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _names(inner, f"{where}.{i}")
+
+
+def hashes(path: Path, found: bundle.RunRecord) -> None:
+    """The files are those that ``run.json`` describes, byte for byte; raises Refused."""
+    stored = {n for n in ALLOWED[1:] if (path / n).exists()}
+    if odd := sorted(stored ^ set(found.files)):
+        raise Refused(odd[0], "file", "is named in run.json and absent, or there and not named")
+    for name, entry in found.files.items():
+        file = path / name
+        try:
+            same = file.stat().st_size == entry.bytes and bundle.sha256(file) == entry.sha256
+        except OSError as e:
+            raise Refused(name, "file", f"cannot be read: {e.strerror}", "make it readable") from e
+        if not same:
+            raise Refused(name, "sha256", "the file is not the one that run.json describes")
+
+
+def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, rows: int) -> dict[str, np.ndarray]:
+    """Columns of a Parquet file, read after its metadata have been found harmless and its types the declared ones.
+
+    Args:
+        columns: names in order, and numpy types (``object`` for text), as `Task.columns` declares them.
+        most_bytes: of the file.
+        rows: what ``run.json`` says.
+
+    Raises Refused on other columns, empty cells, NaN, and on whatever unpacks to more than its bounds.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = path / name
+    within(name, file.stat().st_size, most_bytes)
+    try:
+        with parquet.ParquetFile(
+            file, thrift_string_size_limit=1_000_000, thrift_container_size_limit=100_000, pre_buffer=False
+        ) as source:
+            _typed(source.schema_arrow, name, columns)
+            _harmless(source.metadata, name, columns, rows)
+            found = {column: _column(source, name, column, columns[column], rows) for column in columns}
+    except (pa.ArrowException, OSError, ValueError) as e:
+        reason = printable((str(e).splitlines() or [type(e).__name__])[0], 120)
+        raise Refused(name, "Parquet", f"cannot be read: {reason}") from e
+    return found
+
+
+def _harmless(head: FileMetaData, name: str, columns: Mapping[str, str], rows: int) -> None:
+    """Bounds on what the footer announces.  It may lie: reading is bounded again, by rows and by cells of text."""
+    if head.num_columns != len(columns) or head.num_row_groups > MOST_GROUPS:
+        raise Refused(name, "columns", f"{head.num_columns} columns in {head.num_row_groups} groups: not what the runner writes")
+    groups = [head.row_group(i) for i in range(head.num_row_groups)]
+    if head.num_rows != rows or sum(g.num_rows for g in groups) != rows or any(g.num_rows < 0 for g in groups):
+        raise Refused(name, "rows", f"{head.num_rows:,} rows, run.json says {rows:,}")
+    if rows == 0:
+        raise Refused(name, "rows", "there are none")
+    if rows > MOST_ROWS:
+        raise Refused(name, "rows", f"{rows:,} of them: more than any evidence needs")
+    widest = max(TEXT_BYTES if kind == "object" else np.dtype(kind).itemsize for kind in columns.values())
+    # a page of a few bytes may hold any number of equal values: what counts is what it unpacks to
+    if rows * widest > EXPANSION:
+        raise Refused(name, "rows", f"{rows:,} rows unpack to more than {EXPANSION:,} bytes")
+    if head.metadata is not None:
+        raise Refused(name, "metadata", "holds more than the table")
+    for group in groups:
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            if chunk.compression not in CODECS or not set(chunk.encodings) <= ENCODINGS:
+                raise Refused(name, "encoding", "is packed otherwise than the runner packs it")
+            if not 0 <= chunk.total_uncompressed_size <= EXPANSION or chunk.num_values != group.num_rows:
+                raise Refused(name, "size", "unpacks to more than any evidence needs")
+
+
+def _typed(schema: Any, name: str, columns: Mapping[str, str]) -> None:
+    import pyarrow as pa
+
+    if schema.names != list(columns):
+        told = printable(", ".join(schema.names), 120)
+        raise Refused(name, "columns", f"are {told}; they must be {', '.join(columns)}")
+    for field in schema:
+        kind = columns[field.name]
+        wanted = pa.string() if kind == "object" else pa.from_numpy_dtype(np.dtype(kind))
+        if field.type != wanted:  # also refuses nested types, before anything is read
+            raise Refused(name, field.name, f"is of type {field.type}, not {wanted}")
+
+
+def _column(source: ParquetFile, name: str, column: str, kind: str, rows: int) -> np.ndarray:
+    """One column, free of empty cells, NaN and infinities."""
+    batches = source.iter_batches(TEXT_BATCH if kind == "object" else 65_536, columns=[column], use_threads=False)
+    arrays: list[Array] = []
+    count = 0
+    for batch in batches:
+        array = batch.column(0)
+        count += len(array)
+        if array.null_count or count > rows:
+            raise Refused(name, column, "has empty cells, or more of them than rows")
+        # the buffers' size is not the text's: batches share a dictionary
+        if kind == "object" and max(map(len, array.to_pylist()), default=0) > TEXT_BYTES:
+            raise Refused(name, column, f"has a text of more than {TEXT_BYTES} characters")
+        arrays.append(array)
+    if count != rows:
+        raise Refused(name, column, f"has {count:,} cells, the table {rows:,} rows")
+    values = np.concatenate([a.to_numpy(zero_copy_only=False) for a in arrays])
+    if kind != "object" and values.dtype != np.dtype(kind):
+        raise Refused(name, column, f"is read as {values.dtype}, not {kind}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Refused(name, column, "has NaN or infinity")
+    return values
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise Refused(file.name, "file", f"cannot be read: {e.strerror}", "make it readable") from e
