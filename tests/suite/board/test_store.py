@@ -35,7 +35,10 @@ def light(root: Path, seed: int = 0, **changes: Any) -> Path:
         "source": {"weighin": "0.1.0"},
         "libraries": {},
         "systems": {"solve": "c" * 16, "weigh": "c" * 16},
-        "measures": [{"name": "top1", "value": 90.0 + seed, "direction": "up"}, {"name": "kept.macs", "value": 0.5, "source": "meter"}],
+        "measures": [
+            {"name": "top1", "value": 90.0 + seed, "direction": "up"},
+            {"name": "kept.macs", "value": 0.5, "source": "meter"},
+        ],
     }  # fmt: skip
     spec = fields["spec"] | changes.pop("spec", {})
     return bundle.write(root, bundle.seal({**fields, **changes, "spec": spec}), {})
