@@ -318,12 +318,11 @@ def claims(
 def main() -> None:
     """Entry point: a UserError is one line and exit code 2."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # click hands the code of an Exit back
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as e:
         _console(stderr=True).print(f"[bold red]error:[/] {_escape(str(e))}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except typer.Exit as e:
-        sys.exit(e.exit_code)
     except typer.Abort:
         sys.exit(130)
     except Exception as e:

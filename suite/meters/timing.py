@@ -22,11 +22,11 @@ from suite.protocol import Measure, Table
 
 BLOCK_SECONDS = 0.05
 PRECISION = 0.01  #: half width of the 95 % interval at which a comparison ends
-CAP_SECONDS = 20.0
+CAP_SECONDS = 12.0
 LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interval is looked at
 #: Looking several times and stopping when the interval happens to be narrow makes a plain 95 % interval cover less:
 #: simulated A/A series (tests/suite/meters/test_timing.py) cover 95 % with this much more width.
-LOOKING = 1.15
+LOOKING = 1.2
 TRIM = 0.2
 BUSY = 0.15  #: cores used by others that are worth a warning
 COLUMNS = {
@@ -179,7 +179,8 @@ def _correlation(values: np.ndarray) -> float:
     if n < 8 or float(values.std()) == 0.0:
         return 1.0
     around = values - values.mean()
-    r = float((around[1:] * around[:-1]).sum() / (around**2).sum()) + 1 / n  # the estimate is low by about 1/n
+    r = float((around[1:] * around[:-1]).sum() / (around**2).sum()) + 1 / n + 0.5 / math.sqrt(n)
+    # a few quads say little about r and what they say is low by about 1/n: half a standard error is added to that
     r = min(max(r, 0.0), 0.9)
     return math.sqrt((1 + r) / (1 - r))
 

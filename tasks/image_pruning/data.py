@@ -186,7 +186,7 @@ def _cifar(name: str, path: Path) -> dict[str, np.ndarray]:
     try:
         parts = {split: maker(str(path.parent), train=split == "train", download=False) for split in ("train", "test")}
     except RuntimeError as e:
-        raise UserError(f"{path}: {e}; a file is missing or not the official one: unpack the archive again") from e
+        raise UserError(f"{path}: a file is missing or not the official one (checksums differ): unpack the archive again") from e
     x, y = parts["train"].data, np.array(parts["train"].targets)
     order = np.random.Generator(np.random.Philox(0)).permutation(len(y))
     held = min(HELD_OUT, len(y) // 10)

@@ -1,0 +1,85 @@
+"""What several tests need: a Run in memory, and method files that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from suite import registry
+from suite.protocol import Spec, Stopped
+
+
+class MemoryRun:
+    """A `Run` that keeps its checkpoint in memory, and can be told to stop after some batches."""
+
+    def __init__(self, spec: Spec, *, stop_after: int | None = None, saved: dict[str, Any] | None = None) -> None:
+        from suite.naming import address
+
+        self.spec, self.saved, self.stop_after = spec, saved, stop_after
+        self.examples, self.batches = 0, 0
+        self.values: list[tuple[str, float]] = []
+        self._address = address
+
+    def seed(self, purpose: str, epoch: int = 0) -> int:
+        s = self.spec
+        return self._address(s.task, s.version, s.case, s.seed, purpose, epoch)
+
+    def spend(self, examples: int) -> None:
+        if self.stop_after is not None and self.batches >= self.stop_after:
+            raise Stopped
+        self.examples += examples
+        self.batches += 1
+
+    @contextlib.contextmanager
+    def off_clock(self) -> Iterator[None]:
+        yield
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        self.saved = {"state": copy.deepcopy(dict(state)), "examples": self.examples}
+
+    def load(self) -> dict[str, Any] | None:
+        if self.saved is None:
+            return None
+        self.examples = self.saved["examples"]
+        return copy.deepcopy(self.saved["state"])
+
+    def progress(self, done: float, total: float, **values: float) -> None:
+        self.values += list(values.items())
+
+
+def spec(**changes: Any) -> Spec:
+    """A Spec of the smoke tier."""
+    fields = {"tier": "smoke", "division": "closed", "case": "fashion/resnet20", "target": "macs=0.5", "seed": 0}
+    return Spec("image_pruning", registry.task("image_pruning").version, **{**fields, **changes})
+
+
+def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
+    """The image problem of a Spec, with a run in memory."""
+    asked = spec(**changes)
+    return registry.task("image_pruning").problem(asked, run or MemoryRun(asked))
+
+
+def method_file(folder: Path, body: str, name: str = "mine") -> str:
+    """A method of one's own whose solve() has this body; returns its path."""
+    indented = "\n".join("        " + line for line in body.strip().splitlines())
+    text = f'''"""A method for a test."""
+
+from dataclasses import dataclass
+
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+
+@dataclass(frozen=True)
+class Mine:
+    speed: float = 1.0
+
+    def solve(self, problem: ImageProblem) -> Network:
+{indented}
+'''
+    path = folder / f"{name}.py"
+    path.write_text(text, encoding="utf-8")
+    return str(path)

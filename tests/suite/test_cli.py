@@ -1,0 +1,101 @@
+"""The command as a user meets it: help, lists, mistakes, JSON, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite import registry
+from tests import demo
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(registry.HOUSE), "COLUMNS": "200"}
+
+
+def weighin(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "suite.cli", *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd, timeout=120
+    )
+
+
+def test_list_names_tasks_and_methods() -> None:
+    done = weighin("list")
+    assert done.returncode == 0
+    for word in ("image_pruning", "chex", "dense", "l1_filters", "uniform_scratch", "fashion/resnet20"):
+        assert word in done.stdout
+    (entry,) = [e for e in json.loads(weighin("list", "--json").stdout) if e["task"] == "image_pruning"]
+    assert {m["name"]: m["kind"] for m in entry["methods"]}["chex"] == "paper"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "nothing", "-m", "dense"], "there are: image_pruning"),
+        (["run", "image_pruning", "-m", "nothing"], "chex"),
+        (["run", "image_pruning", "-m", "chex", "--set", "shape=1"], "delta0"),
+        (["run", "image_pruning", "-m", "chex", "--set", "share=lots"], "share=lots"),
+        (["run", "image_pruning", "-m", "chex", "--target", "macs=half"], "name=number"),
+        (["run", "image_pruning", "-m", "chex", "--target", "macs=nan"], "name=number"),
+        (["run", "image_pruning", "-m", "chex", "--tier", "huge"], "smoke"),
+        (["run", "image_pruning", "-m", "chex", "--case", "fashion"], "data/architecture"),
+        (["run", "image_pruning", "-m", "chex", "--case", "fashion/lenet", "--tier", "smoke"], ""),
+        (["run", "image_pruning", "-m", "chex", "--case", "cifar10/resnet20", "--tier", "paper"], "--data"),
+        (["run", "image_pruning", "-m", "chex", "--division", "ajar"], "closed"),
+        (["run", "image_pruning", "-m", "./none.py"], "no file"),
+        (["run", "image_pruning", "-m", "dense", "--device", "cuda:9"], "no device"),
+        (["check", "nowhere"], "nowhere"),
+        (["publish", "--results", "nowhere"], "nowhere"),
+        (["weigh", "nowhere"], "no work folder"),
+        (["replay", "nowhere"], "run.json"),
+        (["run", "--what"], "--what"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(words: list[str], said: str, tmp_path: Path) -> None:
+    if words[0] == "run" and "--what" not in words:
+        words = [*words, "--out", str(tmp_path)]
+    done = weighin(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+
+
+def test_help_and_the_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
+    demo.write(tmp_path / "results")
+    lines = [
+        ("['--help']", "torch numpy pydantic duckdb pyarrow pandas scipy"),
+        ("['list']", "torch torchvision"),
+        (f"['check', {str(tmp_path / 'results')!r}]", "torch torchvision"),
+        (f"['publish', '--results', {str(tmp_path / 'results')!r}, '--out', {str(tmp_path / 'b.duckdb')!r}]", "torch torchvision"),
+        (f"['claims', '--results', {str(tmp_path / 'results')!r}]", "torch torchvision"),
+    ]
+    for words, banned in lines:
+        code = (
+            f"import sys; sys.argv = ['weighin', *{words}]\nfrom suite import cli\n"
+            "try:\n    cli.main()\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+            f"heavy = set({banned.split()!r}) & set(sys.modules)\nassert not heavy, heavy"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+        assert done.returncode == 0, (words, done.stdout[-500:], done.stderr[-1500:])
+
+
+def test_a_folder_called_tasks_where_the_user_stands_does_no_harm(tmp_path: Path) -> None:
+    for name in ("tasks", "suite"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    assert weighin("list", cwd=tmp_path).returncode == 0
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    path = demo.write(tmp_path / "results")
+    assert weighin("check", str(tmp_path / "results")).returncode == 0
+    text = (path / "run.json").read_text()
+    (path / "run.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    done = weighin("check", str(tmp_path / "results"))
+    assert done.returncode == 1
+    assert "run.json: id:" in done.stdout
+    found = json.loads(weighin("check", "--json", str(tmp_path / "results")).stdout)
+    assert found["errors"] == 1

@@ -1,0 +1,212 @@
+"""Runs end as they should: done, failed with a reason, stopped and taken up again, killed and taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite import bundle, check, registry, runner, system
+from suite.order import CHECKPOINT, Order
+from tests.helpers import method_file, spec
+
+CARD = system.card("cpu")
+
+
+def silent(stage: str, event: object) -> None:
+    return None
+
+
+def settings(tmp_path: Path, **changes: object) -> runner.Settings:
+    return runner.Settings(tmp_path / "results", tmp_path / "work", **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runner.Settings, Order]:
+    """One whole run of the smoke tier, solved, examined, weighed."""
+    folder = tmp_path_factory.mktemp("whole")
+    chosen = settings(folder)
+    order = runner.make_order(spec(), "uniform_scratch", [])
+    outcome = runner.run(order, chosen, CARD, silent)
+    assert outcome.status == "ok", outcome.reason
+    return outcome.path, chosen, order
+
+
+def test_a_whole_run_leaves_a_bundle_that_checks(weighed: tuple[Path, runner.Settings, Order]) -> None:
+    path, _, _ = weighed
+    record = bundle.read(path)
+    assert {f.name for f in path.iterdir()} == {bundle.RUN, bundle.EVIDENCE, bundle.TIMING}
+    assert [f for f in check.check([path]) if f.level == "error"] == []
+    for name, part in (("top1", ""), ("worst_class", ""), ("speedup", "infer@64"), ("throughput", "infer@256"), ("time", "infer@1")):
+        assert record.measure(name, part) is not None, name
+    for name, part in (("memory_peak", "infer@64"), ("kept.macs", ""), ("train_seconds", ""), ("examples", ""), ("solve_resident", "")):
+        assert record.measure(name, part) is not None, name
+    kept = record.measure("kept.macs")
+    assert kept is not None
+    assert kept.value == pytest.approx(0.5, rel=0.01)
+    assert any("energy" in n for n in record.notes) or record.measure("energy", "infer@64") is not None
+    assert not (path.parents[4] / "work" / "nothing").exists()
+
+
+def test_what_is_done_is_not_done_again(weighed: tuple[Path, runner.Settings, Order]) -> None:
+    path, chosen, order = weighed
+    before = (path / bundle.RUN).stat().st_mtime_ns
+    outcome = runner.run(order, chosen, CARD, silent)
+    assert not outcome.fresh
+    assert outcome.path == path
+    assert (path / bundle.RUN).stat().st_mtime_ns == before
+
+
+def test_a_torn_bundle_is_no_result(weighed: tuple[Path, runner.Settings, Order], tmp_path: Path) -> None:
+    import shutil
+
+    path, chosen, order = weighed
+    copy = tmp_path / "results" / path.relative_to(chosen.out)
+    shutil.copytree(path, copy)
+    (copy / bundle.EVIDENCE).write_bytes((copy / bundle.EVIDENCE).read_bytes()[:500])
+    assert runner.stored(tmp_path / "results", order, bundle.read(path).key) is None
+
+
+FAILURES = {
+    "error": "raise RuntimeError('it broke')",
+    "oom": "raise MemoryError('no room')",
+    "killed": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+    "timeout": "import time\ntime.sleep(600)",
+    "over_budget": "for epoch in range(99):\n    for x, y in problem.batches(epoch):\n        pass",
+    "diverged": "return Network(Trainer(problem).fit('train', problem.model(), Recipe(lr=1e30), epochs=2))",
+}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_a_failure_is_kept_with_its_reason(status: str, tmp_path: Path) -> None:
+    order = runner.make_order(spec(), method_file(tmp_path, FAILURES[status]), [])
+    chosen = settings(tmp_path, cap_seconds=8.0 if status == "timeout" else None)
+    outcome = runner.run(order, chosen, CARD, silent)
+    record = bundle.read(outcome.path)
+    assert record.status == status
+    assert record.reason
+    assert str(tmp_path) not in record.reason.replace(str(tmp_path / "mine.py"), "")
+    assert not record.files
+    assert [f for f in check.check([outcome.path]) if f.level == "error"] == []
+    assert not runner.run(order, chosen, CARD, silent).fresh  # kept, not tried again ...
+    if status in ("error", "oom"):  # ... but on --retry, where trying again can help
+        again = runner.run(order, settings(tmp_path, retry=True), CARD, silent)
+        assert again.fresh
+
+
+def command(*words: str, work: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "WEIGHIN_WORK": str(work), "PYTHONPATH": str(registry.HOUSE)}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "suite.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+
+
+def children_of(work: Path) -> list[int]:
+    """Processes that work on a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(work).encode() in entry.read_bytes() and b"suite.child" in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def evidence_of(work: Path) -> dict[str, np.ndarray]:
+    (file,) = work.glob(f"*/{bundle.EVIDENCE}")
+    return bundle.read_table(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("method", ["chex", "l1_filters"])
+def test_a_killed_runner_goes_on_bit_for_bit(method: str, tmp_path: Path) -> None:
+    words = ["run", "image_pruning", "-m", method, "--tier", "smoke", "--solve-only", "--out"]
+    straight = command(*words, str(tmp_path / "a"), work=tmp_path / "straight")
+    assert straight.wait(120) == 0
+    reference = evidence_of(tmp_path / "straight")
+
+    work = tmp_path / "killed"
+    for moment in ("before any checkpoint", "after the first", "after the second"):
+        victim = command(*words, str(tmp_path / "b"), work=work)
+        seen = _wait_for(moment, work, victim)
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait(30)
+        deadline = time.monotonic() + 30
+        while children_of(work) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert children_of(work) == [], "a child outlived its runner"
+        assert not list((tmp_path / "b").rglob(bundle.RUN)), "a killed runner leaves no bundle"
+        assert seen
+    assert command(*words, str(tmp_path / "b"), work=work).wait(120) == 0
+    resumed = evidence_of(work)
+    for name, column in reference.items():
+        assert (column == resumed[name]).all(), name
+
+
+def _wait_for(moment: str, work: Path, victim: subprocess.Popen[bytes]) -> bool:
+    """Wait for a moment of the solve, or its end (a fast machine may be through before it is caught)."""
+    wanted = {"before any checkpoint": 0, "after the first": 1, "after the second": 1}[moment]
+    deadline, stamps = time.monotonic() + 60, set()
+    while time.monotonic() < deadline and victim.poll() is None:
+        files = list(work.glob(f"*/{CHECKPOINT}"))
+        stamps |= {f.stat().st_mtime_ns for f in files if f.exists()}
+        if wanted == 0 and children_of(work):
+            time.sleep(1.0)
+            return True
+        if wanted and len(stamps) > (1 if moment == "after the second" else 0):
+            return True
+        time.sleep(0.01)
+    return True
+
+
+def test_ctrl_c_stops_in_order_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    slow = method_file(
+        tmp_path,
+        "import time\n"
+        "trainer = Trainer(problem)\n"
+        "from reference_impls.parts.training import Hooks\n"
+        "class Slow(Hooks):\n"
+        "    def after_step(self):\n"
+        "        time.sleep(0.3)\n"
+        "return Network(trainer.fit('train', problem.model(), Recipe(), epochs=problem.epochs, hooks=Slow()))",
+    )
+    words = ["run", "image_pruning", "-m", slow, "--tier", "smoke", "--solve-only", "--out", str(tmp_path / "out")]
+    runner_ = command(*words, work=tmp_path / "work")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "work").glob(f"*/{CHECKPOINT}")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    runner_.send_signal(signal.SIGINT)
+    assert runner_.wait(40) == 130
+    assert runner_.stderr is not None
+    assert b"goes on from here" in runner_.stderr.read()
+    assert children_of(tmp_path / "work") == []
+    assert command(*words, work=tmp_path / "work").wait(120) == 0
+
+
+def test_two_runners_do_not_meet(tmp_path: Path) -> None:
+    from suite.naming import UserError
+
+    with runner._alone(tmp_path / "w"), pytest.raises(UserError, match="another runner"), runner._alone(tmp_path / "w"):
+        pass
+
+
+def test_a_full_disk_is_one_clear_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from suite.naming import UserError
+    from tests import demo
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = demo.write(tmp_path / "a")
+    record = bundle.read(path)
+    monkeypatch.setattr(bundle.shutil, "copyfile", full)
+    with pytest.raises(UserError, match="No space left on device; make room"):
+        bundle.write(tmp_path / "b", record, {bundle.EVIDENCE: path / bundle.EVIDENCE})
+    assert not list((tmp_path / "b").rglob("*.parquet")), "whole or not at all"

@@ -1,0 +1,291 @@
+"""The task: counts to the unit, budgets to the image, data of one's own through the same door."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from suite import registry
+from suite.meters import operations
+from suite.naming import UserError
+from suite.protocol import OverBudget
+from tasks.image_pruning import data
+from tasks.image_pruning.models import build, channel_groups, compact, mask_
+from tasks.image_pruning.task import Network, calibration_error, wilson
+from tests.helpers import MemoryRun, problem, spec
+
+TASK = registry.task("image_pruning")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "size", "macs", "params"),
+    [  # pruning_baselines.md 2.1
+        ("resnet20", 10, 32, 40.55e6, 0.270e6),
+        ("resnet32", 10, 32, 68.86e6, 0.464e6),
+        ("resnet56", 10, 32, 125.49e6, 0.853e6),
+        ("resnet110", 10, 32, 252.89e6, 1.728e6),
+        ("vgg16", 10, 32, 313.20e6, 14.72e6),
+        ("vgg19", 10, 32, 398.14e6, 20.04e6),
+        ("resnet18", 10, 32, 555.4e6, 11.17e6),
+        ("resnet50", 100, 32, 1298.0e6, 23.71e6),
+        ("resnet50", 1000, 224, 4089e6, 25.56e6),
+    ],
+)
+def test_operations_and_parameters(architecture: str, classes: int, size: int, macs: float, params: float) -> None:
+    with torch.device("meta"):
+        model = build(architecture, classes, size)
+    count = operations.count(model, (torch.zeros(1, 3, size, size, device="meta"),))
+    assert count.total("macs") == pytest.approx(macs, rel=5e-4)
+    assert count.total("params") == pytest.approx(params, rel=4e-3) == pytest.approx(sum(p.numel() for p in model.parameters()), rel=4e-3)
+    assert count.warnings == ()
+
+
+def test_resnet20_to_the_unit() -> None:
+    # stem 3*16*9*32^2; 6 + 6 + 6 convolutions, the first of stages 2 and 3 from half the channels; linear 64*10
+    stem, first = 3 * 16 * 9 * 32**2, 6 * 16 * 16 * 9 * 32**2
+    second = (16 * 32 + 5 * 32 * 32) * 9 * 16**2
+    third = (32 * 64 + 5 * 64 * 64) * 9 * 8**2
+    count = operations.count(build("resnet20", 10, 32), (torch.zeros(1, 3, 32, 32),))
+    assert count.total("macs") == stem + first + second + third + 640 == 40_551_040
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("resnet20", 28), ("vgg16", 32), ("resnet18", 32), ("resnet50", 64)])
+def test_compact_equals_masked(architecture: str, size: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
+    model = build(architecture, 7, size).eval()
+    for m in model.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
+            torch.nn.init.normal_(m.bias)
+            m.running_mean.normal_(generator=draw)
+    keep = {g.name: torch.rand(g.width, generator=draw) < 0.4 for g in channel_groups(model)}
+    x = torch.randn(2, 3, size, size, generator=draw)
+    small = compact(model, keep)
+    before = sum(p.numel() for p in model.parameters())
+    mask_(channel_groups(model), keep)
+    with torch.no_grad():
+        expected, found = model(x), small(x)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert sum(p.numel() for p in small.parameters()) < before
+    torch.testing.assert_close(pickle.loads(pickle.dumps(small))(x), found)  # a Solution crosses processes
+
+
+def test_the_fast_count_is_the_count() -> None:
+    p = problem()
+    groups = p.groups(p.model())
+    assert p.dense_macs == p.macs(p.model())
+    draw = np.random.Generator(np.random.Philox(0))
+    widths = {g.name: int(draw.integers(1, g.width + 1)) for g in groups}
+    assert p.macs_of(widths) == p.macs(p.model(widths))
+
+
+def test_the_count_warns_of_what_it_cannot_count() -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.rfft(x).abs() + torch.cdist(x, x).sum()
+
+    warnings = " ".join(operations.count(Odd(), (torch.zeros(4, 8),)).warnings)
+    assert "fft" in warnings
+    assert "cdist" in warnings
+
+
+def test_attention_recurrence_and_sparse_products_are_counted() -> None:
+    class Attention(torch.nn.Module):
+        def forward(self, q: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(q, q, q)
+
+    q = torch.zeros(1, 2, 5, 4)
+    assert operations.count(Attention(), (q,)).total("macs") == 2 * 2 * 5 * 5 * 4
+    encoder = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    tokens = 5
+    projections = tokens * (4 * 8 * 8 + 2 * 8 * 16)
+    assert operations.count(encoder, (torch.zeros(1, tokens, 8),)).total("macs") == projections + 2 * tokens * tokens * 8
+    lstm = torch.nn.LSTM(6, 4, batch_first=True)
+    assert operations.count(lstm, (torch.zeros(1, 7, 6),)).total("macs") == 7 * (4 * 4 * 6 + 4 * 4 * 4)
+
+    class Sparse(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sparse.mm(torch.eye(6).to_sparse(), x)
+
+    assert operations.count(Sparse(), (torch.zeros(6, 3),)).total("macs") == 6 * 3
+
+
+def test_batches_are_addressed_and_spend_the_budget() -> None:
+    first, again, other = (problem(seed=s) for s in (0, 0, 1))
+    a, b, c = (list(p.batches(1)) for p in (first, again, other))
+    assert all(torch.equal(x, y) for (x, _), (y, _) in zip(a, b, strict=True))
+    assert not torch.equal(a[0][0], c[0][0])
+    assert not torch.equal(a[0][0], next(iter(first.batches(2)))[0])
+    assert first.run.examples == len(a) * first.batch + first.batch
+    assert a[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_budget_is_the_same_for_all_and_cannot_be_overdrawn() -> None:
+    p = problem()
+    for epoch in range(p.epochs):
+        for _ in p.batches(epoch):
+            pass
+    assert p.run.examples == p.budget
+    with pytest.raises(OverBudget):
+        p.sample(1, "score")
+    free = problem(division="open")
+    for epoch in range(free.epochs + 1):
+        for _ in free.batches(epoch):
+            pass
+
+
+def test_augmentation_is_a_crop_and_a_flip_of_the_image() -> None:
+    p = problem()
+    images = p.source.images
+    padded = p.source._padded
+    order = torch.randperm(len(images.y["train"]), generator=torch.Generator().manual_seed(p.run.seed("order", 0)))
+    x, y = next(iter(p.batches(0)))
+    assert torch.equal(y, images.y["train"][order[: len(y)]])
+    for k in range(5):
+        windows = padded[order[k]].unfold(1, p.size, 1).unfold(2, p.size, 1)  # (3, tops, lefts, size, size)
+        both = torch.stack([windows, windows.flip(-1)])
+        assert (both == x[k][None, :, None, None]).all(1).all(-1).all(-1).any()
+
+
+def test_speed_division_has_no_batches() -> None:
+    assert list(problem(division="speed").batches(0)) == []
+
+
+def write_npz(folder: Path, name: str = "mine", size: int = 48, **changes: object) -> Path:
+    draw = np.random.Generator(np.random.Philox(5))
+    arrays = {
+        f"{s}_{k}": v
+        for s, n in (("train", 300), ("val", 40), ("test", 60))
+        for k, v in (("x", draw.integers(0, 256, (n, size, size, 3), dtype=np.uint8)), ("y", draw.integers(0, 4, n).astype(np.uint8)))
+    }
+    arrays["classes"] = np.array(["a", "b", "c", "d"])
+    arrays |= changes  # type: ignore[arg-type]
+    path = folder / f"{name}.npz"
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return path
+
+
+def test_another_rgb_set_through_the_same_door(tmp_path: Path) -> None:
+    write_npz(tmp_path)
+    asked = spec(tier="small", case="mine/resnet20", data=str(tmp_path))
+    p = TASK.problem(asked, MemoryRun(asked))
+    assert (p.size, p.classes, p.source.train_count) == (48, 4, 300)
+    x, _ = next(iter(p.batches(0)))
+    assert x.shape == (128, 3, 48, 48)
+    assert abs(float(x.mean())) < 0.3
+    evidence = TASK.examine(p, Network(p.model()))
+    measures = {(m.name, m.part): m for m in TASK.score(asked, evidence)}
+    assert len(evidence["row"]) == 60
+    assert ("class_accuracy", "class 3") in measures
+    assert len(TASK.digest(asked)) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"test_y": None}, "test_y"),
+        ({"train_x": np.zeros((300, 48, 48, 3), np.float32)}, "uint8"),
+        ({"train_x": np.zeros((300, 48, 40, 3), np.uint8)}, "size"),
+        ({"test_x": np.zeros((60, 32, 32, 3), np.uint8)}, "one size"),
+        ({"train_y": np.zeros(10, np.uint8)}, "one whole number an image"),
+        ({"train_y": np.full(300, 1.5)}, "one whole number an image"),
+        ({"test_y": np.full(60, 9, np.uint8)}, "names in classes"),
+        ({"train_y": np.full(300, -1)}, "from 0"),
+        ({"test_x": np.zeros((0, 48, 48, 3), np.uint8), "test_y": np.zeros(0, np.uint8)}, "at least one"),
+    ],
+)
+def test_a_wrong_set_is_one_clear_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    write_npz(tmp_path, **changes)
+    data.load.cache_clear()
+    with pytest.raises(UserError, match=said):
+        data.load("mine", str(tmp_path))
+
+
+def test_a_truncated_or_pickled_set_is_refused(tmp_path: Path) -> None:
+    path = write_npz(tmp_path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="not an npz"):
+        data.load("mine", str(tmp_path))
+    np.savez(tmp_path / "objects.npz", train_x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="not an npz"):
+        data.load("objects", str(tmp_path))
+
+
+def test_without_a_validation_split_one_is_set_aside_by_class(tmp_path: Path) -> None:
+    write_npz(tmp_path, val_x=None, val_y=None)
+    data.load.cache_clear()
+    images = data.load("mine", str(tmp_path))
+    assert len(images.y["val"]) + len(images.y["train"]) == 300
+    assert len(images.y["val"].unique()) == 4
+
+
+def test_cifar_from_its_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from suite.compat import import_torchvision
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    draw = np.random.Generator(np.random.Philox(2))
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for name in names:
+        batch = {"data": draw.integers(0, 256, (40, 3072), dtype=np.uint8), "labels": draw.integers(0, 10, 40).tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"c{i}" for i in range(10)]}))
+    asked = spec(tier="paper", case="cifar10/resnet20", data=str(tmp_path))
+    with pytest.raises(UserError, match="not the official one"):  # checksums are verified
+        TASK.problem(asked, MemoryRun(asked))
+    monkeypatch.setattr(import_torchvision().datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(import_torchvision().datasets.cifar, "check_integrity", lambda *_: True)
+    p = TASK.problem(asked, MemoryRun(asked))
+    assert (p.size, p.classes, p.epochs, p.source.train_count) == (32, 10, 160, 180)
+    assert next(iter(p.batches(0)))[0].shape == (128, 3, 32, 32)
+
+
+def test_imagenet_from_its_folders(tmp_path: Path) -> None:
+    from PIL import Image
+
+    draw = np.random.Generator(np.random.Philox(3))
+    for split, count in (("train", 6), ("val", 3)):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / "imagenet" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (260, 300, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "imagenet" / split / name / f"{i}.JPEG")
+    asked = spec(tier="paper", case="imagenet/resnet18", data=str(tmp_path))
+    p = TASK.problem(asked, MemoryRun(asked))
+    p.source._workers = 0
+    assert (p.size, p.classes, p.epochs) == (224, 2, 250)
+    x, y = next(iter(p.batches(0)))
+    assert x.shape == (p.batch, 3, 224, 224)
+    assert torch.equal(x, next(iter(p.batches(0)))[0]) or p.source._workers == 0
+    assert len(TASK.examine(p, Network(p.model()))["row"]) == 6
+
+
+def test_score_is_what_it_says() -> None:
+    evidence = {
+        "row": np.arange(8, dtype=np.int32),
+        "label": np.array([0, 0, 0, 0, 1, 1, 2, 2], np.int16),
+        "prediction": np.array([0, 0, 0, 1, 1, 0, 0, 0], np.int16),
+        "confidence": np.full(8, 0.5, np.float16),
+    }
+    found = {(m.name, m.part): m.value for m in TASK.score(spec(case="x/resnet20"), evidence)}
+    assert found["top1", ""] == 50.0
+    assert found["balanced_accuracy", ""] == pytest.approx(100 * (0.75 + 0.5 + 0) / 3)
+    assert found["worst_class", ""] == 0.0
+    assert found["class_accuracy", "class 0"] == 75.0
+    assert found["calibration_error", ""] == 0.0
+    with pytest.raises(UserError):
+        TASK.score(spec(), {**evidence, "confidence": np.full(8, np.nan, np.float16)})
+
+
+def test_wilson_interval_covers() -> None:
+    draw = np.random.Generator(np.random.Philox(0))
+    for p in (0.5, 0.9, 0.99):
+        hits = draw.binomial(400, p, 2000)
+        inside = [low <= 100 * p <= high for low, high in (wilson(int(h), 400) for h in hits)]
+        assert 0.93 <= np.mean(inside) <= 0.985
+    assert calibration_error(np.array([0.9, 0.9]), np.array([True, False])) == pytest.approx(0.4)
