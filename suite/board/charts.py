@@ -49,6 +49,7 @@ def frontier(
     speed: str,
     width: int,
     ident: str,
+    up: bool = True,
 ) -> str:
     """Quality over measured speed-up, the frontier as steps through places that somebody reached.
 
@@ -56,6 +57,7 @@ def frontier(
         points: methods, the parent among them.
         front: indices of points that nothing beats on both axes, fastest first.
         promise: the speed-up that counted operations promise, drawn dotted.
+        up: whether more quality is better.
         width: 760 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone.
     """
     height = 400 if width > 500 else 330
@@ -91,7 +93,7 @@ def frontier(
         out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{v:g}×</text>')
     out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     out.append(
-        f'<text class="axis-title" x="{left - 40}" y="16">↑ {escape(quality)}, {escape(unit)} <tspan class="soft">(higher is better)</tspan></text>'
+        f'<text class="axis-title" x="{left - 40}" y="16">{"↑" if up else "↓"} {escape(quality)}{escape(f", {unit}" if unit else "")} <tspan class="soft">({"higher" if up else "lower"} is better)</tspan></text>'
     )
     title = f"measured speed-up over the parent, {speed}, log scale"
     out.append(
@@ -159,8 +161,8 @@ def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
         return f"<title>{escape(p.label)}</title>"  # no room: the row in the board lights this point
     _, left, middle, box = best
     taken.append(box)
-    far = math.hypot((box.left + box.right) / 2 - x, middle - y) > wide / 2 + 16
     nearest = min(max(x, box.left), box.right)
+    far = math.hypot(nearest - x, middle - y) > 16
     leader = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{nearest:.1f}" y2="{middle:.1f}"/>' if far else ""
     return f'{leader}<text class="label" x="{left:.1f}" y="{middle + 4.5:.1f}">{escape(p.label)}</text>'
 

@@ -43,6 +43,7 @@ class Verdict:
     least: float | None = None
     unit: str = ""
     reason: str = ""
+    tier: str = ""  #: where it is tested; empty where it cannot be
 
 
 def judge(results: Path, task: str = "") -> list[Verdict]:
@@ -70,11 +71,11 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     form = claim.get("form", "")
     if "untestable" in claim:
         return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
-    least, unit = float(claim["least"]), claim.get("unit", "")
+    least, unit, tier = float(claim["least"]), claim.get("unit", ""), claim["row"]["tier"]
     values = _values(db, task, claim)
     if len(values) < statistics.LEAST_SEEDS:
         reason = f"{len(values)} of at least {statistics.LEAST_SEEDS} paired seeds"
-        return Verdict(task, **told, form=form, verdict="not testable here", least=least, unit=unit, reason=reason)
+        return Verdict(task, **told, form=form, verdict="not testable here", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = interval(values)
     verdict: Literal["met", "not met", "undecided"] = (
         "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
@@ -91,6 +92,7 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
         least=least,
         unit=unit,
         reason=reason,
+        tier=tier,
     )
 
 

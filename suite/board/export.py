@@ -25,7 +25,8 @@ def frame(board: Board, task: Task[Any, Any]) -> pd.DataFrame:
             "method": row.method, "variant": row.variant, "kind": row.kind, "rank": row.rank if row.ranked else "",
             task.ranked: row.quality.mean, "half_width_95": row.quality.half, "seeds": len(row.seeds),
             "change": row.change.value if row.change else math.nan, "promised_speedup": row.promise,
-            "off_target": row.off_target, "card": board.card,
+            "off_target": row.off_target, "unit": board.unit, "card": board.card,
+            "device": board.device,
         }  # fmt: skip
         line |= {name.replace(" ", ":"): cell.value for name, cell in sorted(row.cells.items())}
         lines.append(line)
@@ -46,18 +47,20 @@ def latex(board: Board, task: Task[Any, Any]) -> str:
     """The board's main columns for a paper, with its conditions in the caption."""
     r = board.ranking
     key = f"speedup {task.speed}"
+    digits = 1 if board.unit == "%" else 2
     lines = []
     for row in board.rows:
-        half = f"$\\pm${row.quality.half:.1f}" if math.isfinite(row.quality.half) else ""
+        half = f"$\\pm${row.quality.half:.{digits}f}" if math.isfinite(row.quality.half) else ""
         fact = f"{row.cells[key].value:.2f}" if key in row.cells else "--"
-        lines.append(
-            f"{_escape(row.label)} & {row.quality.mean:.1f}{half} & {row.promise or math.nan:.2f} & {fact} & {len(row.seeds)} \\\\"
-        )
-    head = f"method & {_escape(task.ranked)} (\\%) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
-    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}, {r.target or 'parent'}; {task.speed} on card {board.card}."
+        promise = f"{row.promise:.2f}" if row.promise else "--"
+        quality = f"{row.quality.mean:.{digits}f}{half}" if math.isfinite(row.quality.mean) else "--"
+        lines.append(f"{_escape(row.label)} & {quality} & {promise} & {fact} & {len(row.seeds)} \\\\")
+    head = f"method & {_escape(task.ranked)} ({_escape(board.unit)}) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
+    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}, {r.target or 'parent'}; {task.speed} on card {board.card}, {board.device}."
     body = "\n".join(lines)
     return f"\\begin{{table}}\n\\begin{{tabular}}{{lrrrr}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
 
 
 def _escape(text: str) -> str:
-    return "".join({"_": "\\_", "%": "\\%", "&": "\\&", "#": "\\#"}.get(c, c) for c in text)
+    words = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    return "".join(words.get(c, f"\\{c}" if c in "_%&#${}" else c) for c in text)

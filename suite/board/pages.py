@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import registry
-from suite.board import charts, export, store, tables
+from suite.board import charts, claims, export, statistics, store, tables
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Ranking, Row
 from suite.naming import UserError
@@ -49,31 +50,41 @@ class Column:
     slanted: bool
 
 
-def build(db: Path, out: Path, *, results: Path) -> Path:
-    """Write all pages and run mkdocs; returns the site's folder.  Raises UserError where mkdocs fails."""
-    docs = out.parent / "docs"
-    shutil.rmtree(docs, ignore_errors=True)
-    shutil.copytree(registry.HOUSE / "site" / "docs", docs)
-    with store.connect(db) as connection:
-        write_pages(connection, docs)
-    (docs / "data").mkdir(exist_ok=True)
-    shutil.copyfile(db, docs / "data" / "weighin.duckdb")
-    config = out.parent / "mkdocs.yml"
-    text = (registry.HOUSE / "mkdocs.yml").read_text(encoding="utf-8")
-    config.write_text(
-        text.replace("docs_dir: site/docs", f"docs_dir: {docs.resolve()}").replace(
-            "site_dir: build/site", f"site_dir: {out.resolve()}"
+def build(db: Path, out: Path, *, results: Path | None = None) -> Path:
+    """Write all pages and run mkdocs; returns the site's folder.
+
+    Pages are written to a scratch folder: nothing but `out` is touched, and `out` only if it is new, empty or a
+    site.  Raises UserError where it is not, and where mkdocs fails.  `results` is not read: all stands in `db`.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / "search" / "search_index.json").is_file():
+        raise UserError(f"{out} holds something else than a site, which building would delete; name a new folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder for the site")
+    with tempfile.TemporaryDirectory(prefix="weighin-site-") as scratch:
+        docs, config = Path(scratch) / "docs", Path(scratch) / "mkdocs.yml"
+        shutil.copytree(registry.HOUSE / "site" / "docs", docs)
+        with store.connect(db) as connection:
+            write_pages(connection, docs)
+        (docs / "data").mkdir(exist_ok=True)
+        shutil.copyfile(db, docs / "data" / "weighin.duckdb")
+        config.write_text(_derived(docs, out), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "mkdocs", "build", "--quiet", "--clean", "--config-file", str(config)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         )
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--clean", "--config-file", str(config)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-    )
     if done.returncode:
         raise UserError(f"mkdocs could not build the site: {(done.stderr or done.stdout).strip()[-600:]}")
     return out
+
+
+def _derived(docs: Path, out: Path) -> str:
+    """The root's mkdocs.yml with two other folders; a JSON string is a YAML string, whatever the path holds."""
+    lines = (registry.HOUSE / "mkdocs.yml").read_text(encoding="utf-8").splitlines()
+    folders = {"docs_dir": docs.resolve(), "site_dir": out.resolve()}
+    own = [line for line in lines if line.partition(":")[0] not in folders]
+    return "\n".join([*own, *(f"{key}: {json.dumps(str(path))}" for key, path in folders.items())]) + "\n"
 
 
 def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
@@ -81,12 +92,13 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     env = _environment()
     rankings = tables.rankings(db)
     boards = {r: tables.board(db, r) for r in rankings}
-    others = {r.anchor: [tables.board(db, r, c) for c in b.cards if c != b.card] for r, b in boards.items()}
+    others = {r: _elsewhere(db, b) for r, b in boards.items()}
+    ledger = {name: claims.verdicts(db, name) for name in registry.tasks()}
     pages: dict[str, str] = {}
     for name in registry.tasks():
         task = registry.task(name)
         for tier in task.tiers:
-            mine = [b for r, b in boards.items() if (r.task, r.tier) == (name, tier) and r.version == task.version]
+            mine = [b for r, b in boards.items() if (r.task, r.tier) == (name, tier)]
             if mine:
                 pages[f"tasks/{name}-{tier}.md"] = env.get_template("task.md.j2").render(
                     task=task,
@@ -95,11 +107,11 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     boards=mine,
                     others=others,
                     extra=_columns(task, mine),
-                    claims="",
+                    claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
     pages |= _method_pages(env, boards)
     pages |= _system_pages(env, db)
-    pages["index.md"] = _home(env, db, boards)
+    pages["index.md"] = _home(env, db, boards, [v for found in ledger.values() for v in found])
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
     pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
         f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
@@ -113,6 +125,12 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
         (docs / path).write_text(text, encoding="utf-8")
     for ranking, b in boards.items():
         export.write(b, registry.task(ranking.task), docs / "data", file_stem(ranking))
+
+
+def _elsewhere(db: duckdb.DuckDBPyConnection, board: Board) -> list[Board]:
+    """The same ranking with the timings of each other card and device that timed more than the parent."""
+    found = [tables.board(db, board.ranking, place) for place in board.cards if place != (board.card, board.device)]
+    return [b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)]
 
 
 def file_stem(r: Ranking) -> str:
@@ -131,12 +149,15 @@ def _environment() -> jinja2.Environment:
         "interval_bar": safe(charts.interval_bar),
         "saving_bar": safe(charts.saving_bar),
         "row_lanes": _lane_classes,
+        "signs": claims.SIGNS,
     }
     env.filters |= {
         "q": _quality,
         "half": _half,
         "plus_minus": _plus_minus,
         "points": safe(_points),
+        "head": _head,
+        "change_word": lambda b: "points" if b.unit == "%" else b.unit,
         "worst": safe(_worst),
         "times": lambda v: f"{v:.2f}×",
         "times_interval": lambda c: f" {c.low:.2f}–{c.high:.2f}" if math.isfinite(c.low) else "",
@@ -151,14 +172,9 @@ def _environment() -> jinja2.Environment:
         "pays": safe(_pays),
         "asked": _asked,
         "file": file_stem,
-        "speed_of": lambda r, t: f"{r.cells[k].value:.2f}×" if (k := f"speedup {t.speed}") in r.cells else "",
-        "fact": lambda v: (
-            ", ".join(f"{a} {b}" for a, b in v.items())
-            if isinstance(v, dict)
-            else ", ".join(map(str, v))
-            if isinstance(v, list)
-            else str(v)
-        ),
+        "speed_of": lambda r, workload: f"{r.cells[k].value:.2f}×" if (k := f"speedup {workload}") in r.cells else "",
+        "fact": _fact,
+        "ours": claims.ours,
     }
     return env
 
@@ -187,8 +203,26 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _quality(value: float, unit: str) -> str:
-    return f"{value:.1f}{unit}" if math.isfinite(value) else "–"
+def _fact(value: Any) -> str:
+    """A fact of a system card in words, however deep it is nested."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_fact(v)}" for k, v in value.items())
+    return ", ".join(map(_fact, value)) if isinstance(value, list) else str(value)
+
+
+def _head(board: Board, name: str) -> str:
+    """A column's head: name, unit, and the arrow that says which way is better."""
+    return f"{name}{f', {board.unit}' if board.unit else ''} {'↑' if board.up else '↓'}"
+
+
+def _most(board: Board) -> int:
+    """Digits after the point that a quality has at most: shares of a test set one, others two."""
+    return 1 if board.unit == "%" else 2
+
+
+def _quality(row: Row, board: Board) -> str:
+    digits = statistics.decimals(_half(row), _most(board))
+    return f"{row.quality.mean:.{digits}f}" if math.isfinite(row.quality.mean) else "–"
 
 
 def _short(about: str, limit: int = 30) -> str:
@@ -201,17 +235,23 @@ def _half(row: Row) -> float:
     return row.quality.half if math.isfinite(row.quality.half) else row.wilson
 
 
-def _plus_minus(row: Row) -> str:
+def _plus_minus(row: Row, board: Board) -> str:
     half = _half(row)
-    return f" ±{half:.1f}" if math.isfinite(half) else ""
+    return f" ±{half:.{statistics.decimals(half, _most(board))}f}" if math.isfinite(half) else ""
 
 
-def _points(cell: Cell | None) -> str:
+def _points(cell: Cell | None, board: Board) -> str:
     if cell is None:
-        return "0"
+        return "–"  # no parent of a seed to compare with
     half = (cell.high - cell.low) / 2
-    sign = "−" if cell.value < -0.05 else "+" if cell.value > 0.05 else ""
-    return f"{sign}{abs(cell.value):.1f}" + (f"<small> ±{half:.1f}</small>" if math.isfinite(half) else "")
+    digits = statistics.decimals(half, _most(board))
+    return _signed(cell.value, digits) + (f"<small> ±{half:.{digits}f}</small>" if math.isfinite(half) else "")
+
+
+def _signed(value: float, digits: int = 1) -> str:
+    """With its sign, a real minus; what rounds to zero has none."""
+    text = f"{abs(value):.{digits}f}"
+    return text if not float(text) else f"{'−' if value < 0 else '+'}{text}"
 
 
 def _worst(row: Row) -> str:
@@ -220,13 +260,14 @@ def _worst(row: Row) -> str:
     if not row.classes:
         return "–"
     name, value, change = min(row.classes, key=lambda c: c[1])
-    moved = "" if math.isnan(change) or row.kind == "parent" else f" {'−' if change < 0 else '+'}{abs(change):.0f}"
+    moved = "" if math.isnan(change) or row.kind == "parent" else f" {_signed(change, 0)}"
     return f"{value:.0f} <small>{escape(name)}{moved}</small>"
 
 
 def _figure(value: float, kind: str) -> str:
-    if kind == "ms":
-        return f"{value * 1e3:.3g}"
+    if kind == "ms":  # three significant figures, trailing zeros too
+        ms = value * 1e3
+        return f"{ms:.0f}" if ms >= 1000 else f"{ms:#.3g}".rstrip(".")
     if kind == "mib":
         return f"{value / 2**20:.1f}"
     return f"{value:.2f}×" if kind == "times" else f"{value:.0f}"
@@ -241,7 +282,7 @@ def _spread(board: Board, task: Task[Any, Any]) -> tuple[float, float, float]:
     """Common axes of a board's columns: quality from low to high (a far row is clipped), savings up to the largest."""
     values = sorted(r.quality.mean for r in board.rows if math.isfinite(r.quality.mean))
     if not values:
-        return 0.0, 1.0, 2.0
+        return 0.0, 1.0, max((r.promise or 1 for r in board.rows), default=2.0)
     halves = [h for r in board.rows if math.isfinite(h := _half(r))]
     middle, top = values[len(values) // 2], values[-1]
     low = max(values[0], top - 4 * max(top - middle, 1.0))
@@ -254,8 +295,8 @@ def _values(row: Row, columns: Sequence[Column], task: Task[Any, Any]) -> str:
     cells = row.cells
     speed = cells.get(f"speedup {task.speed}")
     values: dict[str, Any] = {
-        "q": round(row.quality.mean, 3),
-        "c": round(row.change.value, 3) if row.change else 0,
+        "q": round(row.quality.mean, 3) if math.isfinite(row.quality.mean) else None,
+        "c": round(row.change.value, 3) if row.change else None,
         "w": round(min((v for _, v, _ in row.classes), default=0.0), 2),
         "s": round(speed.value, 4) if speed else None,
         "n": row.label,
@@ -304,7 +345,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             {
                 "question": "Keep most, and are faster in fact",
                 "answer": best.label,
-                "detail": f"{_change_words(best)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper",
+                "detail": f"{_change_words(best, board)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper",
             }
         )
     timed = [r for r in rows if key in r.cells]
@@ -314,7 +355,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             {
                 "question": "Fastest in fact",
                 "answer": best.label,
-                "detail": f"{best.cells[key].value:.2f}×, {_change_words(best)}",
+                "detail": f"{best.cells[key].value:.2f}×, {_change_words(best, board)}",
             }
         )
         paper = [r for r in timed if _only_paper(r, task)]
@@ -331,15 +372,17 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
         out.append(
             {
                 "question": "Worst class pays",
-                "answer": f"{'−' if change < 0 else '+'}{abs(change):.1f} points",
+                "answer": f"{_signed(change)} {'points' if board.unit == '%' else board.unit}",
                 "detail": f"{name}, by {label}",
             }
         )
     return out
 
 
-def _change_words(row: Row) -> str:
-    return f"{'−' if row.change.value < 0 else '+'}{abs(row.change.value):.1f} points" if row.change else "no parent yet"
+def _change_words(row: Row, board: Board) -> str:
+    if row.change is None:
+        return "no parent yet"
+    return f"{_signed(row.change.value, _most(board))} {'points' if board.unit == '%' else board.unit}"
 
 
 def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
@@ -359,12 +402,14 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
 
 
 def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
-    from suite.board import statistics
-
     points = _points_of(board, task)
     if not points:
         return ""
-    front = statistics.front([(p.x, p.y) for p in points])
+    # a row without a rank is drawn, but the line is drawn through what is certain enough to be ranked
+    sure = {f"{board.ranking.anchor}-{r.key}" for r in board.rows if r.ranked or r.kind == "parent"}
+    on_line = [i for i, p in enumerate(points) if not board.ranked or p.key in sure]
+    sign = 1 if board.up else -1
+    front = [on_line[i] for i in statistics.front([(points[i].x, sign * points[i].y) for i in on_line])]
     asked = board.ranking.target
     share = next((float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None)
     ident = f"f{width}{board.ranking.anchor}"
@@ -373,7 +418,8 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         front,
         promise=1 / share if share else None,
         quality=task.ranked,
-        unit="%",
+        unit=board.unit,
+        up=board.up,
         speed=task.speed,
         width=width,
         ident=ident,
@@ -383,7 +429,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
 def _pays(board: Board, width: int) -> str:
     rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target]
     found = [(r.label, r.mark, [(n, c) for n, _, c in r.classes if math.isfinite(c)]) for r in rows]
-    return charts.who_pays([f for f in found if f[2]][:10], "points", width)
+    return charts.who_pays([f for f in found if f[2]][:10], "points" if board.unit == "%" else board.unit, width)
 
 
 def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str, str]:
@@ -456,22 +502,30 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dic
                 "trials": len(errors),
             }
         out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(
-            hash=name, facts=tables.facts(text), aa=aa, resolution=resolution
+            hash=name, facts=_groups(tables.facts(text)), aa=aa, resolution=resolution
         )
     return out
 
 
-def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board]) -> str:
+def _groups(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A card's facts as named groups; a fact outside any group is put into one called card."""
+    loose = {k: v for k, v in facts.items() if not isinstance(v, dict)}
+    return {k: v for k, v in facts.items() if isinstance(v, dict)} | ({"card": loose} if loose else {})
+
+
+def _home(
+    env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board], ledger: Sequence[claims.Verdict]
+) -> str:
     cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
     for name, question in FAMILIES.items():
         mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and r.target]
         if name not in registry.tasks() or not mine:
-            cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet.", "task": None})
+            cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet."})
             continue
         task, best = registry.task(name), mine[0]
         page = f"tasks/{name}-{best.ranking.tier}.html"
-        rows = [r for r in [*best.ranked, *best.unranked] if not r.off_target]
+        rows = _of_methods(best)
         key = f"speedup {task.speed}"
         fast = sum(r.cells[key].low > charts.EDGE for r in rows if key in r.cells)
         cards.append(
@@ -480,8 +534,11 @@ def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mappin
                 "question": task.question,
                 "page": page,
                 "top": rows[:3],
-                "note": f"{fast} of {len(rows)} rows are faster in fact",
+                "note": f"{best.ranking.target}: {fast} of {len(rows)} are faster in fact"
+                + ("" if best.ranked else "; under three seeds, so not ranked"),
                 "task": task,
+                "board": best,
+                "speed": task.speed,
             }
         )
         if not speeds:
@@ -498,7 +555,15 @@ def _home(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mappin
     )
     from markupsafe import Markup
 
-    return env.get_template("index.md.j2").render(tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts)
+    tally = [(sign, word, sum(v.verdict == word for v in ledger)) for word, sign in claims.SIGNS.items()]
+    return env.get_template("index.md.j2").render(
+        tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally if ledger else []
+    )
+
+
+def _of_methods(board: Board) -> list[Row]:
+    """Rows on their target for the front page: methods as their papers set them; ablations stand on the task's page."""
+    return [r for r in [*board.ranked, *board.unranked] if not r.off_target and not r.variant]
 
 
 def _speed_list(board: Board, task: Task[Any, Any]) -> str:
@@ -507,7 +572,7 @@ def _speed_list(board: Board, task: Task[Any, Any]) -> str:
 
     key = f"speedup {task.speed}"
     rows = sorted(
-        (r for r in board.rows if key in r.cells and r.kind != "parent" and not r.off_target),
+        (r for r in _of_methods(board) if key in r.cells),
         key=lambda r: -r.cells[key].value,
     )[:10]
     most = max([r.promise or 1 for r in rows] + [r.cells[key].value for r in rows], default=2.0)

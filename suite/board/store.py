@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 STORAGE = "v1.4.0"  #: what DuckDB in a browser can open; 2.0's own default it refuses
+LONGEST = 16_000_000  #: bytes of one run.json
 
 MEASURE = (
     "STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE,"
@@ -59,31 +61,32 @@ def publish(results: Path, out: Path) -> Published:
     """
     import duckdb
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.with_name(f".{out.name}.part")
-    scratch.unlink(missing_ok=True)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch.unlink(missing_ok=True)
         if out.exists():
             shutil.copyfile(out, scratch)
         try:
             db = _open(scratch)
-        except duckdb.Error:  # of another schema or torn: it is derived, make it anew
+        except duckdb.Error:  # torn, or not DuckDB's: it is derived, make it anew
             scratch.unlink(missing_ok=True)
             db = _open(scratch)
         with db:
             known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
-            there = {p.relative_to(results).as_posix(): p for p in bundle.find(results)}
-            gone = known - there.keys()
+            there = {p.relative_to(results).as_posix() for p in bundle.find(results)}
+            gone = known - there
             _remove(db, gone)
-            new = [path for path in there if path not in known]
+            new = sorted(there - known)
             _load(db, results, new)
             _facts(db, results)
             db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
             db.execute("CHECKPOINT")
         scratch.replace(out)
     except OSError as e:
-        scratch.unlink(missing_ok=True)
         raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
+    finally:
+        scratch.unlink(missing_ok=True)
     return Published(len(there), len(new), len(gone))
 
 
@@ -92,22 +95,41 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute(f"ATTACH '{db.as_posix()}' AS board (READ_ONLY)")
+    connection.execute(f"ATTACH {_quoted(db)} AS board (READ_ONLY)")
     connection.execute("USE board")
     return connection
 
 
+def _quoted(path: Path) -> str:
+    """A path as an SQL literal: ATTACH takes no parameters."""
+    return "'" + path.as_posix().replace("'", "''") + "'"
+
+
 def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    """A database of today's tables; one of other tables is emptied, as all of it is derived."""
     import duckdb
 
+    schema = (HERE / "schema.sql").read_text(encoding="utf-8")
+    written = hashlib.sha256(schema.encode()).hexdigest()
     connection = duckdb.connect()
-    connection.execute(f"ATTACH '{path.as_posix()}' AS board (STORAGE_VERSION '{STORAGE}')")
+    attach = f"ATTACH {_quoted(path)} AS board (STORAGE_VERSION '{STORAGE}')"
+    connection.execute(attach)
+    found = connection.execute(
+        "SELECT comment FROM duckdb_tables() WHERE database_name = 'board' AND table_name = 'runs'"
+    ).fetchone()
+    if found is not None and found[0] != written:
+        connection.execute("DETACH board")
+        path.unlink()
+        connection.execute(attach)
     connection.execute("USE board")
-    connection.execute((HERE / "schema.sql").read_text(encoding="utf-8"))
+    connection.execute(schema)
+    connection.execute(f"COMMENT ON TABLE runs IS '{written}'")
     return connection
 
 
 def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) -> None:
+    import duckdb
+
     with tempfile.TemporaryDirectory(prefix="weighin-publish-") as folder:
         joined = Path(folder) / "runs.ndjson"
         with joined.open("wb") as f:
@@ -115,17 +137,35 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         if joined.stat().st_size == 0:
             return
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
-        db.execute(
-            f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json('{joined.as_posix()}', columns={{{columns}}},"
-            " format='newline_delimited', maximum_object_size=4000000)"
-        )
+        try:
+            db.execute(
+                f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json({_quoted(joined)}, columns={{{columns}}},"
+                f" format='newline_delimited', maximum_object_size={LONGEST})"
+            )
+        except duckdb.Error as e:
+            raise UserError(f"{_culprit(results, paths) or results}: not a bundle; run `weighin check` on the results") from e
+    # a bundle copied to a second folder is still one bundle
+    db.execute("DELETE FROM incoming WHERE id IN (SELECT id FROM runs)")
+    db.execute("CREATE TEMP TABLE once AS SELECT * FROM incoming QUALIFY row_number() OVER (PARTITION BY id ORDER BY path) = 1")
     db.execute(
-        'INSERT OR IGNORE INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division, spec."case",'
-        " spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version, method.seedless, systems.solve,"
-        ' systems.weigh, source."commit", source.dirty, submitter, notes, unsupported, method.configuration, libraries FROM incoming'
+        "INSERT INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division,"
+        ' spec."case", spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version,'
+        ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, submitter, notes, unsupported,'
+        " method.configuration, libraries FROM once"
     )
-    db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
+    db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM once")
     db.execute("DROP TABLE incoming")
+    db.execute("DROP TABLE once")
+
+
+def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
+    """The first file that the schema refuses; asked only after DuckDB refused all of them together."""
+    for path in paths:
+        try:
+            bundle.read(results / path)
+        except UserError:
+            return results / path / bundle.RUN
+    return None
 
 
 def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
@@ -138,9 +178,9 @@ def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
 
 
 def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
-    for path in paths:
-        db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM runs WHERE path = ?)", [path])
-        db.execute("DELETE FROM runs WHERE path = ?", [path])
+    gone = list(paths)
+    db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM runs WHERE path IN (SELECT unnest(?)))", [gone])
+    db.execute("DELETE FROM runs WHERE path IN (SELECT unnest(?))", [gone])
 
 
 def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
@@ -151,7 +191,9 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     db.execute("DELETE FROM retractions")
     for file in sorted((results / "retractions").glob("*.json")):
         entry = _json(file)
-        db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?)", [str(entry.get("id")), str(entry.get("reason"))])
+        if not entry.get("id") or not entry.get("reason"):
+            raise UserError(f"{file}: a retraction is a JSON object with the bundle's id and a reason; add what is missing")
+        db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?)", [str(entry["id"]), str(entry["reason"])])
     db.execute("DELETE FROM cards")
     for file in sorted((results / "systems").glob("*.json")):
         db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?)", [file.stem, json.dumps(_json(file))])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,8 +102,11 @@ class Board:
     """One ranking: the parent, the ranked rows best first, the others, and what failed."""
 
     ranking: Ranking
+    unit: str  #: of the ranked measure
+    up: bool  #: whether more of it is better
     card: str  #: system card of the timings, empty where nothing was timed
-    cards: Sequence[str]
+    device: str  #: of the timings: one card may have timed on two
+    cards: Sequence[tuple[str, str]]  #: all cards and devices with timings, most rows first
     parent: Row | None
     ranked: Sequence[Row]
     unranked: Sequence[Row]
@@ -116,25 +119,30 @@ class Board:
 
 
 def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
-    """All rankings that have rows; a parent's own (empty target) only where nothing else was asked."""
+    """All rankings that have rows; a parent's own (empty target) only where nothing else was asked.
+
+    Older versions of a task are archived in the database and not ranked; tasks that are not installed cannot be.
+    """
     found = db.execute(
         "SELECT DISTINCT task, version, tier, division, \"case\", target FROM standing WHERE tier <> 'smoke' ORDER BY ALL"
     ).fetchall()
-    all_ = [Ranking(*row) for row in found]
+    versions = {name: registry.task(name).version for name in registry.tasks()}
+    all_ = [r for r in (Ranking(*row) for row in found) if versions.get(r.task) == r.version]
     asked = {(r.task, r.version, r.tier, r.division, r.case) for r in all_ if r.target}
     kept = [r for r in all_ if r.target or (r.task, r.version, r.tier, r.division, r.case) not in asked]
     return sorted(kept, key=lambda r: (r.task, r.tier, r.division, _case_order(r), [-v for v in _numbers(r.target)]))
 
 
-def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Board:
-    """Rows of a ranking with the timings of one card (default: the card with most rows)."""
+def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
+    """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
     task = registry.task(ranking.task)
-    where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND target IN (?, '')"
-    values = [ranking.task, ranking.version, ranking.tier, ranking.division, ranking.case, ranking.target]
+    where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND (target = ? OR target = '' AND method = ?)"
+    values = [*astuple(ranking), task.parent_method]
     counted = _runs(db, "counted", where, values)
     weighed = _runs(db, "weighed", where, values)
-    cards = sorted({r["weigh_card"] for r in weighed}, key=lambda c: (-sum(r["weigh_card"] == c for r in weighed), c))
-    card = card or (cards[0] if cards else "")
+    places_timed = Counter((r["weigh_card"], r["device"]) for r in weighed if r["weigh_card"])
+    cards = sorted(places_timed, key=lambda c: (-places_timed[c], c))
+    card, device = on or (cards[0] if cards else ("", ""))
     measures = _measures(db, {r["id"] for r in [*counted, *weighed]})
     off = {
         row[0]: f"kept {row[2]:.3g} of {row[1]} where {row[3]:g} was asked" if row[2] is not None else f"{row[1]} was not measured"
@@ -151,11 +159,16 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
         kind = "parent" if method == task.parent_method and not variant else "paper" if method in papers else "baseline"
         # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
         index = -2 if kind == "parent" else papers.index(method) % MARKS if kind == "paper" and not variant else -1
-        timed = [r for r in weighed if (r["method"], r["variant"]) == (method, variant) and r["weigh_card"] == card]
+        timed = [
+            r
+            for r in weighed
+            if (r["method"], r["variant"]) == (method, variant) and (r["weigh_card"], r["device"]) == (card, device)
+        ]
         about = _about(known.get(method), variant)
         drafts.append((method, variant, kind, index, about, runs, timed))
     ranked_measure = task.ranked
-    up = _direction(measures, ranked_measure) == "up"
+    sample = next((m[ranked_measure, ""] for m in measures.values() if (ranked_measure, "") in m), None)
+    up, unit = sample is None or sample.direction != "down", sample.unit if sample else ""
     per_seed = [
         {r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]}
         for *_, runs, _ in drafts
@@ -214,7 +227,8 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, card: str = "") -> Bo
         for r in _runs(db, "failures", where, values)
     ]
     parent = next((r for r in rows if r.kind == "parent"), None)
-    return Board(ranking, card, cards, parent, ranked, unranked, failed, statistics.lanes([r.quality for r in ranked]))
+    lanes = statistics.lanes([r.quality for r in ranked])
+    return Board(ranking, unit, up, card, device, cards, parent, ranked, unranked, failed, lanes)
 
 
 def _about(ref: registry.MethodRef | None, variant: str) -> str:
@@ -229,7 +243,7 @@ def _about(ref: registry.MethodRef | None, variant: str) -> str:
 
 def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     result = db.execute(
-        f"SELECT id, method, variant, seed, target, seedless, weigh_card, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
+        f"SELECT id, method, variant, seed, target, seedless, weigh_card, device, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
         list(values),
     )
     names = [d[0] for d in result.description or []]
@@ -243,23 +257,20 @@ class _Value:
     high: float
     source: str
     direction: str
+    unit: str
     warnings: tuple[str, ...]
 
 
 def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tuple[str, str], _Value]]:
     out: dict[str, dict[tuple[str, str], _Value]] = defaultdict(dict)
     rows = db.execute(
-        "SELECT run, name, part, value, low, high, source, direction, warnings FROM measures WHERE run IN (SELECT unnest(?))",
+        "SELECT run, name, part, value, low, high, source, direction, unit, warnings FROM measures WHERE run IN (SELECT unnest(?))",
         [list(ids)],
     ).fetchall()
-    for run, name, part, value, low, high, source, direction, warnings in rows:
+    for run, name, part, value, low, high, source, direction, unit, warnings in rows:
         ends = (math.nan if low is None else low, math.nan if high is None else high)
-        out[run][name, part] = _Value(value, *ends, source, direction, tuple(warnings or ()))
+        out[run][name, part] = _Value(value, *ends, source, direction, unit, tuple(warnings or ()))
     return out
-
-
-def _direction(measures: Mapping[str, Mapping[tuple[str, str], _Value]], name: str) -> str:
-    return next((m[name, ""].direction for m in measures.values() if (name, "") in m), "up")
 
 
 def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name: str, part: str = "") -> Cell | None:

@@ -9,12 +9,16 @@
     const rows = all.filter(r => r.dataset.v).map(r => ({r, v: JSON.parse(r.dataset.v), why: r.nextElementSibling?.matches(".why") ? r.nextElementSibling : null}));
     const heads = [...table.querySelectorAll("th[data-sort]")];
     const sort = spec => {
-      const key = spec.replace("-", ""), down = spec[0] === "-";
+      const key = heads.some(h => h.dataset.sort === spec.replace("-", "")) ? spec.replace("-", "") : "", down = spec[0] === "-";
       heads.forEach(h => h.dataset.sort === key ? h.setAttribute("aria-sort", down ? "descending" : "ascending") : h.removeAttribute("aria-sort"));
+      table.classList.toggle("sorted", !!key); // lanes join neighbours by rank: they say nothing in another order
       if (!key) return body.append(...first);
       const n = x => x.v[key] ?? (down ? -Infinity : Infinity);
-      const movable = rows.filter(x => x.v.k !== "parent").sort((a, b) => down ? n(b) - n(a) : n(a) - n(b));
-      body.prepend(...rows.filter(x => x.v.k === "parent").map(x => x.r), ...movable.flatMap(x => x.why ? [x.r, x.why] : [x.r]));
+      const ordered = out => rows.filter(x => x.v.k !== "parent" && x.r.matches(".out") === out)
+        .sort((a, b) => down ? n(b) - n(a) : n(a) - n(b)).flatMap(x => x.why ? [x.r, x.why] : [x.r]);
+      // the parent stays first, and what is not ranked stays below the ranked
+      body.prepend(...rows.filter(x => x.v.k === "parent").map(x => x.r), ...ordered(false),
+        ...all.filter(r => r.matches(".divider")), ...ordered(true));
     };
     const show = () => {
       const word = tools.querySelector("input").value.toLowerCase();
@@ -40,6 +44,9 @@
     if (state.get(`t${at}.sort`)) sort(state.get(`t${at}.sort`));
     show();
     const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
-    rows.forEach(x => { x.r.onpointerenter = () => light(x.r.dataset.m, true); x.r.onpointerleave = () => light(x.r.dataset.m, false); });
+    rows.forEach(x => {
+      for (const e of ["pointerenter", "focusin"]) x.r.addEventListener(e, () => light(x.r.dataset.m, true));
+      for (const e of ["pointerleave", "focusout"]) x.r.addEventListener(e, () => light(x.r.dataset.m, false));
+    });
   });
 })();

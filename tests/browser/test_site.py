@@ -1,0 +1,215 @@
+"""What a visitor meets: pages from a folder, on a desk and on a phone, light and dark, with and without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+TASK = "tasks/image_pruning-small.html"
+PAGES = (
+    "index.html",
+    TASK,
+    "tasks/index.html",
+    "methods/index.html",
+    "methods/chex.html",
+    "methods/l1_filters.html",
+    "systems/index.html",
+    "run.html",
+    "submit.html",
+    "measurement.html",
+    "protocol.html",
+    "schema.html",
+    "query.html",
+)
+BOARD = "section.target >> nth=0 >> table.board >> nth=0"
+
+Opener = Callable[..., "Page"]
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Path) -> Iterator[Opener]:
+    """Open a page of the site; afterwards no error stood in the console and no request left the folder."""
+    contexts, wrong = [], []
+
+    def opened(page: str, *, width: int = 1440, scheme: str = "light", scripts: bool = True) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            java_script_enabled=scripts,
+        )
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda m: wrong.append(f"{page}: {m.text}") if m.type == "error" else None)
+        tab.on("pageerror", lambda e: wrong.append(f"{page}: {e}"))
+        tab.on("requestfailed", lambda r: wrong.append(f"{page}: no {r.url}"))
+        tab.on(
+            "request",
+            lambda r: wrong.append(f"{page}: asks {r.url}") if not r.url.startswith(("file:", "data:", "blob:")) else None,
+        )
+        tab.goto((site / page.partition("?")[0]).as_uri() + "".join(page.partition("?")[1:]))
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def names(tab: Page) -> list[str]:
+    """Names of the board's shown rows, in order."""
+    found: list[str] = tab.locator(BOARD).evaluate(
+        "t => [...t.querySelectorAll('tr[data-v]')].filter(r => r.offsetParent !== null).map(r => JSON.parse(r.dataset.v).n)"
+    )
+    return found
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_no_page_is_wider_than_the_window(visit: Opener, width: int) -> None:
+    tab = visit(PAGES[0], width=width)
+    base = tab.url.rpartition("/")[0]
+    for page in PAGES:
+        tab.goto(f"{base}/{page}")
+        assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page
+        assert tab.locator("h1").count() == 1, page
+
+
+def test_links_within_the_site_lead_somewhere(visit: Opener, site: Path) -> None:
+    from urllib.parse import unquote, urlparse
+
+    tab = visit(PAGES[0])
+    base = tab.url.rpartition("/")[0]
+    dead = []
+    for page in PAGES:
+        tab.goto(f"{base}/{page}")
+        links: list[str] = tab.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)")
+        for link in links:
+            url = urlparse(link)
+            if url.scheme == "file" and not Path(unquote(url.path)).is_file():
+                dead.append(f"{page} -> {url.path.removeprefix(str(site))}")
+            here = url.scheme == "file" and unquote(url.path) == str(site / page)
+            if here and url.fragment and not tab.evaluate("id => !!document.getElementById(id)", unquote(url.fragment)):
+                dead.append(f"{page} -> #{url.fragment}")
+    assert sorted(set(dead)) == []
+
+
+def test_sorting_turns_with_each_press_and_comes_back(visit: Opener) -> None:
+    tab = visit(TASK)
+    first = names(tab)
+    assert first[0] == "dense"
+    head = tab.locator(BOARD).locator("th[data-sort=s]")
+    head.get_by_role("button").focus()
+    tab.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert names(tab)[:3] == ["dense", "uniform_scratch", "l1_filters"]
+    assert "sort=-s" in tab.url
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert names(tab)[1] == "chex (score=l1)"
+    tab.reload()
+    assert names(tab)[1] == "chex (score=l1)"  # the address holds the state
+    unranked = set(first[-2:])
+    assert set(names(tab)[-2:]) == unranked  # what is not ranked stays below the ranked
+    tab.locator(BOARD).locator("th[data-sort=s] button").click()
+    assert names(tab) == first
+
+
+def test_sorting_renumbers_no_rank(visit: Opener) -> None:
+    tab = visit(TASK)
+    ranks = "t => Object.fromEntries([...t.querySelectorAll('tr[data-v]')].map(r => [r.dataset.m, r.cells[0].innerText.trim()]))"
+    before: dict[str, Any] = tab.locator(BOARD).evaluate(ranks)
+    tab.locator(BOARD).locator("th[data-sort=q] button").click()
+    assert tab.locator(BOARD).evaluate(ranks) == before
+    assert tab.locator(BOARD).locator(".lane >> visible=true").count() == 0  # lanes join neighbours by rank
+
+
+def test_filters_leave_the_parent_and_say_how_many_are_shown(visit: Opener) -> None:
+    tab = visit(TASK)
+    tools = tab.locator("section.target >> nth=0 >> .tools")
+    tools.locator("input").fill("l1_f")
+    assert names(tab) == ["dense", "l1_filters", "l1_filters (floor=0.5)"]
+    assert tools.locator(".count").inner_text() == "2 of 7 rows"
+    tools.locator("input").fill("")
+    tools.get_by_role("button", name="faster in fact").click()
+    assert "chex (score=l1)" not in names(tab)
+    tools.get_by_role("button", name="papers’ methods").click()
+    assert names(tab) == ["dense", "chex", "chex (delta0=0.0)", "chex (sampling=uniform)"]
+
+
+def test_a_row_lights_its_point(visit: Opener) -> None:
+    tab = visit(TASK)
+    row = tab.locator(BOARD).locator("tr.paper[data-v] >> nth=1")
+    row.hover()
+    assert tab.locator("svg .lit").count() == 2  # one a drawing, wide and narrow
+    tab.mouse.move(0, 0)
+    tab.locator("h1").hover()
+    assert tab.locator("svg .lit").count() == 0
+
+
+def test_everything_stands_without_scripts(visit: Opener) -> None:
+    tab = visit(TASK, scripts=False)
+    assert tab.locator("section.target").count() == 2
+    assert tab.locator("table.board tr.paper >> visible=true").count() >= 4
+    assert tab.locator("svg.frontier >> visible=true").count() == 2
+    assert tab.locator(".tools >> visible=true").count() == 0
+    assert tab.get_by_text("Kept, not ranked").count() == 1
+
+
+def test_a_phone_sees_cards_with_every_cell_named(visit: Opener) -> None:
+    tab = visit(TASK, width=390)
+    row = tab.locator(BOARD).locator("tr.paper >> nth=0")
+    assert row.evaluate("r => getComputedStyle(r).display") == "grid"
+    hidden = row.evaluate("r => [...r.cells].filter(c => c.offsetParent === null).length")
+    assert hidden == 0
+    heads = row.evaluate("r => [...r.querySelectorAll('td[data-h]')].map(c => getComputedStyle(c, '::before').content)")
+    assert all(h not in ("none", '""') for h in heads)
+    assert tab.locator("svg.frontier.w380 >> visible=true").count() == 2
+    assert tab.locator("svg.frontier.w760 >> visible=true").count() == 0
+
+
+def test_roles_survive_the_phones_layout(visit: Opener) -> None:
+    tab = visit(TASK, width=390)
+    table = tab.locator(BOARD)
+    rows = table.locator("tbody tr")
+    assert table.get_by_role("row").count() >= rows.count()
+    assert table.get_by_role("cell").count() == table.locator("td").count()
+
+
+def luminance(text: str) -> float:
+    parts = [float(x) / 255 for x in text[text.index("(") + 1 : text.index(")")].split(",")[:3]]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_both_schemes(visit: Opener, scheme: str) -> None:
+    tab = visit(TASK, scheme=scheme)
+    ground = luminance(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (ground < 0.05) == (scheme == "dark")
+    for selector in (".wi h1", ".wi .lede", ".board td.q", ".board td.q small", ".board th", ".digest dt", ".note"):
+        ink = luminance(tab.locator(selector).first.evaluate("e => getComputedStyle(e).color"))
+        contrast = (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05)
+        assert contrast >= 4.5, f"{selector}: {contrast:.1f}"
+    for index in range(5):
+        colour = tab.evaluate(
+            "i => { const e = document.createElement('i'); e.className = 's' + i; document.body.append(e);"
+            " return getComputedStyle(e).color }",
+            index,
+        )
+        contrast = (max(luminance(colour), ground) + 0.05) / (min(luminance(colour), ground) + 0.05)
+        assert contrast >= 3, f"series {index}: {contrast:.1f}"
+
+
+def test_search_works_from_a_folder(visit: Opener) -> None:
+    tab = visit("index.html")
+    tab.locator("input.md-search__input").click()
+    tab.keyboard.type("chex")
+    result = tab.locator(".md-search-result__link >> nth=0")
+    result.wait_for(timeout=10_000)
+    assert "chex" in (result.get_attribute("href") or "").lower() or "chex" in result.inner_text().lower()

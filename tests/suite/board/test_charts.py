@@ -1,0 +1,101 @@
+"""Charts as text: well-formed, all points in them, labels off points, colours left to the page."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suite.board import charts, statistics
+from suite.board.charts import Point
+
+point = st.builds(
+    lambda x, y, w, h, mark: Point(f"m<{mark}>&", x, y, (x * (1 - w), x * (1 + w)), h, mark, "k"),
+    st.floats(0.6, 6),
+    st.floats(0, 100),
+    st.floats(0, 0.2),
+    st.one_of(st.floats(0, 3), st.just(math.nan)),
+    st.integers(-2, 4),
+)
+
+
+def draw(points: list[Point], width: int = 760, promise: float | None = 2.0) -> ElementTree.Element:
+    front = statistics.front([(p.x, p.y) for p in points])
+    return ElementTree.fromstring(
+        charts.frontier(points, front, promise=promise, quality="top1", unit="%", speed="infer@64", width=width, ident="x")
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(point, min_size=1, max_size=12), st.sampled_from([760, 380]), st.sampled_from([None, 2.0]))
+def test_the_frontier_holds_every_point_within_its_frame(points: list[Point], width: int, promise: float | None) -> None:
+    svg = draw(points, width, promise)
+    groups = [g for g in svg.iter("g") if "pt" in g.get("class", "").split()]
+    assert len(groups) == len(points)
+    marks = [e for g in groups for e in g if e.tag in ("circle", "rect", "polygon")]
+    assert len(marks) == len(points)
+    for circle in (m for m in marks if m.tag == "circle"):
+        assert 0 <= float(circle.get("cx", "nan")) <= width
+    for text in (t for g in groups for t in g.iter("text")):
+        assert 0 <= float(text.get("x", "nan")) <= width
+    assert svg.get("role") == "img"
+    assert all(p.label in (svg.findtext("desc") or "") for p in points)
+
+
+def test_charts_carry_no_colour_font_or_link_of_their_own() -> None:
+    points = [Point("a", 1.4, 90, (1.3, 1.5), 0.3, 0), Point("b", 1.0, 92, (0.99, 1.01), 0.3, -2)]
+    text = ElementTree.tostring(draw(points), encoding="unicode")
+    text += charts.saving_bar(2, 1.4, 0, 2) + charts.interval_bar(90, 0.3, 88, 93, 92) + charts.sign(3)
+    text += charts.who_pays([("a", 0, [("shirt", -2.0), ("bag", 0.1)])], "points")
+    assert not re.search(r"fill=|stroke=|style=|font-|href|url\(|#[0-9a-f]{3}", text)
+
+
+def test_labels_touch_no_other_point() -> None:
+    points = [Point(f"method_{i}", 1.2 + 0.15 * i, 90 + (i % 3), (1.19 + 0.15 * i, 1.21 + 0.15 * i), 0.2, i % 5) for i in range(6)]
+    svg = draw(points)
+    spots = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for g in svg.iter("g") for c in g if c.tag == "circle"]
+    for text in (t for t in svg.iter("text") if t.get("class") == "label"):
+        x, y, wide = float(text.get("x", 0)), float(text.get("y", 0)), 7 * len(text.text or "")
+        assert not any(x < cx < x + wide and y - 12 < cy < y for cx, cy in spots)
+
+
+def test_the_promise_and_the_band_are_drawn_where_they_are() -> None:
+    points = [Point("a", 1.4, 90, (1.3, 1.5), 0.3, 0), Point("dense", 1.0, 92, (0.99, 1.01), 0.3, -2)]
+    svg = draw(points)
+    promise = next(e for e in svg.iter("line") if e.get("class") == "promise")
+    band = next(e for e in svg.iter("rect") if e.get("class") == "paper")
+    dot = next(c for g in svg.iter("g") for c in g if c.tag == "circle")
+    parent = next(c for g in svg.iter("g") for c in g if c.tag == "rect")
+    edge = float(band.get("x", 0)) + float(band.get("width", 0))
+    assert float(parent.get("x", 0)) + 5 < edge < float(dot.get("cx", 0)) < float(promise.get("x1", 0))
+    assert not [e for e in draw(points, promise=None).iter("line") if e.get("class") == "promise"]
+
+
+def test_bars_grow_from_one() -> None:
+    def width(svg: str, name: str) -> float:
+        found = [e for e in ElementTree.fromstring(svg).iter("rect") if e.get("class") == name]
+        return float(found[0].get("width", 0)) if found else 0.0
+
+    assert width(charts.saving_bar(2, 1.5, 0, 2), "fill") * 2 == pytest.approx(
+        width(charts.saving_bar(2, 1.5, 0, 2), "box"), abs=0.2
+    )
+    assert width(charts.saving_bar(2, 0.9, 0, 2), "fill") == 0
+    assert width(charts.saving_bar(None, None, -1, 2), "box") == 0
+
+
+def test_a_far_row_is_clipped_with_an_arrow_and_flattens_nothing() -> None:
+    assert "polygon" in charts.interval_bar(10, 0.3, 88, 93, 92)
+    assert "polygon" not in charts.interval_bar(90, 0.3, 88, 93, 92)
+
+
+def test_who_pays_names_the_class_that_pays_most() -> None:
+    svg = ElementTree.fromstring(charts.who_pays([("chex", 0, [("shirt", -3.0), ("bag", 0.2), ("boot", -1.0)])], "points"))
+    dots = list(svg.iter("circle"))
+    assert len(dots) == 3
+    assert [c.findtext("title") for c in dots if c.get("class") == "dot"] == ["shirt −3"]
+    assert "shirt" in [t.text for t in svg.iter("text")]
+    assert charts.who_pays([], "points") == ""

@@ -1,0 +1,158 @@
+"""The site as files: the tables stand in the HTML, the pages follow the models, nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from suite import bundle, registry
+from suite.board import pages, store
+from suite.board.schema import schema_table
+from suite.naming import UserError
+from tests.suite.board.test_store import light
+from tests.suite.board.test_tables import measured
+
+
+@pytest.fixture(scope="module")
+def docs(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated Markdown, without mkdocs: that takes seconds."""
+    folder = tmp_path_factory.mktemp("docs")
+    with store.connect(published) as db:
+        pages.write_pages(db, folder)
+    return folder
+
+
+class Rows(HTMLParser):
+    """Rows of boards: their ids, and their words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, list[str]] = {}
+        self.values: list[str] = []
+        self.now = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "tr":
+            self.now = given.get("id") or ""
+            self.rows.setdefault(self.now, [])
+            if given.get("data-v"):
+                self.values.append(given["data-v"] or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.now and data.strip():
+            self.rows[self.now].append(data.strip())
+
+
+def read(path: Path) -> Rows:
+    parser = Rows()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_the_table_stands_in_the_page(docs: Path) -> None:
+    found = read(docs / "tasks/image_pruning-small.md")
+    rows = {k: v for k, v in found.rows.items() if k}
+    assert any(k.endswith("macs-0.5-closed-chex-") for k in rows)
+    assert any(k.endswith("macs-0.25-closed-l1_filters-") for k in rows)
+    chex = next(v for k, v in rows.items() if k.endswith("macs-0.5-closed-chex-"))
+    assert {"chex", "●●●", "2.00×"} <= set(chex)
+    assert all(isinstance(json.loads(v), dict) for v in found.values)
+
+
+def test_what_is_not_ranked_says_why(docs: Path) -> None:
+    text = (docs / "tasks/image_pruning-small.md").read_text(encoding="utf-8")
+    below = text[text.index("Kept, not ranked") :]
+    assert "kept 0.56 of macs where 0.5 was asked" in below
+    assert "1 of at least 3 seeds" in below
+    assert "✕ diverged" in below
+    assert "invented failure" in below
+
+
+def test_a_change_that_cannot_be_known_is_not_shown_as_zero(docs: Path) -> None:
+    rows = read(docs / "tasks/image_pruning-small.md").rows
+    alone = next(v for k, v in rows.items() if "sampling-uniform" in k)
+    assert "–" in alone
+    assert "0" not in alone
+
+
+def test_the_other_card_has_a_table_of_its_own(docs: Path) -> None:
+    text = (docs / "tasks/image_pruning-small.md").read_text(encoding="utf-8")
+    assert text.count("<h3>On card") == 1  # at macs=0.25 only the parent was weighed there: nothing to show
+
+
+def test_every_method_system_and_task_has_a_page(docs: Path) -> None:
+    for name in registry.methods("image_pruning"):
+        assert (docs / f"methods/{name}.md").is_file()
+    assert len(list((docs / "systems").glob("*.md"))) == 3
+    assert "Departs" not in (docs / "methods/chex.md").read_text(encoding="utf-8")
+    assert "What we changed" in (docs / "methods/chex.md").read_text(encoding="utf-8")
+    assert "tell apart speeds that differ by" in "".join(p.read_text() for p in (docs / "systems").glob("*.md"))
+    home = (docs / "index.md").read_text(encoding="utf-8")
+    assert home.count("No rows yet") == 5
+    assert "sampling=uniform" not in home
+
+
+def test_schema_page_and_models_are_equal() -> None:
+    """Each record has its section, each field its line, and nothing else stands there."""
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", schema_table(), re.M | re.S))
+    models = {
+        m.__name__: m for m in vars(bundle).values() if isinstance(m, type) and issubclass(m, bundle.Record) and m.model_fields
+    }
+    assert set(sections) == set(models)
+    for name, model in models.items():
+        lines = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", sections[name], re.M)
+        assert [field for field, _, _ in lines] == list(model.model_fields)
+        assert [meaning for *_, meaning in lines] == [f.description or "" for f in model.model_fields.values()]
+        assert all(kind and kind != "any" for field, kind, _ in lines if field != "configuration")
+
+
+def test_the_queries_on_the_page_run_and_find_something(published: Path) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", (registry.HOUSE / "site/docs/query.md").read_text(encoding="utf-8"), re.S)
+    assert len(queries) == 4
+    with store.connect(published) as db:
+        assert all(db.execute(q).fetchall() for q in queries)
+
+
+def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>'\"{{ 7*7 }}"
+    root = tmp_path / "r"
+    light(root, 0, measures=measured(90), method={"name": "chex", "origin": "reference", "version": "a" * 16, "variant": evil})
+    light(root, 1, status="error", reason=evil, measures=[])
+    (root / "systems").mkdir()
+    facts = {"processor": {"model": evil}, "loose": evil, "deep": {"a": {"b": [evil]}}}
+    (root / "systems" / "cccccccccccccccc.json").write_text(json.dumps(facts), encoding="utf-8")
+    store.publish(root, tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    for page in (tmp_path / "docs").rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert "<script>" not in text, page
+        assert "49" not in text or "{{ 7*7 }}" in text
+
+
+def test_a_site_without_rows_can_be_built(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    assert (tmp_path / "docs/index.md").read_text(encoding="utf-8").count("No rows yet") == 6
+
+
+def test_building_touches_nothing_but_the_site(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "mine.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "mkdocs.yml").write_text("mine", encoding="utf-8")
+    site = pages.build(published, tmp_path / "a: public # site")
+    assert (site / "index.html").is_file()
+    assert (site / "data" / "weighin.duckdb").read_bytes() == published.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a: public # site", "docs", "mkdocs.yml"]
+    assert (tmp_path / "docs" / "mine.txt").read_text(encoding="utf-8") == "mine"
+    assert (tmp_path / "mkdocs.yml").read_text(encoding="utf-8") == "mine"
+    with pytest.raises(UserError, match="something else"):
+        pages.build(published, tmp_path / "docs")
+    assert (tmp_path / "docs" / "mine.txt").is_file()

@@ -1,0 +1,173 @@
+"""Ranks and intervals: properties that must hold whatever the numbers are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suite.board import statistics
+from suite.board.statistics import Noise, Standing
+
+# few shapes: each new one costs an integral
+value = st.floats(-50, 150, allow_nan=False).map(lambda v: round(v, 3))
+row = st.dictionaries(st.integers(0, 3), value, min_size=1, max_size=4)
+rows = st.lists(row, min_size=1, max_size=4)
+whole = st.integers(2, 4).flatmap(
+    lambda n: st.lists(st.lists(value, min_size=n, max_size=n).map(lambda v: dict(enumerate(v))), min_size=2, max_size=4)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(whole)
+def test_noise_of_a_full_table_is_the_two_way_residual(values: list[dict[int, float]]) -> None:
+    table = np.array([[r[s] for s in sorted(r)] for r in values])
+    residual = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    found = statistics.noise(values)
+    assert found.freedom == freedom
+    assert found.deviation == pytest.approx(math.sqrt((residual**2).sum() / freedom), abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(whole, st.lists(value, min_size=6, max_size=6))
+def test_what_a_seed_does_to_all_methods_is_no_noise(values: list[dict[int, float]], shift: list[float]) -> None:
+    moved = [{s: v + shift[s] for s, v in r.items()} for r in values]
+    assert statistics.noise(moved).deviation == pytest.approx(statistics.noise(values).deviation, abs=1e-6)
+
+
+def test_a_seed_more_for_one_method_neither_adds_noise_nor_freedom() -> None:
+    values = [{0: 90.0, 1: 91.0, 2: 89.5}, {0: 88.2, 1: 89.1, 2: 87.4}]
+    more = [values[0] | {3: 70.0}, values[1]]
+    before, after = statistics.noise(values), statistics.noise(more)
+    assert after.freedom == before.freedom
+    assert after.deviation == pytest.approx(before.deviation)
+
+
+def test_without_a_common_seed_the_scatter_speaks() -> None:
+    values = [{0: 1.0, 1: 2.0, 2: 3.0}, {3: 4.0, 4: 5.0, 5: 9.0}]
+    assert statistics.noise(values) == statistics.scatter(values)
+    assert statistics.scatter(values) == Noise(pytest.approx(2.0), 4)
+    assert statistics.noise([{0: 1.0}]).freedom == 0
+    assert statistics.noise([]).freedom == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows)
+def test_ranks_are_ranges_within_the_board(values: list[dict[int, float]]) -> None:
+    places = statistics.standings(values, higher_is_better=True)
+    ranked = [p for p in places if p.best]
+    assert len(ranked) == sum(len(v) >= 3 for v in values)
+    for p, v in zip(places, values, strict=True):
+        if len(v) < 3:
+            assert (p.best, p.worst) == (0, 0)
+        else:
+            assert 1 <= p.best <= p.worst <= len(ranked)
+    if ranked:
+        assert min(p.best for p in ranked) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(whole)
+def test_lower_is_better_turns_the_board_upside_down(values: list[dict[int, float]]) -> None:
+    up = statistics.standings(values, higher_is_better=True)
+    down = statistics.standings(values, higher_is_better=False)
+    n = sum(p.best > 0 for p in up)
+    for a, b in zip(up, down, strict=True):
+        assert (a.best, a.worst) == ((n + 1 - b.worst, n + 1 - b.best) if b.best else (0, 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(whole, value)
+def test_a_common_offset_changes_no_rank(values: list[dict[int, float]], offset: float) -> None:
+    rounded = [{s: round(v) for s, v in r.items()} for r in values]  # whole numbers: the offset adds exactly
+    moved = [{s: v + round(offset) for s, v in r.items()} for r in rounded]
+    here, there = (statistics.standings(v, higher_is_better=True) for v in (rounded, moved))
+    assert [(p.best, p.worst) for p in here] == [(p.best, p.worst) for p in there]
+
+
+def test_far_apart_is_told_apart_and_close_together_is_not() -> None:
+    wobble = [0.0, 0.1, -0.1]
+    apart = [{s: level + wobble[s] + 0.01 * ((s + i) % 2) for s in range(3)} for i, level in enumerate((90, 80, 70))]
+    assert [(p.best, p.worst) for p in statistics.standings(apart, higher_is_better=True)] == [(1, 1), (2, 2), (3, 3)]
+    close = [{0: 90.0, 1: 90.5, 2: 89.6}, {0: 90.3, 1: 89.9, 2: 90.2}, {0: 89.8, 1: 90.1, 2: 90.4}]
+    assert {(p.best, p.worst) for p in statistics.standings(close, higher_is_better=True)} == {(1, 3)}
+
+
+def test_tukey_calls_equal_methods_different_in_about_five_of_a_hundred_boards() -> None:
+    draw = np.random.Generator(np.random.Philox(7))
+    wrong = 0
+    for _ in range(300):
+        seeds = draw.normal(0, 3, 3)  # a seed is good or bad for all alike
+        values = [{s: float(seeds[s] + draw.normal()) for s in range(3)} for _ in range(4)]
+        wrong += any(p.worst < 4 for p in statistics.standings(values, higher_is_better=True))
+    assert 4 <= wrong <= 30  # 15 expected; these bounds are missed once in a thousand
+
+
+def test_intervals_of_means_hold_the_truth_where_seeds_do_not_differ() -> None:
+    draw = np.random.Generator(np.random.Philox(8))
+    held = []
+    for _ in range(200):
+        values = [{s: float(draw.normal(k, 1)) for s in range(3)} for k in range(4)]
+        half = statistics.interval(values[0], statistics.noise(values))
+        held.append(abs(np.mean(list(values[0].values()))) <= half)
+    assert 0.89 <= float(np.mean(held)) <= 0.99
+
+
+def test_a_seedless_method_is_ranked_with_one_row() -> None:
+    values = [{0: 30.0, 1: 31.0, 2: 30.5}, {0: 31.5, 1: 32.4, 2: 32.0}, {0: 20.0}]
+    places = statistics.standings(values, higher_is_better=True, seedless=[False, False, True])
+    assert places[2].best > 0
+    assert statistics.standings(values, higher_is_better=True)[2].best == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 4)), min_size=1, max_size=8))
+def test_lanes_join_neighbours_and_none_lies_in_another(spans: list[tuple[int, int]]) -> None:
+    n = len(spans)
+    ordered = [Standing(0, 0, min(i + 1, a), min(n, max(i + 1, i + 1 + b))) for i, (a, b) in enumerate(spans)]
+    found = statistics.lanes(ordered)
+    assert all(0 <= a < b < n for a, b in found)
+    assert not any(x != y and x[0] <= y[0] and y[1] <= x[1] for x in found for y in found)
+    for i, place in enumerate(ordered):  # whoever cannot be told from the row below shares a lane with it
+        if place.worst > i + 1:
+            assert any(a <= i < i + 1 <= b for a, b in found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(value, value), min_size=1, max_size=12))
+def test_the_front_is_exactly_what_nothing_beats(points: list[tuple[float, float]]) -> None:
+    found = statistics.front(points)
+    beaten = {i for i, p in enumerate(points) if any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points)}
+    assert {points[i] for i in found} == {p for i, p in enumerate(points) if i not in beaten}
+    assert [points[i][0] for i in found] == sorted((points[i][0] for i in found), reverse=True)
+
+
+def test_speedups_of_seeds_join_in_the_logarithm() -> None:
+    middle, low, high = statistics.log_ratio([(2.0, 1.98, 2.02), (0.5, 0.495, 0.505)])
+    assert middle == pytest.approx(1.0)
+    assert low < 0.01  # two seeds this far apart say nothing: t with one degree of freedom
+    assert high == pytest.approx(1 / low)
+    one = statistics.log_ratio([(1.5, 1.47, 1.53)])
+    assert one == pytest.approx((1.5, 1.47, 1.53), rel=1e-3)
+    assert math.isnan(statistics.log_ratio([(1.5, None, None)])[1])
+
+
+def test_domination_is_a_probability() -> None:
+    errors = (0.1, 0.1)
+    assert statistics.dominated((1, 90), (2, 92), errors, errors) > 0.99
+    assert statistics.dominated((2, 92), (1, 90), errors, errors) < 0.01
+    assert statistics.dominated((1, 90), (1, 90), errors, errors) == pytest.approx(0.25)
+    assert statistics.dominated((1, 90), (2, 91), (0, 0), (0, 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("half", "most", "digits"),
+    [(0.4, 1, 1), (0.04, 1, 1), (0.04, 2, 2), (4.0, 1, 0), (1.2, 1, 1),
+     (12.0, 1, 0), (0.02, 4, 3), (0.3, 2, 1), (math.nan, 2, 2), (0.0, 1, 1)],
+)  # fmt: skip
+def test_no_digit_that_the_interval_does_not_support(half: float, most: int, digits: int) -> None:
+    assert statistics.decimals(half, most) == digits

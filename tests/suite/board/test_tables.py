@@ -1,0 +1,173 @@
+"""Rows of a board: what is merged, what is ranked, what is only kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from suite import registry
+from suite.board import export, store, tables
+from suite.board.tables import Board
+from tests import demo
+from tests.suite.board.test_store import light
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def measured(top1: float, speedup: float = 1.3, kept: float = 0.5) -> list[dict[str, Any]]:
+    return [
+        {"name": "top1", "value": top1, "unit": "%", "direction": "up", "low": top1 - 0.5, "high": top1 + 0.5},
+        {"name": "kept.macs", "value": kept, "source": "meter"},
+        {
+            "name": "speedup",
+            "part": "infer@64",
+            "value": speedup,
+            "low": speedup - 0.01,
+            "high": speedup + 0.01,
+            "source": "timing",
+        },
+    ]
+
+
+def boards_of(results: Path, db: Path) -> list[Board]:
+    store.publish(results, db)
+    with store.connect(db) as connection:
+        return [tables.board(connection, r) for r in tables.rankings(connection)]
+
+
+@pytest.fixture
+def half(connection: duckdb.DuckDBPyConnection) -> Board:
+    ranking = next(r for r in tables.rankings(connection) if r.target == "macs=0.5")
+    return tables.board(connection, ranking)
+
+
+def test_every_ranking_has_its_board_and_the_larger_target_comes_first(connection: duckdb.DuckDBPyConnection) -> None:
+    assert [r.target for r in tables.rankings(connection)] == ["macs=0.5", "macs=0.25"]
+
+
+def test_rows_are_methods_over_seeds_and_only_three_seeds_on_target_rank(half: Board) -> None:
+    assert half.parent is not None
+    assert half.parent.label == "dense"
+    assert {r.label for r in half.ranked} == {"chex", "chex (delta0=0.0)", "chex (score=l1)", "l1_filters", "uniform_scratch"}
+    assert all(len(r.seeds) == 3 for r in half.ranked)
+    why = {r.label: r.off_target or len(r.seeds) for r in half.unranked}
+    assert why == {"chex (sampling=uniform)": 1, "l1_filters (floor=0.5)": "kept 0.56 of macs where 0.5 was asked"}
+    assert [(f.method, f.seed, f.status) for f in half.failures] == [("chex", 7, "diverged")]
+    assert (half.unit, half.up) == ("%", True)
+
+
+def test_ranked_rows_run_from_best_to_worst_and_papers_carry_the_marks(half: Board) -> None:
+    means = [r.quality.mean for r in half.ranked]
+    assert means == sorted(means, reverse=True)
+    marks = {r.label: r.mark for r in half.rows}
+    assert marks["chex"] >= 0
+    assert marks["dense"] == -2
+    assert marks["chex (score=l1)"] == marks["l1_filters"] == -1
+
+
+def test_the_change_is_the_mean_of_paired_differences(half: Board, connection: duckdb.DuckDBPyConnection) -> None:
+    expected = connection.execute(
+        "SELECT avg(change) FROM changes WHERE method = 'chex' AND variant = '' AND target = 'macs=0.5' AND name = 'top1'"
+    ).fetchone()
+    chex = next(r for r in half.ranked if r.label == "chex")
+    assert chex.change is not None
+    assert expected is not None
+    assert chex.change.value == pytest.approx(expected[0])
+    alone = next(r for r in half.unranked if r.label == "chex (sampling=uniform)")
+    assert alone.change is None  # there is no dense row of its seed: nothing is not zero
+    assert half.parent is not None
+    assert half.parent.change is None
+
+
+def test_quality_is_one_over_all_cards_and_timings_are_each_cards_own(half: Board, connection: duckdb.DuckDBPyConnection) -> None:
+    assert len(half.cards) == 2
+    other = tables.board(connection, half.ranking, half.cards[1])
+    here, there = ({r.label: r for r in b.rows} for b in (half, other))
+    assert here["chex"].quality == there["chex"].quality
+    for (card, _), row in zip(half.cards, (here["chex"], there["chex"]), strict=True):
+        expected = connection.execute(
+            "SELECT exp(avg(ln(m.value))) FROM weighed AS w JOIN measures AS m ON m.run = w.id AND m.name = 'speedup'"
+            " AND m.part = 'infer@64' WHERE w.weigh_card = ? AND method = 'chex' AND variant = '' AND target = 'macs=0.5'",
+            [card],
+        ).fetchone()
+        assert expected is not None
+        assert row.cells["speedup infer@64"].value == pytest.approx(expected[0])
+    assert not there["l1_filters"].cells
+
+
+def test_devices_of_one_card_are_not_averaged(tmp_path: Path) -> None:
+    for seed in range(3):
+        light(tmp_path / "r", seed, measures=measured(90, 1.2))
+        light(tmp_path / "r", seed, measures=measured(90, 3.0), spec={"device": "cuda"}, key=f"{seed + 50:064x}")
+    (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert len(found.cards) == 2
+    assert found.ranked[0].cells["speedup infer@64"].value == pytest.approx(1.2)
+
+
+def test_a_run_that_was_asked_nothing_is_no_row_of_a_target(tmp_path: Path) -> None:
+    for seed in range(3):
+        light(tmp_path / "r", seed, measures=measured(90))
+    light(tmp_path / "r", 3, measures=measured(99), spec={"target": ""})
+    (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert [sorted(r.seeds) for r in found.rows] == [[0, 1, 2]]
+
+
+def test_older_versions_and_tasks_that_are_not_installed_are_archived(tmp_path: Path) -> None:
+    light(tmp_path / "r", 0, measures=measured(90))
+    light(tmp_path / "r", 1, measures=measured(90), spec={"version": 99})
+    light(tmp_path / "r", 2, measures=measured(90), spec={"task": "somebodys_task"})
+    (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert found.ranking.version == registry.task("image_pruning").version
+
+
+def test_speed_only_runs_have_rows_without_a_quality(tmp_path: Path) -> None:
+    light(tmp_path / "r", measures=measured(90)[1:], spec={"division": "speed"})
+    (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert not found.ranked
+    assert math.isnan(found.unranked[0].quality.mean)
+    assert found.unranked[0].cells["speedup infer@64"].value == pytest.approx(1.3)
+
+
+def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -> None:
+    """The first run of a newcomer: his accuracy is a replay, his timings stand apart."""
+    root = tmp_path / "r"
+    for i, method in enumerate(("chex", "l1_filters")):
+        for seed in range(3):
+            version = registry.methods("image_pruning")[method].version
+            named = {"name": method, "origin": "reference", "version": version}
+            light(root, seed, measures=measured(90 - i + 0.1 * seed), method=named, key=f"{10 * i + seed + 1:064x}")
+    before = boards_of(root, tmp_path / "b.duckdb")[0]
+    mine = {"solve": "d" * 16, "weigh": "d" * 16}
+    light(root, 0, measures=measured(70, 2.5), systems=mine, created="2026-02-01T00:00:00Z", key="9" * 64)
+    after = boards_of(root, tmp_path / "b.duckdb")[0]
+    assert [(r.label, r.quality, r.cells) for r in after.rows] == [(r.label, r.quality, r.cells) for r in before.rows]
+    assert after.cards == [("c" * 16, "cpu"), ("d" * 16, "cpu")]
+
+
+def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
+    import pandas as pd
+
+    task = registry.task("image_pruning")
+    export.write(half, task, tmp_path, "board")
+    csv = pd.read_csv(tmp_path / "board.csv", dtype={"rank": str, "variant": str}, keep_default_na=False, na_values=[])
+    parquet = pd.read_parquet(tmp_path / "board.parquet")
+    records = json.loads((tmp_path / "board.json").read_text())
+    assert list(csv["method"]) == list(parquet["method"]) == [r["method"] for r in records] == [r.method for r in half.rows]
+    assert list(parquet["top1"]) == pytest.approx([r.quality.mean for r in half.rows])
+    assert list(csv["rank"]) == [r.rank if r.ranked else "" for r in half.rows]
+    for column in ("task", "version", "tier", "division", "case", "target", "card", "device", "unit"):
+        assert column in csv.columns
+    tex = (tmp_path / "board.tex").read_text()
+    assert "l1\\_filters" in tex
+    assert "nan" not in tex
+    assert f"{half.ranked[0].quality.mean:.1f}" in tex
+    assert tex.count("\\\\\n") == len(half.rows) + 1
+
+
+def test_the_demo_never_names_a_real_machine() -> None:
+    assert demo.card().processor["model"] == "Invented processor"
