@@ -23,10 +23,10 @@ from torch import nn
 from reference_impls.parts.channels import (
     l1_norms,
     largest,
-    rank,
     ranked_widths,
     target_macs,
     uniform_widths,
+    widen,
     widths_of,
 )
 from reference_impls.parts.training import Hooks, Recipe, Trainer
