@@ -23,10 +23,10 @@ from torch import nn
 from reference_impls.parts.channels import (
     l1_norms,
     largest,
+    rank,
     ranked_widths,
     target_macs,
     uniform_widths,
-    widen,
     widths_of,
 )
 from reference_impls.parts.training import Hooks, Recipe, Trainer
@@ -146,6 +146,19 @@ class Exploration(Hooks):
             free = (~keep).double()
             return free / free.sum().clamp_min(1)
         return regrow_probabilities(g.conv.weight, keep, self.method.residual_power)
+
+
+def widen(widths: Mapping[str, int], scores: Mapping[str, torch.Tensor], count: int) -> dict[str, int]:
+    """Widths with the next `count` channels of the ranking added to them."""
+    out, seen = dict(widths), dict.fromkeys(scores, 0)
+    for name in rank(scores):
+        if count <= 0:
+            break
+        seen[name] += 1
+        if seen[name] > out[name]:
+            out[name] += 1
+            count -= 1
+    return out
 
 
 def is_update(epoch: int, t_max: int, interval: int) -> bool:
