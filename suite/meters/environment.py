@@ -18,8 +18,6 @@ def cores() -> int:
 def prepare_process(threads: int | None = None, *, tune: bool = False) -> None:
     """Fix threads and flush denormals: tiny weights otherwise run up to twice as slow, which is no property of a method.
 
-    Call it before torch computes anything: a worker thread takes over the flag of the thread that starts it.
-
     Args:
         threads: torch's threads; as many as this process has processors where None.
         tune: let cuDNN try its algorithms and keep the fastest.  For timing; a solve must choose the same ones

@@ -52,7 +52,9 @@ def test_facts_agree_with_the_kernels(card: system.SystemCard) -> None:
     assert card.system["kernel"] == os.uname().release
 
 
-def test_a_setting_that_steers_is_on_the_card_and_its_paths_are_not(monkeypatch: pytest.MonkeyPatch, card: system.SystemCard) -> None:
+def test_a_setting_that_steers_is_on_the_card_and_its_paths_are_not(
+    monkeypatch: pytest.MonkeyPatch, card: system.SystemCard
+) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     monkeypatch.setenv("KMP_AFFINITY", "granularity=fine,compact")
     monkeypatch.setenv("LD_PRELOAD", "/home/somebody/lib/libjemalloc.so:/opt/x/libfoo.so")
@@ -93,7 +95,8 @@ def test_a_card_that_cannot_be_stored_is_one_line(tmp_path: Path, card: system.S
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [("max 100000", "none"), ("150000 100000", "1.5 cores"), (None, system.UNREADABLE), ("?", system.UNREADABLE)]
+    ("written", "read"),
+    [("max 100000", "none"), ("150000 100000", "1.5 cores"), (None, system.UNREADABLE), ("?", system.UNREADABLE)],
 )
 def test_a_control_groups_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str | None, read: str) -> None:
     if written is not None:
@@ -104,7 +107,12 @@ def test_a_control_groups_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize(
     ("file", "value", "read"),
-    [("cpufreq/boost", "1", "on"), ("cpufreq/boost", "0", "off"), ("intel_pstate/no_turbo", "1", "off"), ("none", "", system.UNREADABLE)],
+    [
+        ("cpufreq/boost", "1", "on"),
+        ("cpufreq/boost", "0", "off"),
+        ("intel_pstate/no_turbo", "1", "off"),
+        ("none", "", system.UNREADABLE),
+    ],
 )
 def test_boost_in_either_drivers_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, value: str, read: str) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)

@@ -26,7 +26,9 @@ from suite.meters import memory
 found = memory.measure(prepare, device="cpu", workload="w", solution_bytes=12)
 print(json.dumps({{m.name: (m.value / 2**20, m.warnings) for m in found}}))
 """
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

@@ -49,7 +49,11 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...], int]] = {
     "linear with sparse weights": (Call(lambda x: functional.linear(x, EYE.to_sparse_csr())), ((3, 6),), 6 * 3),
     "attention": (Call(lambda x: ATTEND(x, x, x)), ((1, 2, 5, 8),), 2 * 2 * 25 * 8),
     "masked attention": (Call(lambda x: ATTEND(x, x, x, EYE[:5, :5].bool())), ((1, 2, 5, 8),), 2 * 2 * 25 * 8),
-    "encoder layer": (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), ((1, 5, 8),), 4 * 5 * 64 + 2 * 25 * 8 + 2 * 5 * 8 * 16),
+    "encoder layer": (
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+        ((1, 5, 8),),
+        4 * 5 * 64 + 2 * 25 * 8 + 2 * 5 * 8 * 16,
+    ),
 }
 
 
