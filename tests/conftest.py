@@ -9,4 +9,4 @@ import pytest
 def _prepared() -> None:
     from suite.meters.environment import prepare_process
 
-    prepare_process()
+    prepare_process(threads=1)  # tests run beside other work: threads that wait for each other crawl then

@@ -148,6 +148,19 @@ class Exploration(Hooks):
         return regrow_probabilities(g.conv.weight, keep, self.method.residual_power)
 
 
+def widen(widths: Mapping[str, int], scores: Mapping[str, torch.Tensor], count: int) -> dict[str, int]:
+    """Widths with the next `count` channels of the ranking added to them."""
+    out, seen = dict(widths), dict.fromkeys(scores, 0)
+    for name in rank(scores):
+        if count <= 0:
+            break
+        seen[name] += 1
+        if seen[name] > out[name]:
+            out[name] += 1
+            count -= 1
+    return out
+
+
 def is_update(epoch: int, t_max: int, interval: int) -> bool:
     """chex.md 2.3, step 1: epochs 1 .. T_max that are multiples of Delta T."""
     return 1 <= epoch <= t_max and epoch % interval == 0

@@ -121,19 +121,6 @@ def ranked_widths(scores: Mapping[str, torch.Tensor], macs_of: MacsOf, target: f
     return widths
 
 
-def widen(widths: Mapping[str, int], scores: Mapping[str, torch.Tensor], count: int) -> dict[str, int]:
-    """Widths with the next `count` channels of the ranking added to them."""
-    out, seen = dict(widths), dict.fromkeys(scores, 0)
-    for name in rank(scores):
-        if count <= 0:
-            break
-        seen[name] += 1
-        if seen[name] > out[name]:
-            out[name] += 1
-            count -= 1
-    return out
-
-
 def rank(scores: Mapping[str, torch.Tensor]) -> list[str]:
     """Layer names, one entry a channel, best channel of the network first."""
     entries: list[tuple[float, float, str]] = []

@@ -174,7 +174,8 @@ def _environment() -> jinja2.Environment:
         "file": file_stem,
         "speed_of": lambda r, workload: f"{r.cells[k].value:.2f}×" if (k := f"speedup {workload}") in r.cells else "",
         "fact": _fact,
-        "ours": claims.ours,
+        "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
+        "coded": safe(_coded),
     }
     return env
 
@@ -210,9 +211,16 @@ def _fact(value: Any) -> str:
     return ", ".join(map(_fact, value)) if isinstance(value, list) else str(value)
 
 
+def _coded(text: str) -> str:
+    """Words of a docstring: what stands in backticks is code."""
+    from html import escape
+
+    return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(text))
+
+
 def _head(board: Board, name: str) -> str:
     """A column's head: name, unit, and the arrow that says which way is better."""
-    return f"{name}{f', {board.unit}' if board.unit else ''} {'↑' if board.up else '↓'}"
+    return f"{name}{f', {board.unit}' if board.unit else ''}\u00a0{'↑' if board.up else '↓'}"
 
 
 def _most(board: Board) -> int:

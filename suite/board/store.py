@@ -141,21 +141,20 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
             db.execute(
                 f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json({_quoted(joined)}, columns={{{columns}}},"
                 f" format='newline_delimited', maximum_object_size={LONGEST})"
+                " QUALIFY row_number() OVER (PARTITION BY id ORDER BY path) = 1"
             )
         except duckdb.Error as e:
             raise UserError(f"{_culprit(results, paths) or results}: not a bundle; run `weighin check` on the results") from e
     # a bundle copied to a second folder is still one bundle
     db.execute("DELETE FROM incoming WHERE id IN (SELECT id FROM runs)")
-    db.execute("CREATE TEMP TABLE once AS SELECT * FROM incoming QUALIFY row_number() OVER (PARTITION BY id ORDER BY path) = 1")
     db.execute(
         "INSERT INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division,"
         ' spec."case", spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version,'
         ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, submitter, notes, unsupported,'
-        " method.configuration, libraries FROM once"
+        " method.configuration, libraries FROM incoming"
     )
-    db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM once")
+    db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
     db.execute("DROP TABLE incoming")
-    db.execute("DROP TABLE once")
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:

@@ -17,7 +17,15 @@ from suite.protocol import Diverged, Stopped
 from tasks.image_pruning.models import channel_groups, mask_
 from tests.helpers import MemoryRun, problem, spec
 
-METHODS = [Dense(), UniformScratch(), L1Filters(), Chex(), Chex(delta0=0.0), Chex(share=0.4, parity=True), Chex(score="l1", ratios="uniform")]
+METHODS = [
+    Dense(),
+    UniformScratch(),
+    L1Filters(),
+    Chex(),
+    Chex(delta0=0.0),
+    Chex(share=0.4, parity=True),
+    Chex(score="l1", ratios="uniform"),
+]
 IDS = ["dense", "uniform_scratch", "l1_filters", "chex", "chex-no-regrow", "chex-parity", "chex-l1-uniform"]
 
 

@@ -111,7 +111,7 @@ def test_no_changed_number_passes_even_with_the_hash_recomputed(
         fields["measures"][at][column] = (old or 0.5) * factor
 
     if old == 0:
-        change = set_measure(fields["measures"][at]["name"], fields["measures"][at]["part"], value=0.123)  # type: ignore[assignment]
+        change = set_measure(fields["measures"][at]["name"], fields["measures"][at]["part"], value=0.123)
     reseal(path, change)
     found = errors(results)
     shutil.rmtree(results)
@@ -230,7 +230,8 @@ def test_a_linked_bundle_is_refused(results: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000,
+     b'{"a":' * 5000 + b"1" + b"}" * 5000,
      b'{"schema_version": 1}', b'"' + b"x" * 900_000 + b'"', b"1e999999", b"9" * 200_000],
 )  # fmt: skip
 def test_hostile_json_is_one_finding(results: Path, text: bytes) -> None:

@@ -15,10 +15,10 @@ from suite.board.charts import Point
 
 point = st.builds(
     lambda x, y, w, h, mark: Point(f"m<{mark}>&", x, y, (x * (1 - w), x * (1 + w)), h, mark, "k"),
-    st.floats(0.6, 6),
-    st.floats(0, 100),
-    st.floats(0, 0.2),
-    st.one_of(st.floats(0, 3), st.just(math.nan)),
+    st.integers(60, 600).map(lambda v: v / 100),
+    st.integers(0, 1000).map(lambda v: v / 10),
+    st.integers(0, 20).map(lambda v: v / 100),
+    st.one_of(st.integers(0, 30).map(lambda v: v / 10), st.just(math.nan)),
     st.integers(-2, 4),
 )
 

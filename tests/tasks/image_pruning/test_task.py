@@ -40,7 +40,11 @@ def test_operations_and_parameters(architecture: str, classes: int, size: int, m
         model = build(architecture, classes, size)
     count = operations.count(model, (torch.zeros(1, 3, size, size, device="meta"),))
     assert count.total("macs") == pytest.approx(macs, rel=5e-4)
-    assert count.total("params") == pytest.approx(params, rel=4e-3) == pytest.approx(sum(p.numel() for p in model.parameters()), rel=4e-3)
+    assert (
+        count.total("params")
+        == pytest.approx(params, rel=4e-3)
+        == pytest.approx(sum(p.numel() for p in model.parameters()), rel=4e-3)
+    )
     assert count.warnings == ()
 
 
@@ -161,7 +165,10 @@ def write_npz(folder: Path, name: str = "mine", size: int = 48, **changes: objec
     arrays = {
         f"{s}_{k}": v
         for s, n in (("train", 300), ("val", 40), ("test", 60))
-        for k, v in (("x", draw.integers(0, 256, (n, size, size, 3), dtype=np.uint8)), ("y", draw.integers(0, 4, n).astype(np.uint8)))
+        for k, v in (
+            ("x", draw.integers(0, 256, (n, size, size, 3), dtype=np.uint8)),
+            ("y", draw.integers(0, 4, n).astype(np.uint8)),
+        )
     }
     arrays["classes"] = np.array(["a", "b", "c", "d"])
     arrays |= changes  # type: ignore[arg-type]
@@ -259,7 +266,7 @@ def test_imagenet_from_its_folders(tmp_path: Path) -> None:
     p = TASK.problem(asked, MemoryRun(asked))
     p.source._workers = 0
     assert (p.size, p.classes, p.epochs) == (224, 2, 250)
-    x, y = next(iter(p.batches(0)))
+    x, _ = next(iter(p.batches(0)))
     assert x.shape == (p.batch, 3, 224, 224)
     assert torch.equal(x, next(iter(p.batches(0)))[0]) or p.source._workers == 0
     assert len(TASK.examine(p, Network(p.model()))["row"]) == 6
