@@ -156,11 +156,11 @@ def solve(stage: Stage) -> dict[str, Any]:
     """Let the method solve the problem; keep the Solution, the books and the high-water memory."""
     import torch
 
-    from suite.meters import memory, timing
+    from suite.meters import environment, memory
 
     method, problem = stage.method(), stage.problem()
     torch.manual_seed(stage.run.seed("process"))
-    ledger = timing.Ledger()
+    ledger = environment.Ledger()
     stage.run.start()
     solution = method.solve(problem)
     seconds, busy = stage.run.seconds, ledger.others()
@@ -170,7 +170,7 @@ def solve(stage: Stage) -> dict[str, Any]:
     return {
         "examples": stage.run.examples,
         "seconds": seconds,
-        "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > timing.BUSY else [],
+        "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > environment.BUSY else [],
         "curve": stage.run.curve,
         "memory": [asdict(m) for m in memory.high_water(stage.spec.device)],
     }
@@ -212,7 +212,9 @@ def weigh(stage: Stage) -> dict[str, Any]:
         except Unsupported as e:
             unsupported[name] = str(e)
             continue
-        blocks += timing.compare(candidate, parent, workload=name, items=workload.items, synchronize=synchronize)
+        blocks += timing.compare(
+            candidate, parent, workload=name, items=workload.items, device=stage.spec.device, synchronize=synchronize
+        )
         figures, reason = energy.measure(candidate, items=workload.items, device=stage.spec.device, workload=name)
         measures += [asdict(m) for m in figures]
         if reason and reason not in reasons:
@@ -223,12 +225,14 @@ def weigh(stage: Stage) -> dict[str, Any]:
 
 def memory_of(stage: Stage, name: str) -> dict[str, Any]:
     """Memory of one workload, alone in this process."""
-    from suite.meters import memory
+    from suite.meters import memory, size
 
     problem, solution = stage.problem(), stage.solution()
     workload = stage.workloads(problem, solution)[name]
     try:
-        figures = memory.measure(workload.prepare, device=stage.spec.device, workload=name)
+        figures = memory.measure(
+            workload.prepare, device=stage.spec.device, workload=name, solution_bytes=size.weight_bytes(solution)
+        )
     except Unsupported as e:
         return {"unsupported": {name: str(e)}, "measures": []}
     return {"unsupported": {}, "measures": [asdict(m) for m in figures]}
@@ -260,7 +264,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears Ctrl-C and says SIGTERM
         signal.signal(signal.SIGTERM, lambda *_: stage.run.stopping.set())
         threading.Thread(target=_end_with_the_runner, daemon=True).start()
-        _prepare(stage.order.threads)
+        _prepare(stage.order.threads, tune=stage_name in ("weigh", "memory"))
         if stage_name == "memory":
             outcome = memory_of(stage, arguments[2])
         else:
@@ -278,10 +282,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _prepare(threads: int) -> None:
+def _prepare(threads: int, *, tune: bool) -> None:
     from suite.meters.environment import prepare_process
 
-    prepare_process(threads or None)
+    prepare_process(threads or None, tune=tune)
 
 
 def _private_stdout() -> TextIO:

@@ -160,7 +160,7 @@ def run(
     if cluster is not None:
         jobs = sweep.submit(todo, chosen, cluster)
         return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
-    outcomes = _run_shown(todo, chosen, machine.card(device), quiet=as_json)
+    outcomes = _run_shown(todo, chosen, machine.card(device, threads), quiet=as_json)
     return _finish(outcomes, as_json)
 
 
@@ -174,13 +174,14 @@ def weigh(
     """Weigh solved runs on this machine and write their bundles."""
     from suite import runner
     from suite import system as machine
+    from suite.order import Order
 
     _check_device(device)
-    card = machine.card(device)
     outcomes = []
     with _stoppable(), _progress(quiet=as_json) as bars:
         for folder in work:
             show = _show(bars, folder.name)
+            card = machine.card(device, Order.read(folder).threads)
             outcomes.append(runner.weigh(folder.resolve(), runner.Settings(out, folder.parent), card, show))
     _finish(outcomes, as_json)
 
@@ -232,7 +233,7 @@ def replay(
     from suite import system as machine
 
     order, record = again.order_of(path, method=method, data=data, device=device)
-    (outcome,) = _run_shown([order], _settings(out), machine.card(order.spec.device), quiet=as_json)
+    (outcome,) = _run_shown([order], _settings(out), machine.card(order.spec.device, order.threads), quiet=as_json)
     verdict = again.compare(path, record, outcome.path)
     if as_json:
         _print_json(_plain(verdict))

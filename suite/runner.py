@@ -142,7 +142,7 @@ def weigh(work: Path, settings: Settings, card: system.SystemCard, progress: Pro
 
 
 def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[str, str]:
-    before = system.moments()
+    before = system.moments(order.spec.device)
     status, reason = _stages(work, ["weigh"], cap, progress)
     if status != "ok":
         return status, reason
@@ -150,7 +150,7 @@ def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[st
 
     names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"]))
     status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress)
-    write_json(work / "moments.json", system.compare_moments(before, system.moments()))
+    write_json(work / "moments.json", system.compare_moments(before, system.moments(order.spec.device)))
     return status, reason
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
+import re
+from collections.abc import Callable
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +14,34 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from suite import nvml
 from suite.files import write_json
 from suite.naming import UserError, digest
+from suite.nvml import UNREADABLE
 
-UNREADABLE = "not readable here"
+CPU = Path("/sys/devices/system/cpu")
+CGROUP = Path("/sys/fs/cgroup")
+#: Variables that steer how fast torch computes; of paths only the file's name is kept.
+STEERING = (
+    "OMP_",
+    "KMP_",
+    "GOMP_",
+    "MKL_",
+    "DNNL_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "ATEN_CPU_CAPABILITY",
+    "TORCHINDUCTOR_",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "CUBLAS_",
+    "CUDNN_",
+    "CUDA_LAUNCH_BLOCKING",
+    "NVIDIA_TF32_OVERRIDE",
+)
 FLAGS = (
     "sse4_2",
     "avx",
@@ -50,11 +75,20 @@ class SystemCard(BaseModel):
         return digest(self.model_dump(mode="json"))[:16]
 
 
-def card(device: str = "cpu") -> SystemCard:
-    """Read this machine.  A fact that cannot be read says so."""
+def card(device: str = "cpu", threads: int = 0) -> SystemCard:
+    """Read this machine.  A fact that cannot be read says so.
+
+    Args:
+        device: what a run computes on; another GPU, or none, makes another card.
+        threads: torch's threads; 0 for as many as there are processors.
+    """
+    processor = _processor()
     return SystemCard(
-        processor=_processor(),
-        memory={"total_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)},
+        processor=processor | {"threads_used": threads or processor["cores"]},
+        memory={
+            "total_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "huge_pages": _chosen(_read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
+        },
         system={
             "os": platform.system(),
             "kernel": platform.release(),
@@ -89,36 +123,52 @@ def read_card(path: Path) -> SystemCard:
     return found
 
 
-def moments() -> dict[str, Any]:
-    """What moves: processor time of all and of us, load, GPU clocks."""
+def read_cards(folder: Path) -> dict[str, SystemCard]:
+    """All stored cards by hash; raises UserError at the first that is not what its name says."""
+    return {path.stem: read_card(path) for path in sorted(folder.glob("*.json"))}
+
+
+def moments(device: str = "cpu") -> dict[str, Any]:
+    """What moves from minute to minute: load, and the clocks, heat and throttling of the GPU that computes."""
     load = os.getloadavg() if hasattr(os, "getloadavg") else (0.0, 0.0, 0.0)
-    return {"wall": time.time(), "load": load[0], "gpu": _gpu_now()}
+    return {"load": load[0], "khz": _read(CPU / "cpu0/cpufreq/scaling_cur_freq"), "gpu": _gpu_now(device)}
 
 
 def compare_moments(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Notes on a weighing: what else was seen on the machine before it."""
+    """Notes on a weighing, from what was seen before and after it; what taints one number travels with that number."""
     notes = []
     if before["load"] > 1.0:
         notes.append(f"load average {before['load']:.1f} when weighing began")
-    if after["gpu"]:
-        notes.append("GPU after weighing: " + ", ".join(f"{k} {v}" for k, v in after["gpu"].items()))
+    for when, seen in (("before", before["gpu"]), ("after", after["gpu"])):
+        facts = {k: v for k, v in seen.items() if k != "slowed"}
+        if seen:
+            notes.append(f"GPU {when} weighing: " + ", ".join(f"{v} {k}" for k, v in facts.items()))
+        if seen.get("slowed"):
+            notes.append(f"throttled {when} weighing: {', '.join(seen['slowed'])}")
     return notes
 
 
 def _processor() -> dict[str, Any]:
     info = _cpuinfo()
     flags = (info.get("flags") or info.get("Features") or "").split()
-    frequency = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+    frequency = CPU / "cpu0/cpufreq"
+    sockets = {info.get("physical id") for info in _cpus()} - {None}
     return {
         "model": info.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "sockets": len(sockets) or UNREADABLE,
+        "cores_per_socket": info.get("cpu cores", UNREADABLE),
+        "hyperthreading": {"0": "off", "1": "on"}.get(_read(CPU / "smt/active"), UNREADABLE),
+        "quota": _quota(),
         "family_model_stepping": "-".join(info.get(k, "?") for k in ("cpu family", "model", "stepping")),
         "instructions": [f for f in FLAGS if f in flags],
         "caches": _caches(),
         "governor": _read(frequency / "scaling_governor"),
+        "driver": _read(frequency / "scaling_driver"),
         "max_khz": _read(frequency / "cpuinfo_max_freq"),
-        "boost": _read(Path("/sys/devices/system/cpu/cpufreq/boost")),
+        "limits_khz": " to ".join(dict.fromkeys(_read(frequency / f"scaling_{end}_freq") for end in ("min", "max"))),
+        "boost": _boost(),
     }
 
 
@@ -129,13 +179,45 @@ def _software() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "torch_commit": str(torch.version.git_version)[:12],
         "torchvision": metadata.version("torchvision"),
         "mkldnn": torch.backends.mkldnn.is_available(),
         "mkl": torch.backends.mkl.is_available(),
         "openmp": torch.backends.openmp.is_available(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "compiler": next((line.strip(" -") for line in config.splitlines() if "GCC" in line or "clang" in line), ""),
+        "blas": _found(r"BLAS_INFO=(\w+)", config),
+        "mkl_version": _found(r"Math Kernel Library Version ([\w.-]+)", config),
+        "mkldnn_version": _found(r"(?:MKL-DNN|oneDNN) v([\w.]+)", config),
+        "openmp_version": _found(r"OpenMP (\d+)", config),
+        "steered_by": {k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING)},
     }
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else UNREADABLE
+
+
+def _quota() -> str:
+    """Processor time that the control group grants, in cores."""
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        return "none" if quota == "max" else f"{int(quota) / int(period):g} cores"
+    except (OSError, ValueError):
+        return UNREADABLE
+
+
+def _boost() -> str:
+    """Whether the processor may exceed its nominal clock; Intel's own driver says it the other way round."""
+    plain, turbo_off = _read(CPU / "cpufreq/boost"), _read(CPU / "intel_pstate/no_turbo")
+    return {"0": "off", "1": "on"}.get(plain) or {"0": "on", "1": "off"}.get(turbo_off, UNREADABLE)
+
+
+def _chosen(options: str) -> str:
+    """The bracketed one of a kernel setting's options: ``always [madvise] never``."""
+    match = re.search(r"\[(\w+)\]", options)
+    return match[1] if match else options
 
 
 def _gpu(device: str) -> dict[str, Any]:
@@ -145,21 +227,23 @@ def _gpu(device: str) -> dict[str, Any]:
     import pynvml
     import torch
 
-    index = int(device.partition(":")[2] or 0)
+    index = nvml.index_of(device)
     facts: dict[str, Any] = {
         "name": torch.cuda.get_device_name(index),
+        "count": torch.cuda.device_count(),
         "capability": ".".join(map(str, torch.cuda.get_device_capability(index))),
         "memory_gib": round(torch.cuda.get_device_properties(index).total_memory / 2**30, 1),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "tf32_convolution": torch.backends.cudnn.allow_tf32,
+        "tf32_product": torch.backends.cuda.matmul.allow_tf32,
     }
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    except pynvml.NVMLError as e:
-        return {**facts, "nvml": f"{UNREADABLE}: {e}"}
-    queries = {
-        "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
+    handle, reason = nvml.open_gpu(device)
+    if handle is None:
+        return {**facts, "nvml": f"{UNREADABLE}: {reason}"}
+    queries: dict[str, Callable[[], Any]] = {
+        "driver": pynvml.nvmlSystemGetDriverVersion,
+        "power_default_w": lambda: pynvml.nvmlDeviceGetPowerManagementDefaultLimit(handle) / 1000,
         "power_cap_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
         "max_sm_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
         "max_memory_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
@@ -168,52 +252,42 @@ def _gpu(device: str) -> dict[str, Any]:
         "ecc": lambda: pynvml.nvmlDeviceGetEccMode(handle)[0],
         "mig": lambda: pynvml.nvmlDeviceGetMigMode(handle)[0],
     }
-    return facts | {name: _query(query) for name, query in queries.items()}
+    return facts | {name: nvml.ask(query) for name, query in queries.items()}
 
 
-def _gpu_now() -> dict[str, Any]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    except Exception:  # no NVIDIA driver: nothing to note
+def _gpu_now(device: str) -> dict[str, Any]:
+    handle = nvml.open_gpu(device)[0] if device.startswith("cuda") else None
+    if handle is None:  # on the CPU, or without NVML, which the card then says
         return {}
-    queries = {
-        "sm_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        "celsius": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        "watt": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "throttle_reasons": lambda: hex(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
-    }
-    return {name: _query(query) for name, query in queries.items()}
-
-
-def _query(query: Any) -> Any:
     import pynvml
 
-    try:
-        return query()
-    except pynvml.NVMLError as e:
-        return f"{UNREADABLE}: {e}"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    queries = {
+        "MHz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "°C": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        "W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+    slowed = nvml.reasons(handle, nvml.SLOW | nvml.CAPPED)
+    return {name: nvml.ask(query) for name, query in queries.items()} | {"slowed": slowed}
 
 
 def _cpuinfo() -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo."""
+    return next(iter(_cpus()), {})
+
+
+def _cpus() -> list[dict[str, str]]:
+    """All blocks of /proc/cpuinfo."""
     try:
-        block = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+        blocks = Path("/proc/cpuinfo").read_text().strip().split("\n\n")
     except OSError:
-        return {}
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+        return []
+    pairs = ((line.partition(":") for line in block.splitlines()) for block in blocks)
+    return [{key.strip(): value.strip() for key, _, value in block} for block in pairs]
 
 
 def _caches() -> dict[str, str] | str:
     found = {}
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+    for index in sorted((CPU / "cpu0/cache").glob("index*")):
         found[f"L{_read(index / 'level')} {_read(index / 'type').lower()}"] = _read(index / "size")
     return found or UNREADABLE
 

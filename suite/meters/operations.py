@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+#: An operator whose name holds one of these multiplies and adds, unless it holds one of the next line's.
 HEAVY = (
     "mm",
     "matmul",
@@ -31,52 +32,102 @@ HEAVY = (
     "rnn",
     "einsum",
     "transformer",
-    "bilinear",
     "fft",
     "cdist",
+    "vdot",
+    "addr",
 )
-LIGHT = ("convert", "_to_copy", "conv_weight_layout", "upsample_bilinear", "_upsample", "linear_to")
+LIGHT = ("convert", "_to_copy", "conv_weight_layout", "upsample", "linear_to", "_thnn_fused")
 
 
 def count(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Operations:
     """Operations of one forward pass in eval mode, by module.
 
     Args:
-        model: any module; it is left as it was.
+        model: any module; it is left as it was, in eval or train mode module by module.
         inputs: what one item is, with a batch dimension of 1.
 
     Returns:
         A line for each module that computes or owns parameters: name (its path), kind, macs, params,
-        nonzero; warnings that name heavy operators without a formula.
+        nonzero (weights and biases that are not zero, masks of torch.nn.utils.prune applied; all of them
+        where tensors have no data); warnings that name heavy operators without a formula.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     unseen = _Unseen()
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
-    was = model.training
-    model.eval()
-    with _no_fused_path(), torch.no_grad(), unseen.watch(counter):
+    with _evaluating(model), _no_fused_path(), torch.no_grad(), unseen.watch(counter):
         model(*inputs)
-    model.train(was)
     macs = _exclusive(counter.get_flop_counts(), type(model).__name__)
     layers = []
+    met: dict[int, Any] = {}  # by identity; the objects are held, so that no identity is given out twice
     for name, module in model.named_modules():
-        own = list(module.parameters(recurse=False))
+        own = [(kept, stored) for kept, stored in _weights(module) if id(stored) not in met]  # tied weights count once
+        met |= {id(stored): stored for _, stored in own}
         if own or macs.get(name, 0):
             layers.append(
                 {
                     "name": name or type(model).__name__,
                     "kind": type(module).__name__,
                     "macs": float(macs.get(name, 0)),
-                    "params": sum(p.numel() for p in own),
-                    "nonzero": sum(int(p.count_nonzero()) if p.device.type != "meta" else p.numel() for p in own),
+                    "params": sum(kept.numel() for kept, _ in own),
+                    "nonzero": sum(nonzero(kept) for kept, _ in own),
                 }
             )
     warnings = [f"not counted: {name}" for name in sorted(unseen.names)]
     if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
-        warnings.append("not counted: a compiled graph hides its operators")
+        warnings.append("a compiled graph may hide operators from the count")
     return Operations(tuple(layers), tuple(warnings))
+
+
+def nonzero(tensor: torch.Tensor) -> int:
+    """Elements that are not zero, of any layout; all elements where a tensor has no data (meta device)."""
+    import torch
+
+    if tensor.device.type == "meta":
+        return tensor.numel()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor.coalesce().values()
+    elif tensor.layout is not torch.strided:
+        tensor = tensor.values()
+    return int(tensor.count_nonzero())
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[torch.Tensor, Any]]:
+    """A module's own weights and biases as it computes with them, each with what stores it.
+
+    Pruned by torch.nn.utils.prune: masked.  Parametrized: what the parametrization yields, counted at the
+    module that uses it, not at the container.  Int8 modules: unpacked, since they own no parameter.
+    """
+    from torch.nn.utils import parametrize
+
+    if isinstance(module, parametrize.ParametrizationList):
+        return
+    for name, stored in module.named_parameters(recurse=False):
+        mask = getattr(module, name.removesuffix("_orig") + "_mask", None) if name.endswith("_orig") else None
+        yield (stored if mask is None else stored * mask), stored
+    if parametrize.is_parametrized(module):
+        for name, parametrizations in module.parametrizations.items():  # type: ignore[union-attr, operator]
+            yield getattr(module, name), parametrizations
+    if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
+        for tensor in (module.weight(), module.bias()):  # type: ignore[operator]
+            if tensor is not None:
+                yield tensor, tensor
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode within, each module's own mode after: a frozen normalisation layer stays frozen."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class _Unseen:
@@ -156,10 +207,30 @@ def _formulas() -> dict[Any, Callable[..., int]]:
     def add_product(_: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
         return product(a, b)
 
+    def batched_sum(_: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return 2 * a.numel() * b.shape[-1]
+
+    def times_vector(a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return 2 * (a.numel() if a.layout is torch.strided else _stored(a))
+
+    def add_times_vector(_: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return times_vector(a, b)
+
+    def bilinear(a: torch.Tensor, w: torch.Tensor, b: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        # each row: w times one side (all of w), then the result times the other side
+        rows = a.numel() // w.shape[1]
+        return 2 * rows * (w.numel() + w.shape[0] * w.shape[2])
+
     def recurrent(
         x: torch.Tensor, w_input: torch.Tensor, w_hidden: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any
     ) -> int:
         return 2 * math.prod(x.shape[:-1]) * (w_input.numel() + w_hidden.numel())
+
+    def cudnn_recurrent(x: torch.Tensor, weights: list[torch.Tensor], *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+        return 2 * math.prod(x.shape[:-1]) * sum(w.numel() for w in weights if w.dim() == 2)
+
+    def packed_convolution(x: torch.Tensor, packed: Any, *args: Any, out_val: torch.Tensor, **kwargs: Any) -> int:
+        return 2 * out_val.numel() * int(packed.unpack()[0][0].numel())
 
     def packed_linear(x: torch.Tensor, *args: Any, out_val: torch.Tensor, **kwargs: Any) -> int:
         return 2 * out_val.numel() * x.shape[-1]
@@ -169,12 +240,26 @@ def _formulas() -> dict[Any, Callable[..., int]]:
         aten._sparse_mm: product,
         aten.addmm: add_product,
         aten._sparse_addmm: add_product,
+        aten.addbmm: batched_sum,
+        aten.mv: times_vector,
+        aten.dot: times_vector,
+        aten.addmv: add_times_vector,
+        aten._trilinear: bilinear,
         aten.mkldnn_rnn_layer: recurrent,
+        aten._cudnn_rnn: cudnn_recurrent,
     }
-    for space, name in (("quantized", "linear"), ("quantized", "linear_dynamic"), ("onednn", "qlinear_pointwise")):
+    for space, name, formula in (
+        ("quantized", "linear", packed_linear),
+        ("quantized", "linear_relu", packed_linear),
+        ("quantized", "linear_dynamic", packed_linear),
+        ("quantized", "linear_relu_dynamic", packed_linear),
+        ("onednn", "qlinear_pointwise", packed_linear),
+        ("quantized", "conv2d", packed_convolution),
+        ("quantized", "conv2d_relu", packed_convolution),
+    ):
         packet = getattr(getattr(torch.ops, space), name, None)
         if packet is not None:
-            raw[packet] = packed_linear
+            raw[packet] = formula
     shaped: dict[Any, Callable[..., int]] = {}
     for name in ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_fused_attention_overrideable"):
         if hasattr(aten, name):

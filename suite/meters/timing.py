@@ -8,16 +8,18 @@ calls it again on the stored blocks.
 
 from __future__ import annotations
 
+import gc
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from suite import nvml
+from suite.meters.environment import BUSY, Ledger
 from suite.protocol import Measure, Table
 
 BLOCK_SECONDS = 0.05
@@ -28,7 +30,8 @@ LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interva
 #: simulated A/A series (tests/suite/meters/test_timing.py) cover 95 % with this much more width.
 LOOKING = 1.2
 TRIM = 0.2
-BUSY = 0.15  #: cores used by others that are worth a warning
+WARM_BLOCKS = 30  #: most blocks that a warm-up takes
+WARM_SHARE = 0.2  #: of the cap, the most seconds that the warm-up of one side takes
 COLUMNS = {
     "workload": "object",
     "side": "object",
@@ -58,12 +61,29 @@ class Block:
     throttled: bool  #: a GPU held its clock back during the quad
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's garbage is collected between quads, not within a block; what lives already is left out of it."""
+    was = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was:
+            gc.enable()
+
+
+@_no_collection()
 def compare(
     candidate: Callable[[], object],
     parent: Callable[[], object],
     *,
     workload: str = "",
     items: int = 1,
+    device: str = "cpu",
     synchronize: Callable[[], None] | None = None,
     cap_seconds: float = CAP_SECONDS,
     block_seconds: float = BLOCK_SECONDS,
@@ -73,17 +93,19 @@ def compare(
 
     Args:
         candidate, parent: what is timed, already prepared.
+        device: where both compute; a GPU's throttling is watched there.
         synchronize: waits for the device; called before each clock reading.
         cap_seconds: ends the comparison even if the interval is still wide (which `derive` then says).
         precision: half width of the ratio's 95 % interval, relative, at which it ends.
     """
     sides = {"candidate": candidate, "parent": parent}
     wait = synchronize or _nothing
-    calls = {name: _calibrate(call, wait, block_seconds) for name, call in sides.items()}
+    calls = {name: _calibrate(call, wait, block_seconds, WARM_SHARE * cap_seconds) for name, call in sides.items()}
     blocks: list[Block] = []
     began = time.perf_counter()
-    throttled = _throttle_reader(synchronize is not None)
+    throttled = nvml.Throttle(device)
     for quad in range(LOOKS[-1]):
+        gc.collect()
         ledger = Ledger()
         taken = [(side, _time(sides[side], calls[side], wait)) for side in ORDER]
         busy, slow = ledger.others(), throttled()
@@ -118,7 +140,7 @@ def ratio(logs: np.ndarray) -> tuple[float, float]:
     McLaughlin's (1963, winsorised variance), stretched for correlation between following quads and for
     looking several times.
     """
-    from scipy import stats
+    from scipy import special  # scipy.stats takes a second to import
 
     n = len(logs)
     cut = int(TRIM * n)
@@ -129,7 +151,7 @@ def ratio(logs: np.ndarray) -> tuple[float, float]:
         return middle, math.inf
     winsorised = np.clip(logs, ordered[cut], ordered[n - cut - 1])
     spread = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / n) * math.sqrt(n))
-    return middle, float(stats.t.ppf(0.975, freedom)) * spread * LOOKING * _correlation(winsorised)
+    return middle, float(special.stdtrit(freedom, 0.975)) * spread * LOOKING * _correlation(winsorised)
 
 
 def derive(table: Table) -> list[Measure]:
@@ -164,13 +186,19 @@ def _named(median: tuple[float, tuple[float, float]], name: str) -> tuple[Any, .
 
 
 def _median(values: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Median and its distribution-free 95 % interval from order statistics."""
-    from scipy import stats
+    """Median and its 95 % interval from order statistics: distribution-free, blocks that resemble each other counted less.
+
+    With fewer than six values no two of them enclose the median with 95 %: the interval is then their range.
+    """
+    from scipy import special
 
     ordered = np.sort(values)
     n = len(ordered)
-    rank = int(stats.binom.ppf(0.025, n, 0.5))
-    return float(np.median(ordered)), (float(ordered[max(0, rank - 1)]), float(ordered[min(n - 1, n - rank)]))
+    effective = n / _correlation(values) ** 2
+    # the normal approximation to the binomial rank takes an effective count that is no integer
+    reach = float(special.ndtri(0.975)) * math.sqrt(effective) / 2 * (n / effective)
+    low = max(0, math.floor(n / 2 - reach + 0.5) - 1)
+    return float(np.median(ordered)), (float(ordered[low]), float(ordered[n - 1 - low]))
 
 
 def _correlation(values: np.ndarray) -> float:
@@ -215,20 +243,27 @@ def _validate(name: str, part: Table) -> None:
         or len(set(part["items"])) != 1
     ):
         raise ValueError(f"workload {name}: seconds and calls must be positive, items the same throughout")
+    if int(part["items"][0]) < 1 or not np.isfinite(part["busy"]).all() or (part["busy"] < 0).any():
+        raise ValueError(f"workload {name}: items must be positive, and cores used by others no less than 0")
 
 
-def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_seconds: float) -> int:
-    """Warm up until two following blocks agree within 5 %, and find how many calls fill a block."""
+def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_seconds: float, cap_seconds: float) -> int:
+    """Warm up until two following blocks agree within 5 %, and find how many calls fill a block.
+
+    The fastest pace seen decides: a count found while a neighbour slowed us would make short blocks later.
+    """
+    began = time.perf_counter()
     _time(call, 1, wait)  # compiles, allocates, fills caches
-    calls, last = 1, math.inf
-    for _ in range(30):
-        seconds = _time(call, calls, wait)
-        if seconds < block_seconds:
-            calls = max(calls + 1, math.ceil(1.2 * calls * block_seconds / max(seconds, 1e-7)))
-            continue
-        if abs(seconds / calls / last - 1) < 0.05:
+    calls, last, fastest = 1, math.inf, math.inf
+    for _ in range(WARM_BLOCKS):
+        pace = _time(call, calls, wait) / calls
+        fastest = min(fastest, max(pace, 1e-8))
+        wanted = math.ceil(1.1 * block_seconds / fastest)
+        if calls * fastest < block_seconds:
+            calls = wanted
+        elif abs(pace / last - 1) < 0.05 or time.perf_counter() - began > cap_seconds:
             break
-        last = seconds / calls
+        last = pace
     return calls
 
 
@@ -243,44 +278,3 @@ def _time(call: Callable[[], object], calls: int, wait: Callable[[], None]) -> f
 
 def _nothing() -> None:
     return None
-
-
-class Ledger:
-    """Processor time that other processes take, from the kernel's counters; 0 where they cannot be read."""
-
-    def __init__(self) -> None:
-        self.began, self.all, self.own = time.perf_counter(), _busy_seconds(), sum(os.times()[:2])
-
-    def others(self) -> float:
-        """Cores that others used on average since this ledger was opened."""
-        wall = time.perf_counter() - self.began
-        return max(0.0, (_busy_seconds() - self.all) - (sum(os.times()[:2]) - self.own)) / wall
-
-
-def _busy_seconds() -> float:
-    try:
-        numbers = [float(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    except (OSError, ValueError):
-        return 0.0
-    idle = numbers[3] + numbers[4]
-    return (sum(numbers) - idle) / os.sysconf("SC_CLK_TCK")
-
-
-def _throttle_reader(on_gpu: bool) -> Callable[[], bool]:
-    """Whether a GPU throttles now (heat, power brake, hardware slow-down), by NVML."""
-    if not on_gpu:
-        return lambda: False
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    except Exception:  # no NVML: the card says "not readable here"
-        return lambda: False
-    slow = (
-        pynvml.nvmlClocksThrottleReasonHwSlowdown
-        | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown
-        | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
-        | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
-    )
-    return lambda: bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & slow)

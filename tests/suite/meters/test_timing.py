@@ -117,3 +117,120 @@ def test_doubts_travel_with_the_number() -> None:
     assert "noisy" in words
     assert "other processes used 1.3 cores" in words
     assert "throttled" in words
+
+
+def as_table(seconds: np.ndarray) -> dict[str, np.ndarray]:
+    """Blocks of an A/A trial, quads by 4 of them in seconds, as `compare` would store them."""
+    rows = [
+        Block("w", side, quad, 4 * quad + i, 1, float(seconds[quad, i]), 1, 0.0, False)
+        for quad in range(len(seconds))
+        for i, side in enumerate(ORDER)
+    ]
+    return timing.to_table(rows)
+
+
+def bursts_of_blocks(draw: np.random.Generator, n: int) -> np.ndarray:
+    """A tenth of the blocks are interrupted, for exponential times."""
+    return 1 + draw.normal(0, 0.01, n) + (draw.random(n) < 0.1) * draw.exponential(0.5, n)
+
+
+def switching_blocks(draw: np.random.Generator, n: int) -> np.ndarray:
+    """A neighbour that comes and goes takes more than half of our time while it is there."""
+    there = np.cumsum(draw.random(n) < 0.1) % 2
+    return (1 + 0.6 * there) * np.exp(draw.normal(0, 0.01, n))
+
+
+def drifting_blocks(draw: np.random.Generator, n: int) -> np.ndarray:
+    """The machine heats up: half as slow again at the end."""
+    return np.linspace(1, 1.5, n) * np.exp(draw.normal(0, 0.02, n))
+
+
+def wandering_blocks(draw: np.random.Generator, n: int) -> np.ndarray:
+    """Speed wanders from block to block: first-order correlation of 0.9."""
+    out = draw.normal(0, 0.03, n)
+    for i in range(1, n):
+        out[i] += 0.9 * out[i - 1]
+    return np.exp(out)
+
+
+def waves_of_blocks(draw: np.random.Generator, n: int) -> np.ndarray:
+    """Something with a period of eight blocks, at a phase that nobody chose."""
+    return (1 + 0.1 * np.sin(2 * np.pi * (np.arange(n) / 8 + draw.random()))) * np.exp(draw.normal(0, 0.005, n))
+
+
+@pytest.mark.parametrize("noise", [bursts_of_blocks, switching_blocks, drifting_blocks, wandering_blocks, waves_of_blocks])
+def test_what_happens_to_blocks_leaves_the_interval_honest(noise: Callable[[np.random.Generator, int], np.ndarray]) -> None:
+    draw = np.random.Generator(np.random.Philox(11))
+    covered = []
+    for _ in range(600):
+        logs = timing.quad_ratios(as_table(0.05 * noise(draw, 320).reshape(80, 4)))
+        middle, half = timing.ratio(stop_as_compare_does(logs))
+        covered.append(abs(middle) <= half)
+    assert np.mean(covered) >= 0.935, np.mean(covered)
+
+
+def test_the_interval_of_a_time_holds_the_true_median() -> None:
+    draw = np.random.Generator(np.random.Philox(3))
+    for n in (8, 20, 50):
+        trials = [timing._median(draw.exponential(1, n))[1] for _ in range(1000)]
+        assert np.mean([low <= math.log(2) <= high for low, high in trials]) >= 0.93
+
+
+def test_a_trial_of_one_quad_claims_no_interval() -> None:
+    found = {m.name: m for m in timing.derive(as_table(np.full((1, 4), 0.05)))}
+    assert found["speedup"].interval is None
+    assert "too few samples for an interval" in found["speedup"].warnings
+    assert found["speedup"].value == 1
+
+
+def test_a_cap_ends_a_comparison_of_slow_calls() -> None:
+    made = 0
+
+    def slow() -> None:
+        nonlocal made
+        made += 1
+        time.sleep(0.06)
+
+    blocks = timing.compare(slow, slow, cap_seconds=0.01)
+    assert [b.side for b in blocks] == list(ORDER)  # a quad is never left half done
+    assert made <= 2 * 4 + 4  # warm-up of two sides, and the quad
+
+
+def test_a_pace_found_under_a_neighbour_does_not_make_short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = iter([0.02, 0.002, 0.001] + [0.001] * 40)  # the first timings were interrupted
+
+    def timed(call: Callable[[], object], calls: int, wait: Callable[[], None]) -> float:
+        return next(paces) * calls
+
+    monkeypatch.setattr(timing, "_time", timed)
+    assert 50 <= timing._calibrate(lambda: None, lambda: None, 0.05, 10) <= 60
+
+
+def test_garbage_is_left_alone_while_blocks_are_timed_and_only_then() -> None:
+    import gc
+
+    states = []
+    timing.compare(lambda: states.append(gc.isenabled()), lambda: None, cap_seconds=0.01, block_seconds=0.001)
+    assert states
+    assert not any(states)
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_device_is_waited_for_at_both_ends_of_a_block() -> None:
+    seen: list[str] = []
+    timing.compare(
+        lambda: seen.append("call"), lambda: seen.append("call"), synchronize=lambda: seen.append("wait"), cap_seconds=0.01,
+        block_seconds=1e-9,
+    )  # fmt: skip
+    blocks = [block for block in "".join(word[0] for word in seen).split("ww") if block]
+    assert len(blocks) > len(ORDER)
+    assert all("w" not in block.strip("w") for block in blocks)  # waits stand around calls, never between them
+
+
+@pytest.mark.parametrize("spoil", ["busy", "items"])
+def test_doubts_cannot_be_forged_away(spoil: str) -> None:
+    table = as_table(np.full((12, 4), 0.05))
+    table[spoil][...] = np.nan if spoil == "busy" else 0
+    with pytest.raises(ValueError, match="workload w"):
+        timing.derive(table)
