@@ -1,12 +1,19 @@
-"""Tests compute in the state that runs compute in."""
+"""Tests that train compute in the state that runs compute in."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _prepared() -> None:
+@pytest.fixture
+def prepared() -> Iterator[None]:
+    """Denormals flushed, one thread: threads that wait for each other crawl beside other work."""
+    import torch
+
     from suite.meters.environment import prepare_process
 
-    prepare_process(threads=1)  # tests run beside other work: threads that wait for each other crawl then
+    prepare_process(threads=1)
+    yield
+    torch.set_flush_denormal(False)  # hypothesis draws denormal numbers

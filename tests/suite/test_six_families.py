@@ -506,7 +506,7 @@ FAMILIES = [
 
 
 @pytest.mark.parametrize(("task", "method"), FAMILIES, ids=[t.name for t, _ in FAMILIES])
-def test_a_family_walks_through_the_protocol(task: Any, method: Any, tmp_path: Path) -> None:
+def test_a_family_walks_through_the_protocol(prepared: None, task: Any, method: Any, tmp_path: Path) -> None:
     tier = task.tiers["smoke"]
     spec = Spec(task.name, task.version, "smoke", "closed", tier.cases[0], tier.targets[0], seed=0)
     run = ChildRun(spec, tmp_path / "checkpoint.pt", lambda event: None)
