@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suite import bundle
+from suite.checks import footer
 from suite.checks.findings import AGAIN, Refused, printable
 
 if TYPE_CHECKING:
     from pyarrow import Array
-    from pyarrow.parquet import FileMetaData, ParquetFile
+    from pyarrow.parquet import ParquetFile
 
 ALLOWED = (bundle.RUN, bundle.EVIDENCE, bundle.TIMING)
 RUN_BYTES, TIMING_BYTES = 1_000_000, 1_000_000
@@ -31,7 +32,7 @@ MOST_ROWS, MOST_GROUPS, MOST_DEPTH = 5_000_000, 64, 12
 TEXT_BYTES = 200  #: of one cell
 TEXT_BATCH = 64  #: cells of text unpacked at a time: one stored string may stand for a million cells
 CODECS = {"SNAPPY", "UNCOMPRESSED"}
-ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
+ENCODINGS = frozenset(footer.ENCODINGS.values())
 #: texts of several lines, which pages escape; every other text is a name and must be printable
 PROSE = frozenset({"reason", "notes", "warnings", "unsupported"})
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # an open string matches too: linear on any input
@@ -51,14 +52,14 @@ def plain_files(path: Path) -> None:
         raise Refused(".", "folder", "is a symbolic link", "put the folder itself there")
     if not stat.S_ISDIR(mode):
         raise Refused(".", "folder", "is not a folder", f"a bundle is a folder with {bundle.RUN} in it")
+    if bundle.RUN not in entries:
+        raise Refused(bundle.RUN, "file", "is missing", f"a bundle is a folder with {bundle.RUN} in it")
     for name, status in sorted(entries.items()):
         if stat.S_ISLNK(status.st_mode):
             raise Refused(printable(name), "file", "is a symbolic link", "put the file itself there")
         if not stat.S_ISREG(status.st_mode) or name not in ALLOWED:
             mend = f"a bundle holds {', '.join(ALLOWED)} and nothing else"
             raise Refused(printable(name), "file", "does not belong in a bundle", mend)
-    if bundle.RUN not in entries:
-        raise Refused(bundle.RUN, "file", "is missing", f"a bundle is a folder with {bundle.RUN} in it")
     for name, most in ((bundle.RUN, RUN_BYTES), (bundle.EVIDENCE, PAPER_BYTES), (bundle.TIMING, TIMING_BYTES)):
         if name in entries:
             within(name, entries[name].st_size, most)
@@ -194,7 +195,7 @@ def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, ro
             file, thrift_string_size_limit=1_000_000, thrift_container_size_limit=100_000, pre_buffer=False
         ) as source:
             _typed(source.schema_arrow, name, columns)
-            _harmless(source.metadata, name, columns, rows)
+            _harmless(footer.read(file), name, columns, rows)
             found = {column: _column(source, name, column, columns[column], rows) for column in columns}
     except (pa.ArrowException, OSError, ValueError) as e:
         reason = printable((str(e).splitlines() or [type(e).__name__])[0], 120)
@@ -202,30 +203,29 @@ def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, ro
     return found
 
 
-def _harmless(head: FileMetaData, name: str, columns: Mapping[str, str], rows: int) -> None:
+def _harmless(head: footer.Footer, name: str, columns: Mapping[str, str], rows: int) -> None:
     """Bounds on what the footer announces.  It may lie: reading is bounded again, by rows and by cells of text."""
-    if head.num_columns != len(columns) or head.num_row_groups > MOST_GROUPS:
-        raise Refused(name, "columns", f"{head.num_columns} columns in {head.num_row_groups} groups: not what the runner writes")
-    groups = [head.row_group(i) for i in range(head.num_row_groups)]
-    if head.num_rows != rows or sum(g.num_rows for g in groups) != rows or any(g.num_rows < 0 for g in groups):
-        raise Refused(name, "rows", f"{head.num_rows:,} rows, run.json says {rows:,}")
     if rows == 0:
         raise Refused(name, "rows", "there are none")
     if rows > MOST_ROWS:
         raise Refused(name, "rows", f"{rows:,} of them: more than any evidence needs")
+    if head.rows != rows or sum(n for n, _ in head.groups) != rows or any(n < 0 for n, _ in head.groups):
+        raise Refused(name, "rows", f"{head.rows:,} rows, run.json says {rows:,}")
     widest = max(TEXT_BYTES if kind == "object" else np.dtype(kind).itemsize for kind in columns.values())
     # a page of a few bytes may hold any number of equal values: what counts is what it unpacks to
     if rows * widest > EXPANSION:
         raise Refused(name, "rows", f"{rows:,} rows unpack to more than {EXPANSION:,} bytes")
-    if head.metadata is not None:
+    if head.metadata:
         raise Refused(name, "metadata", "holds more than the table")
-    for group in groups:
-        for i in range(group.num_columns):
-            chunk = group.column(i)
-            if chunk.compression not in CODECS or not set(chunk.encodings) <= ENCODINGS:
-                raise Refused(name, "encoding", "is packed otherwise than the runner packs it")
-            if not 0 <= chunk.total_uncompressed_size <= EXPANSION or chunk.num_values != group.num_rows:
-                raise Refused(name, "size", "unpacks to more than any evidence needs")
+    if len(head.groups) > MOST_GROUPS:
+        raise Refused(name, "groups", f"{len(head.groups)} row groups: not what the runner writes")
+    for count, chunks in head.groups:
+        if len(chunks) != len(columns) or any(c.values != count or c.elsewhere for c in chunks):
+            raise Refused(name, "columns", "are not whole in each row group")
+        if any(c.codec not in CODECS or not c.encodings <= ENCODINGS for c in chunks):
+            raise Refused(name, "encoding", "is packed otherwise than the runner packs it")
+        if any(not 0 <= c.unpacked <= EXPANSION for c in chunks):
+            raise Refused(name, "size", "unpacks to more than any evidence needs")
 
 
 def _typed(schema: Any, name: str, columns: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from pyarrow import parquet
 
 from suite import bundle, registry, system
 from suite.check import Registry, check, digest_column
+from suite.checks import footer
 from suite.checks.findings import Finding, printable
 from suite.checks.untrusted import depth
 from suite.meters import timing
@@ -39,6 +40,7 @@ ROWS, CLASSES, VERSION = 240, 3, "ab12" * 16
 DATA = hashlib.sha256(b"dots").hexdigest()
 Fields = dict[str, Any]
 Change = Callable[[Fields], None]
+SHARE = st.floats(0, 1, exclude_max=True, allow_subnormal=False)  # tests compute with denormals flushed
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -341,7 +343,7 @@ def test_the_speed_division_has_timing_alone(house: House) -> None:
 
 @pytest.mark.parametrize("name", [bundle.RUN, bundle.EVIDENCE, bundle.TIMING])
 @QUICK
-@given(where=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+@given(where=SHARE, flip=st.integers(1, 255))
 def test_any_changed_byte_is_refused(house: House, name: str, where: float, flip: int) -> None:
     with results() as root:
         file = honest(root) / name
@@ -353,7 +355,7 @@ def test_any_changed_byte_is_refused(house: House, name: str, where: float, flip
 
 @pytest.mark.parametrize("name", [bundle.RUN, bundle.EVIDENCE, bundle.TIMING])
 @QUICK
-@given(where=st.floats(0, 1, exclude_max=True))
+@given(where=SHARE)
 def test_any_truncation_is_refused_even_with_new_hashes(house: House, name: str, where: float) -> None:
     with results() as root:
         path = honest(root)
@@ -380,7 +382,7 @@ DERIVED = ["accuracy", "class_accuracy", "time", "throughput", "speedup", "paren
 @given(
     name=st.sampled_from(DERIVED),
     field=st.sampled_from(["value", "low", "high"]),
-    factor=st.floats(-2, 3).filter(lambda f: abs(f - 1) > 1e-6),
+    factor=st.floats(-2, 3, allow_subnormal=False).filter(lambda f: abs(f - 1) > 1e-6),
 )
 def test_any_changed_number_of_evidence_or_timing_is_refused(house: House, name: str, field: str, factor: float) -> None:
     def change(body: Fields) -> None:
@@ -680,7 +682,12 @@ def test_repeated_keys_are_refused_where_the_last_one_holds(house: House) -> Non
         refused(house, file.parent, "keys")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats(allow_subnormal=False) | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
 @QUICK
 def test_depth_bounds_what_a_parser_would_nest(value: Any) -> None:
     def nested(v: Any) -> int:
@@ -691,7 +698,11 @@ def test_depth_bounds_what_a_parser_would_nest(value: Any) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
+    | st.text(max_size=20),
     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3),
     max_leaves=6,
 )
@@ -709,7 +720,7 @@ FREE = {"key", "created", "curve", "notes", "libraries", "submitter", "operation
 
 
 @settings(QUICK, max_examples=80)
-@given(pick=st.floats(0, 1, exclude_max=True), value=JSON)
+@given(pick=SHARE, value=JSON)
 def test_a_sealed_record_with_anything_anywhere_never_ends_in_a_traceback(house: House, pick: float, value: Any) -> None:
     body = fields(0, {bundle.EVIDENCE: evidence(), bundle.TIMING: blocks()}, card().hash)
     places = [p for p in leaves(body) if p]
@@ -802,7 +813,7 @@ def test_odd_parquet_is_refused(house: House, tmp_path: Path, make: Callable[[Pa
 @settings(QUICK, max_examples=60)
 @given(
     name=st.sampled_from(["evidence", "timing"]),
-    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),
+    changes=st.lists(st.tuples(SHARE, st.integers(0, 255)), min_size=1, max_size=4),
     footer=st.booleans(),
 )
 def test_forged_parquet_with_a_new_hash_never_ends_in_a_traceback(
@@ -818,6 +829,61 @@ def test_forged_parquet_with_a_new_hash_never_ends_in_a_traceback(
         file.write_bytes(data)
         path = honest(root, change=lambda b: b.update(rows={f"{name}.parquet": ROWS if name == "evidence" else 80}), **{name: file})
         errors(house, path)
+
+
+def test_a_thousand_forged_tables_leave_the_process_alive(tmp_path: Path) -> None:
+    """Native code may end the process, which no `except` sees: in a process of its own, footers above all.
+
+    Before footers were read by code of ours, one in some seventy of these did.
+    """
+    bundle.write_table(evidence(), tmp_path / "evidence.parquet")
+    code = (
+        "import random, resource, sys; from pathlib import Path\n"
+        "from suite.checks import untrusted; from suite.checks.findings import Refused\n"
+        f"folder, columns = Path({str(tmp_path)!r}), {dict(Dots.columns)!r}\n"
+        "whole = (folder / 'evidence.parquet').read_bytes()\n"
+        "start = len(whole) - 8 - int.from_bytes(whole[-8:-4], 'little')\n"
+        "for seed in range(1000):\n"
+        "    draw, data = random.Random(seed), bytearray(whole)\n"
+        "    first = start if seed % 4 else 0\n"
+        "    for _ in range(draw.randint(1, 4)): data[draw.randrange(first, len(data))] = draw.randrange(256)\n"
+        "    (folder / 'evidence.parquet').write_bytes(data)\n"
+        "    try: untrusted.table(folder, 'evidence.parquet', columns, 60_000, 240)\n"
+        "    except Refused: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    here = {**os.environ, "PYTHONPATH": str(registry.HOUSE)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=registry.HOUSE, env=here, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) < 1500  # MiB
+
+
+@pytest.mark.parametrize("codec", ["snappy", "gzip", "zstd", "none"])
+def test_the_footer_says_what_pyarrow_says(tmp_path: Path, codec: str) -> None:
+    file = packed(tmp_path / "table", blocks(), compression=codec, row_group_size=50)
+    ours, theirs = footer.read(file), parquet.read_metadata(file)
+    assert (ours.rows, len(ours.groups), ours.metadata) == (theirs.num_rows, theirs.num_row_groups, False)
+    for i, (rows, chunks) in enumerate(ours.groups):
+        group = theirs.row_group(i)
+        assert (rows, len(chunks)) == (group.num_rows, group.num_columns)
+        for j, chunk in enumerate(chunks):
+            column = group.column(j)
+            assert (chunk.codec, chunk.values, chunk.unpacked) == (
+                column.compression,
+                column.num_values,
+                column.total_uncompressed_size,
+            )
+            assert chunk.encodings == set(column.encodings)
+            assert not chunk.elsewhere
+    assert footer.read(packed(tmp_path / "more", blocks(), store_schema=True)).metadata
+
+
+@QUICK
+@given(st.binary(max_size=300))
+def test_the_footer_of_anything_is_a_footer_or_a_value_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "any").write_bytes(b"PAR1" + data + len(data).to_bytes(4, "little") + b"PAR1")
+    with suppress(ValueError):
+        footer.read(tmp_path / "any")
 
 
 def test_run_json_may_not_lie_about_rows(house: House) -> None:
