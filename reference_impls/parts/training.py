@@ -34,6 +34,9 @@ class Trainable(Protocol):
 
     def validate(self, model: nn.Module) -> float: ...
 
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """What to call in a training step: the model, or a wrapper of it that averages gradients over processes."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -75,14 +78,18 @@ FINE_TUNE = Recipe(lr=0.01, schedule="steps", milestones=(0.6, 0.8))  #: pruning
 class Hooks:
     """What a method does inside the loop.  All of it optional; state that must survive a stop goes into `state`."""
 
+    def begin(self, optimizer: torch.optim.SGD) -> None:
+        """Before a stage's first epoch, or where a stopped one goes on; the optimizer has its state already."""
+
     def before_epoch(self, epoch: int) -> None:
         """At the start of an epoch (counted from 0 over the stage), before its training."""
 
-    def after_backward(self) -> None:
-        """Gradients are there, the optimizer has not moved yet: sparsity terms, gradient masks."""
+    def after_backward(self) -> bool:
+        """Gradients are there, the optimizer has not moved yet: sparsity terms, growth; True lets it move."""
+        return True
 
     def after_step(self) -> None:
-        """The optimizer has moved: masks are applied again."""
+        """The optimizer has moved, or was told not to: masks are applied again."""
 
     def state(self) -> dict[str, Any]:
         """Tensors and counters for the checkpoint."""
@@ -119,13 +126,15 @@ class Trainer:
         hooks = hooks or Hooks()
         optimizer = recipe.optimizer(model)
         first = self._resume(stage, model, optimizer, hooks)
+        hooks.begin(optimizer)
+        forward = self.problem.distribute(model)
         begun = self._epochs_done
         for epoch in range(first, epochs):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(epoch, epochs)
             torch.manual_seed(self.problem.run.seed("torch", begun + epoch))  # dropout and the like
             hooks.before_epoch(epoch)
-            mean = self._epoch(begun + epoch, model, optimizer, hooks, loss or _classification(recipe))
+            mean = self._epoch(begun + epoch, forward, optimizer, hooks, loss or _classification(recipe))
             if mean is not None and not math.isfinite(mean):
                 raise Diverged(f"the training loss is {mean} in epoch {epoch} of stage {stage!r}")
             self._report(begun + epoch + 1, model, mean)
@@ -172,8 +181,8 @@ class Trainer:
                 value = loss(model, x, y)
             optimizer.zero_grad()
             value.backward()
-            hooks.after_backward()
-            optimizer.step()
+            if hooks.after_backward():
+                optimizer.step()
             hooks.after_step()
             total += value.detach()  # looked at once an epoch: no synchronisation in between
             steps += 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from suite.naming import UserError
 
@@ -196,6 +197,47 @@ def compact(model: nn.Module, keep: Mapping[str, torch.Tensor]) -> nn.Module:
         if len(index) < g.width:
             _slice(g, index)
     return small
+
+
+@torch.no_grad()
+def fold_batch_norms(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """A copy as it would be deployed: each batch norm that directly follows a convolution is folded into its weights.
+
+    Which follows which is seen in one forward pass of `x` (N, C, H, W), so any module serves.  The copy
+    must give the same logits; where it does not (a convolution's output is also used elsewhere), the
+    copy stays as it was.  torch.nn.utils.fusion does the arithmetic.
+    """
+    plain = copy.deepcopy(model).eval()
+    made: dict[int, str] = {}  # id of a live output: name of the convolution
+    alive: list[torch.Tensor] = []  # keeps outputs, and so their ids, until the pass ends
+    calls: dict[str, int] = {}
+    pairs: dict[str, str] = {}
+
+    def after(name: str, output: torch.Tensor) -> None:
+        made[id(output)] = name
+        alive.append(output)
+        calls[name] = calls.get(name, 0) + 1
+
+    def before(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
+        pairs[name] = made.get(id(inputs[0]), "")
+        calls[name] = calls.get(name, 0) + 1
+
+    handles = []
+    for name, m in plain.named_modules():
+        if type(m) is nn.Conv2d and not m._forward_pre_hooks:
+            handles.append(m.register_forward_hook(lambda _, __, output, name=name: after(name, output)))  # type: ignore[misc]
+        elif type(m) is nn.BatchNorm2d:
+            handles.append(m.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs)))  # type: ignore[misc]
+    expected = plain(x)
+    for handle in handles:
+        handle.remove()
+    folded = copy.deepcopy(plain)
+    for bn_name, conv_name in pairs.items():
+        if conv_name and calls[bn_name] == calls[conv_name] == 1:
+            conv, bn = folded.get_submodule(conv_name), folded.get_submodule(bn_name)
+            folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, bn))  # type: ignore[type-var]
+            folded.set_submodule(bn_name, nn.Identity())
+    return folded if torch.allclose(folded(x), expected, rtol=1e-3, atol=1e-3) else plain
 
 
 def _slice(g: ChannelGroup, index: torch.Tensor) -> None:

@@ -154,6 +154,10 @@ class ImageProblem(Problem):
         x, y = self.source.sample(count, self.run.seed(purpose))
         return self._to_device(x), y.to(self.device)
 
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """What a training step calls: the model itself, in one process."""
+        return model
+
     def validate(self, model: nn.Module) -> float:
         """Top-1 on the validation split in per cent, eval mode, off the clock: for choices."""
         if self.spec.division == "speed":
@@ -320,14 +324,17 @@ class ImagePruning(Task[ImageProblem, Network]):
         }
 
     def workloads(self, problem: ImageProblem, solution: Network) -> list[Workload]:
-        """Inference at three batch sizes: eval mode, fp32, channels last, one fixed random input."""
+        """Inference at three batch sizes: as deployed (batch norms folded), fp32, channels last, one fixed random input."""
 
         def prepare(batch: int) -> Any:
             import torch
 
+            from tasks.image_pruning.models import fold_batch_norms
+
             generator = torch.Generator().manual_seed(0)
             x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
-            model = solution.model.to(problem.device, memory_format=torch.channels_last).eval()
+            deployed = fold_batch_norms(solution.model.to(problem.device), x[:2])
+            model = deployed.to(memory_format=torch.channels_last)
 
             def call() -> torch.Tensor:
                 with torch.inference_mode():

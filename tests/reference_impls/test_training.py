@@ -81,8 +81,12 @@ class Watch(Hooks):
     def before_epoch(self, epoch: int) -> None:
         self.seen.append(f"epoch {epoch}")
 
-    def after_backward(self) -> None:
+    def begin(self, optimizer: torch.optim.SGD) -> None:
+        self.seen.append("begin")
+
+    def after_backward(self) -> bool:
         self.seen.append("gradients")
+        return True
 
     def after_step(self) -> None:
         self.seen.append("step")
@@ -91,10 +95,23 @@ class Watch(Hooks):
 def test_hooks_are_called_in_order_and_in_the_speed_division_too() -> None:
     p, watch = problem(), Watch()
     Trainer(p).fit("train", p.model(), Recipe(), epochs=1, hooks=watch)
-    assert watch.seen[:3] == ["epoch 0", "gradients", "step"]
+    assert watch.seen[:4] == ["begin", "epoch 0", "gradients", "step"]
     fast, watch = problem(division="speed"), Watch()
     Trainer(fast).fit("train", fast.model(), Recipe(), epochs=2, hooks=watch)
-    assert watch.seen == ["epoch 0", "epoch 1"]
+    assert watch.seen == ["begin", "epoch 0", "epoch 1"]
+
+
+class Hold(Hooks):
+    def after_backward(self) -> bool:
+        return False
+
+
+def test_a_hook_may_hold_the_optimizer() -> None:
+    p = problem()
+    model = p.model()
+    before = {n: w.detach().clone() for n, w in model.named_parameters()}
+    Trainer(p).fit("train", model, Recipe(), epochs=1, hooks=Hold())
+    assert all(torch.equal(w, before[n]) for n, w in model.named_parameters())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run() -> None:

@@ -14,7 +14,7 @@ from suite.meters import operations
 from suite.naming import UserError
 from suite.protocol import OverBudget
 from tasks.image_pruning import data
-from tasks.image_pruning.models import build, channel_groups, compact, mask_
+from tasks.image_pruning.models import build, channel_groups, compact, fold_batch_norms, mask_
 from tasks.image_pruning.task import Network, calibration_error, wilson
 from tests.helpers import MemoryRun, problem, spec
 
@@ -77,6 +77,42 @@ def test_compact_equals_masked(architecture: str, size: int) -> None:
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert sum(p.numel() for p in small.parameters()) < before
     torch.testing.assert_close(pickle.loads(pickle.dumps(small))(x), found)  # a Solution crosses processes
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("resnet20", 28), ("vgg16", 32), ("resnet50", 64)])
+def test_folding_keeps_the_logits_and_leaves_no_batch_norm(architecture: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = build(architecture, 10, size)
+    for m in model.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):  # statistics as after training: not 0 and 1
+            m.running_mean.normal_(0, 0.1)
+            m.running_var.uniform_(0.5, 1.5)
+    x = torch.randn(4, 3, size, size)
+    folded = fold_batch_norms(model, x[:2])
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-3, atol=1e-4)
+
+
+class PreActivated(torch.nn.Module):
+    """Its first batch norm follows no convolution, and its second one's convolution is also used beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn0, self.conv1, self.bn1 = torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
+        self.bn1.running_mean.fill_(3.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv1(self.bn0(x))
+        return self.bn1(y) + y
+
+
+def test_folding_leaves_alone_what_it_would_change() -> None:
+    model, x = PreActivated().eval(), torch.randn(2, 3, 4, 4)
+    folded = fold_batch_norms(model, x)
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules()) == 2
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x))
 
 
 def test_the_fast_count_is_the_count() -> None:
