@@ -4,7 +4,7 @@ Needs neither data nor torch, and never unpickles or runs anything.  Figures of 
 `timing` are recomputed from the stored files; figures of source `meter` (memory, energy, operations,
 seconds) can only be held to bounds and cross-sums: once a submitter recomputes the hash, no checker can
 see that such a figure was changed, so the board shows their source and `weighin replay` confirms them.
-The key cannot be derived either: it covers the number of threads, which ``run.json`` does not tell.
+The key only says which runs are replays of each other; it decides no figure.
 """
 
 from __future__ import annotations

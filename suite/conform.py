@@ -62,7 +62,7 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
             "" if same else "draw from torch.Generator seeded by problem.run.seed(...)",
         )
         other = _solve_again(replace(order, spec=replace(spec, seed=1)), root, card)
-        differs = instance.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
+        differs = order.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
         yield Step(
             "another seed gives other evidence",
             differs,

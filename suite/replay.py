@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite import bundle, registry, runner
+from suite import bundle, registry, runner, system
 from suite.naming import UserError
 from suite.order import Order
 from suite.protocol import Spec
@@ -63,7 +63,17 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
         raise UserError(f"the data are not the bundle's ({record.data[:12]}); name its folder with --data")
     instance = registry.configure(registry.load(registry.method(spec.task, method or asked.name)), asked.configuration)
     values, _ = registry.configuration(instance)
-    return replace(order, configuration=values, variant=asked.variant), record
+    return replace(order, configuration=values, variant=asked.variant, threads=_threads(path, record)), record
+
+
+def _threads(path: Path, record: bundle.RunRecord) -> int:
+    """Threads that the bundle's solve used, as its card beside the results tells; 0 (all cores) without a card."""
+    above = path.resolve().parents  # results/<task>/<tier>/<method>/<bundle>
+    card = above[3] / "systems" / f"{record.systems['solve']}.json" if len(above) > 3 else path
+    if not card.is_file():
+        return 0
+    used = int(system.read_card(card).processor.get("threads_used", 0))
+    return 0 if used == system.card(record.spec.device).processor["threads_used"] else used
 
 
 def compare(path: Path, record: bundle.RunRecord, replayed: Path) -> Verdict:

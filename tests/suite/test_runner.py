@@ -12,30 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suite import bundle, check, registry, runner, system
+from suite import bundle, check, registry, runner
 from suite.order import CHECKPOINT, Order
 from tests.helpers import method_file, spec
-
-CARD = system.card("cpu")
-
-
-def silent(stage: str, event: object) -> None:
-    return None
-
-
-def settings(tmp_path: Path, **changes: object) -> runner.Settings:
-    return runner.Settings(tmp_path / "results", tmp_path / "work", **changes)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runner.Settings, Order]:
-    """One whole run of the smoke tier, solved, examined, weighed."""
-    folder = tmp_path_factory.mktemp("whole")
-    chosen = settings(folder)
-    order = runner.make_order(spec(), "uniform_scratch", [])
-    outcome = runner.run(order, chosen, CARD, silent)
-    assert outcome.status == "ok", outcome.reason
-    return outcome.path, chosen, order
+from tests.suite.conftest import CARD, settings, silent
 
 
 def test_a_whole_run_leaves_a_bundle_that_checks(weighed: tuple[Path, runner.Settings, Order]) -> None:

@@ -1,0 +1,59 @@
+"""The method that CONTRIBUTING shows passes `weighin conform` as it stands there; what breaks a rule is told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from suite import registry
+from suite.conform import Step, conform
+from suite.naming import UserError
+from tests.helpers import method_file
+
+
+def steps(file: str | Path) -> dict[str, Step]:
+    return {s.name: s for s in conform(str(file))}
+
+
+def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (registry.HOUSE / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "at_birth.py").write_text(example, encoding="utf-8")
+    found = steps(tmp_path / "at_birth.py")
+    assert [(s.name, s.detail) for s in found.values() if not s.passed] == []
+    assert len(found) == 9
+
+
+def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
+    # draws by the clock, ignores the target, and says so nowhere
+    body = (
+        "import time, torch\n"
+        "model = problem.model()\n"
+        "torch.manual_seed(time.time_ns() % 2**31)\n"
+        "torch.nn.init.normal_(model.fc.weight)\n"
+        "return Network(model)"
+    )
+    found = steps(method_file(tmp_path, body))
+    failed = {name for name, step in found.items() if not step.passed}
+    assert failed == {"the same seed gives the same evidence, bit for bit", "keeps macs=0.5 within 1 %"}
+    assert "torch.Generator" in found["the same seed gives the same evidence, bit for bit"].detail
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("x = 1\n", "one public frozen dataclass with solve()"),
+        ("import nothing_of_this_name\n", "the file imports"),
+    ],
+)
+def test_what_is_no_method_is_told_at_once(tmp_path: Path, text: str, step: str) -> None:
+    (tmp_path / "odd.py").write_text(text, encoding="utf-8")
+    found = steps(tmp_path / "odd.py")
+    assert not found[step].passed
+    assert list(found) == [step]
+
+
+def test_a_path_that_is_no_python_file_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="no Python file"):
+        list(conform("method.txt"))
