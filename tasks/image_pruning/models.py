@@ -131,8 +131,16 @@ def build(architecture: str, classes: int, size: int, widths: Mapping[str, int] 
         raise UserError(f"no architecture {architecture!r}; there are: {names}")
     for m in model.modules():
         if isinstance(m, nn.Conv2d):
-            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            initialise(m)
     return model
+
+
+def initialise(module: nn.Module) -> None:
+    """Fresh weights for one layer: convolutions by Kaiming's rule, what has another rule by torch's."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif hasattr(module, "reset_parameters"):
+        module.reset_parameters()
 
 
 def channel_groups(model: nn.Module) -> list[ChannelGroup]:

@@ -1,0 +1,358 @@
+"""Chase: dynamic sparse training whose sparsity gathers in whole channels, which are then removed during the same run.
+
+Paper: Yin, Li, Fang, Shen, Huang, Wang, Menkovski, Ma, Pechenizkiy, Liu. Dynamic Sparsity Is Channel-Level Sparsity Learner.
+NeurIPS 2023, arXiv 2305.19454.
+
+Departs: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
+would meet it in every run; with ``nonzero=`` alone it runs on channels as in the paper. Counts are exact where the released
+code is off by one (`parity` brings that back), a layer always keeps a channel, and the last of the epochs is spent on
+recomputing batch-norm statistics. The learning rate is the table's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from reference_impls.parts.channels import close_gap, ranked_widths, target_macs
+from reference_impls.parts.sparse import Masked, Masks, alive, erk_densities, keep_top, small_interval, weighted
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.models import ChannelGroup
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Chase"]
+
+Flags = dict[str, torch.Tensor]
+Sample = Callable[[list[int], int], list[int]]
+
+
+@dataclass(frozen=True)
+class Chase:
+    """Symbols as in chase.md 2.2: d = density (a target ``nonzero=`` comes first), S_c, beta, r, E_g and E_s as shares of E."""
+
+    density: float = 0.2
+    channel_sparsity: float = 0.5
+    beta: float = 0.2
+    overshoot: float = 0.05
+    channels_end: float = 0.8  #: E_g / E
+    last: float = 0.2  #: E_s / E
+    interval: int = 0  #: steps between explorations; 0: max(50, half an epoch)
+    channel_interval: int = 0  #: steps between deletions; 0: an epoch
+    exploration: Literal["global", "layerwise"] = "global"
+    score: Literal["unmasked", "masked", "random"] = "unmasked"  #: UMM, its mean over the mask, or the control
+    parity: bool = False  #: thresholds off by one and no channel floor, as released
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        chasing = Chasing(self, problem, model)
+        trainer = Trainer(problem)
+        trainer.fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=chasing)
+        chasing.finish()
+        small = problem.compact(model, chasing.flags)
+        recompute_statistics(small, problem, problem.epochs - 1)
+        return Network(small, {"widths": {n: int(f.sum()) for n, f in chasing.flags.items()}, "alive": chasing.trace})
+
+
+class Chasing(Masked):
+    """chase.md 2.4: after each step channels may be deleted, then weights dropped and grown."""
+
+    def __init__(self, method: Chase, problem: ImageProblem, model: nn.Module) -> None:
+        self.method, self.problem, self.model = method, problem, model
+        layers = weighted(model)
+        self.density = problem.spec.targets.get("nonzero", method.density)
+        self.shapes = {n: tuple(m.weight.shape) for n, m in layers.items()}
+        self.total = sum(math.prod(s) for s in self.shapes.values())  # N_tot
+        shares = erk_densities(self.shapes, self.density)
+        self.budget = sum(shares[n] * math.prod(s) for n, s in self.shapes.items())  # K_0, real-valued
+        generator = torch.Generator().manual_seed(problem.run.seed("chase"))
+        masks = {n: (torch.rand(s, generator=generator) < shares[n]).to(layers[n].weight.device) for n, s in self.shapes.items()}
+        super().__init__(layers, masks)
+        self.groups = [g for g in problem.groups(model) if isinstance(g.consumer, nn.Conv2d)]
+        self.consumers = {g.name: n for g in self.groups for n, m in layers.items() if m is g.consumer}
+        self.flags: Flags = {g.name: torch.ones(g.width, dtype=torch.bool, device=g.conv.weight.device) for g in self.groups}
+        self.first_count = sum(g.width for g in self.groups)  # F_0
+        least = 0 if method.parity else 1
+        self.floors = {g.name: max(least, int(g.width * (1 - method.channel_sparsity) * method.beta)) for g in self.groups}
+        per_epoch, epochs = problem.steps_per_epoch, problem.epochs - 1
+        self.interval = method.interval or small_interval(per_epoch)
+        self.channel_interval = method.channel_interval or per_epoch
+        self.t_channels = int(method.channels_end * epochs * per_epoch)  # T_c
+        self.t_explore = max(1, int(per_epoch * epochs * (1 - method.last)))  # T_1
+        self.t_end = max(1, epochs * per_epoch)
+        self.best_from = epochs - round(method.last * epochs)
+        self.step = 0
+        self.best: dict[str, Any] = {"top1": -1.0}
+        self.trace: list[int] = []
+
+    # -- the loop's calls
+
+    def before_epoch(self, epoch: int) -> None:
+        if epoch > self.best_from:
+            self.keep_best()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        super().after_step()
+        if self.layers[next(iter(self.layers))].weight.grad is None:
+            return  # not a step yet: the stage begins
+        self.step += 1
+        t, half = self.step, self.interval // 2
+        if t < self.t_channels and (t + half) % self.channel_interval == 0:
+            last = t + self.channel_interval >= self.t_channels
+            self.delete(1.0 if last and "macs" in self.problem.spec.targets else channel_rate(t, self.t_channels))
+        if t % self.interval == 0:
+            self.explore(t)
+        super().after_step()
+
+    def state(self) -> dict[str, Any]:
+        own = {"flags": self.flags, "step": self.step, "best": self.best, "trace": self.trace}
+        return {**super().state(), **own}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.flags, self.step = dict(state["flags"]), int(state["step"])
+        self.best, self.trace = dict(state["best"]), list(state["trace"])
+
+    # -- channels
+
+    def delete(self, progress: float) -> None:
+        """2.4 step 3; `progress` is the schedule's share, 1 at its end."""
+        scores = {g.name: self.umm(g) for g in self.groups}
+        if "macs" in self.problem.spec.targets:
+            self.delete_to_operations(scores, progress)
+        else:
+            wanted = self.first_count * (1 - self.method.channel_sparsity * progress)
+            generator = torch.Generator().manual_seed(self.problem.run.seed("chase sample", self.step))
+            self.flags = delete_channels(scores, self.flags, wanted, self.floors, lambda x, k: draw(x, k, generator))
+        self.trace.append(sum(int(f.sum()) for f in self.flags.values()))
+        self.masks = apply_region(self.masks, self.flags, self.consumers)
+        for g in self.groups:
+            if g.conv.bias is not None:
+                g.conv.bias.mul_(self.flags[g.name])
+
+    def delete_to_operations(self, scores: Mapping[str, torch.Tensor], progress: float) -> None:
+        problem = self.problem
+        goal = problem.dense_macs - (problem.dense_macs - target_macs(problem)) * progress
+        left = {n: s[self.flags[n]] for n, s in scores.items()}
+        full = {n: len(s) for n, s in left.items()}
+        floors = {n: min(full[n], max(1, f)) for n, f in self.floors.items()}
+        widths = ranked_widths(left, problem.macs_of, goal, floors)
+        if progress >= 1:
+            widths = close_gap(widths, full, floors, problem.macs_of, goal)
+        for name, width in widths.items():
+            strongest = scores[name].masked_fill(~self.flags[name], -math.inf).sort(descending=True, stable=True).indices
+            flags = torch.zeros_like(self.flags[name])
+            flags[strongest[:width]] = True
+            self.flags[name] = flags
+
+    def umm(self, g: ChannelGroup) -> torch.Tensor:
+        """2.4 step 3a: the channels' scores, (C,)."""
+        if self.method.score == "random":
+            generator = torch.Generator().manual_seed(self.problem.run.seed(f"chase random {g.name}", self.step))
+            return torch.rand(g.width, generator=generator).to(g.conv.weight.device)
+        return channel_scores(g.conv.weight, self.masks[g.name] if self.method.score == "masked" else None)
+
+    # -- weights
+
+    def explore(self, t: int) -> None:
+        """2.4 step 4: drop by magnitude, grow by this step's gradient, over all layers or within each."""
+        region = region_of(self.shapes, self.flags, self.consumers)
+        region = {n: r.to(self.masks[n].device) for n, r in region.items()}
+        strength = {n: m.weight.detach().abs() for n, m in self.layers.items()}
+        wish = {n: m.weight.grad.abs() for n, m in self.layers.items() if m.weight.grad is not None}
+        overshot = self.density + self.method.overshoot * (1 + math.cos(math.pi * t / self.t_explore)) / 2
+        swap = 0.005 + 0.495 * (1 + math.cos(math.pi * t / self.t_end)) / 2
+        exact = not self.method.parity
+
+        def turn(names: list[str], budget: float, most: float) -> None:
+            def own(x: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+                return {n: x[n] for n in names}
+
+            masks = own(self.masks)
+            if t < self.t_explore:
+                masks = drop(own(strength), masks, own(region), int(alive(masks) - budget), exact=exact)
+                masks = grow(own(wish), masks, own(region), int(most - alive(masks)), exact=exact)
+            else:
+                masks = drop(own(strength), masks, own(region), math.ceil(swap * alive(masks)), exact=exact)
+                masks = grow(own(wish), masks, own(region), int(budget - alive(masks)), exact=exact)
+            self.masks = {**self.masks, **masks}
+
+        if self.method.exploration == "global":
+            turn(list(self.layers), self.budget, self.total * overshot)
+            return
+        sizes = {n: int(r.sum()) for n, r in region.items()}
+        shares = erk_densities(self.shapes_left(), self.budget / sum(sizes.values()))  # 3f
+        for name, size in sizes.items():
+            turn([name], shares[name] * size, shares[name] * size * overshot / self.density)
+
+    def shapes_left(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights that are not deleted."""
+        left = {n: list(s) for n, s in self.shapes.items()}
+        for name, flags in self.flags.items():
+            left[name][0] = left[self.consumers[name]][1] = int(flags.sum())
+        return {n: tuple(s) for n, s in left.items()}
+
+    # -- the end
+
+    def keep_best(self) -> None:
+        top1 = self.problem.validate(self.model)
+        if top1 >= self.best["top1"]:
+            self.best = {"top1": top1, "model": copy.deepcopy(self.model.state_dict())}
+
+    def finish(self) -> None:
+        """Take the best state of the last epochs; the `speed` division has taken no step, so it deletes at once."""
+        if self.problem.spec.division == "speed":
+            with torch.no_grad():
+                self.delete(1.0)
+                super().after_step()
+            return
+        self.keep_best()
+        self.model.load_state_dict(self.best["model"])
+
+
+def channel_rate(t: float, t_channels: float) -> float:
+    """chase.md 2.4 step 2: s_c(t) / S_c = 1 - (1 - t/T_c)^3, clipped to [0, 1]."""
+    return min(1.0, max(0.0, 1 - (1 - t / t_channels) ** 3)) if t < t_channels else 1.0
+
+
+def channel_scores(weight: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean magnitude of each filter, (C, ...) to (C,): over the whole filter (UMM), or over a mask's ones."""
+    total = weight.detach().abs().flatten(1).sum(1)
+    if mask is None:
+        return total / weight[0].numel()
+    return total / mask.flatten(1).sum(1).clamp_min(1)
+
+
+def delete_channels(
+    scores: Mapping[str, torch.Tensor],
+    flags: Mapping[str, torch.Tensor],
+    wanted: float,
+    floors: Mapping[str, int],
+    sample: Sample,
+    *,
+    strict: bool = False,
+    thin: bool = True,
+) -> Flags:
+    """chase.md 2.4 step 3b to 3e: flags after the weakest alive channels of all layers were deleted.
+
+    Args:
+        scores: (C,) a layer.
+        flags: (C,) bool a layer, True is alive.
+        wanted: alive channels to come down to; need not be whole.
+        floors: alive channels that a layer always keeps.
+        sample: chooses k of a list, where a pass has more candidates than it needs.
+        strict: candidates lie under the threshold (ImageNet), instead of at or under it.
+        thin: whether a pass with too many candidates is thinned (CIFAR).
+    """
+    out = {n: f.clone() for n, f in flags.items()}
+    todo = sum(int(f.sum()) for f in out.values()) - wanted
+    exhausted: set[str] = set()
+    while todo > 0:
+        pool = [n for n in scores if n not in exhausted]
+        pooled = torch.cat([scores[n][out[n]] for n in pool]) if pool else torch.empty(0)
+        if len(pooled) == 0:
+            break
+        rank = max(int(len(pooled) - todo), 1)
+        threshold = pooled.sort(descending=True).values[rank - 1]
+        candidates: dict[str, list[int]] = {}
+        shortfall = False
+        for name in pool:
+            below = scores[name] < threshold if strict else scores[name] <= threshold
+            listed = (below & out[name]).nonzero().flatten()
+            room = max(0, int(out[name].sum()) - floors[name])
+            if len(listed) > room:
+                listed = listed[scores[name][listed].sort(stable=True).indices[:room]]
+                exhausted.add(name)
+                shortfall = True
+            candidates[name] = listed.tolist()
+        total = sum(len(x) for x in candidates.values())
+        if thin and total > todo:
+            candidates = {n: sample(x, round(todo / total * len(x))) for n, x in candidates.items()}
+        for name, chosen in candidates.items():
+            out[name][chosen] = False
+        todo -= sum(len(x) for x in candidates.values())
+        if not shortfall:
+            break
+    return out
+
+
+def draw(items: list[int], count: int, generator: torch.Generator) -> list[int]:
+    """A random sample of `count` items, without replacement."""
+    return [items[i] for i in torch.randperm(len(items), generator=generator)[:count].tolist()]
+
+
+def region_of(shapes: Mapping[str, tuple[int, ...]], flags: Flags, consumers: Mapping[str, str]) -> Masks:
+    """Where both the output and the input channel of a weight are alive."""
+    region = {n: torch.ones(s, dtype=torch.bool) for n, s in shapes.items()}
+    for name, alive_channels in flags.items():
+        region[name][~alive_channels.cpu()] = False
+        region[consumers[name]][:, ~alive_channels.cpu()] = False
+    return region
+
+
+def apply_region(masks: Masks, flags: Flags, consumers: Mapping[str, str]) -> Masks:
+    """Masks without the weights of deleted channels."""
+    region = region_of({n: tuple(m.shape) for n, m in masks.items()}, flags, consumers)
+    return {n: m & region[n].to(m.device) for n, m in masks.items()}
+
+
+def drop(
+    strength: Mapping[str, torch.Tensor], masks: Masks, region: Mapping[str, torch.Tensor], count: int, *, exact: bool = True
+) -> Masks:
+    """chase.md 2.4 step 4i: masks without the `count` smallest magnitudes of the region; as released one fewer goes.
+
+    A masked position never comes alive here, also where zeros stand at alive ones.
+    """
+    if count <= 0:
+        return masks
+    if exact:
+        return keep_top(strength, alive(masks) - count, among=masks)
+    inside = torch.cat([strength[n][region[n]] for n in masks])
+    zeros = sum(int((region[n] & ~masks[n]).sum()) for n in masks)
+    threshold = inside.sort().values[min(len(inside), count + zeros) - 1]
+    return {n: m & (strength[n] >= threshold) for n, m in masks.items()}
+
+
+def grow(
+    wish: Mapping[str, torch.Tensor], masks: Masks, region: Mapping[str, torch.Tensor], count: int, *, exact: bool = True
+) -> Masks:
+    """chase.md 2.4 step 4ii: masks with the `count` largest gradients of the region's free places; as released one fewer."""
+    free = {n: region[n] & ~masks[n] for n in masks}
+    places = alive(free)
+    if count <= 0 or places == 0:
+        return masks
+    if count > places:
+        return {n: masks[n] | free[n] for n in masks}
+    if exact:
+        chosen = keep_top({n: wish[n] for n in masks}, count, among=free)
+        return {n: masks[n] | chosen[n] for n in masks}
+    offered = torch.cat([wish[n][free[n]] for n in masks])
+    threshold = offered.sort(descending=True).values[count - 1]
+    return {n: masks[n] | (free[n] & (wish[n] > threshold)) for n in masks}
+
+
+@torch.no_grad()
+def recompute_statistics(model: nn.Module, problem: ImageProblem, epoch: int) -> None:
+    """chase.md 2.4 step 5: batch-norm statistics anew, plain averages over one epoch of training batches."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    batches = iter(problem.batches(epoch))
+    first = next(batches, None)
+    if first is None:
+        return  # the `speed` division has no data
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # cumulative
+    model.train()
+    with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
+        model(first[0])
+        for x, _ in batches:
+            model(x)
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum

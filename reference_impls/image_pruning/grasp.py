@@ -1,0 +1,37 @@
+"""Weights whose removal harms the gradient flow least removed before training (GraSP).
+
+Paper: Wang, Zhang, Grosse. Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
+
+Departs: the classifier keeps the table's initial weights (the authors draw it anew by Xavier's rule); the scoring images
+are booked against the budget, so the training is one epoch shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts import saliency
+from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Grasp"]
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """`per_class` images of each class score, on average, in two halves; `temperature` divides the logits."""
+
+    per_class: int = 10
+    temperature: float = 200.0
+    stem: bool = True
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        layers = maskable(model, stem=self.stem)
+        x, y = problem.sample(self.per_class * problem.classes, "grasp")
+        halves = list(zip(x.chunk(2), y.chunk(2), strict=True))
+        count = target_count(problem, model, layers)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, halves, self.temperature), count, 1)
+        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
+        return Network(model)

@@ -1,0 +1,63 @@
+"""Iterative magnitude pruning: train, remove the smallest weights, rewind the others, train again (lottery tickets).
+
+Paper: Frankle, Dziugaite, Roy, Carbin. Linear Mode Connectivity and the Lottery Ticket Hypothesis. ICML 2020,
+arXiv 1912.05671.
+
+Departs: all trainings share one budget, so there are at most `levels` of them and each is short; a level then removes
+more than `rate`. In the open division every training has the whole budget, and levels are as many as `rate` asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from reference_impls.parts.rewinding import Plan, ladder, later, plan, redraw, tickets
+from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Imp"]
+
+
+@dataclass(frozen=True)
+class Imp:
+    """`rewind` is a share of a training. Controls: `weights=redrawn` (same masks), `masks=random` (same densities)."""
+
+    rate: float = 0.2
+    levels: int = 5
+    rewind: float = 0.05
+    weights: Literal["rewound", "redrawn"] = "rewound"
+    masks: Literal["magnitude", "random"] = "magnitude"
+    stem: bool = False
+    classifier: bool = False
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        layers = maskable(model, stem=self.stem, classifier=self.classifier)
+        size = sum(m.weight.numel() for m in layers.values())
+        closed = problem.spec.division == "closed"
+        counts = ladder(size, target_count(problem, model, layers), self.rate, self.levels if closed else 0)
+        spread = plan(problem.epochs, 1 + len(counts), self.rewind)
+        if not closed:
+            start = round(self.rewind * problem.epochs)
+            spread = Plan(problem.epochs, problem.epochs - start, start)
+        trainer = Trainer(problem)
+        masks, rewound = tickets(trainer, model, layers, counts, Recipe(), spread)
+        if self.masks == "random":
+            generator = torch.Generator().manual_seed(problem.run.seed("imp masks"))
+            masks = {n: shuffled(m, generator) for n, m in masks.items()}
+        model.load_state_dict(rewound)
+        if self.weights == "redrawn":
+            redraw(model, problem.run.seed("imp weights"))
+        recipe = later(Recipe(), spread.rewind)
+        trainer.fit("ticket", model, recipe, epochs=spread.each, hooks=Masked(layers, masks))
+        return Network(model, {"levels": counts})
+
+
+def shuffled(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As many weights of the layer, at random."""
+    order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
+    return mask.flatten()[order].view(mask.shape)

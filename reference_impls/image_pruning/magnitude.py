@@ -1,0 +1,34 @@
+"""The smallest weights of a trained network removed at once, all layers together, then fine-tuning (Han et al.).
+
+Paper: Han, Pool, Tran, Dally. Learning both Weights and Connections for Efficient Neural Networks. NeurIPS 2015.
+
+Departs: one threshold for the whole network; two thirds of the budget train, one third fine-tunes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts.sparse import Masked, keep_top, magnitudes, maskable, target_count
+from reference_impls.parts.training import FINE_TUNE, Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Magnitude"]
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """`pretrain` is the share of the budget before pruning; stem and classifier may be made prunable or not."""
+
+    pretrain: float = 2 / 3
+    stem: bool = False
+    classifier: bool = True
+
+    def solve(self, problem: ImageProblem) -> Network:
+        before = round(self.pretrain * problem.epochs)
+        trainer = Trainer(problem)
+        model = trainer.fit("train", problem.model(), Recipe(), epochs=before)
+        layers = maskable(model, stem=self.stem, classifier=self.classifier)
+        masks = keep_top(magnitudes(layers), target_count(problem, model, layers))
+        hooks = Masked(layers, masks)
+        return Network(trainer.fit("fine_tune", model, FINE_TUNE, epochs=problem.epochs - before, hooks=hooks))

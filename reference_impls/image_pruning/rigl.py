@@ -1,0 +1,80 @@
+"""Dynamic sparse training: every so often the smallest weights of each layer go, and those with large gradients come (RigL).
+
+Paper: Evci, Gale, Menick, Castro, Elsen. Rigging the Lottery: Making All Tickets Winners. ICML 2020, arXiv 1911.11134.
+
+Departs: the interval is max(50 steps, half an epoch), as runs are small; momentum is masked. `grow=random` is SET with
+a cosine-annealed drop; `interval` in epochs of four and `drop=0.5` give RigL-ITOP's schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from reference_impls.parts.sparse import Exploring, erk_counts, maskable, random_masks, small_interval, target_count
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Rigl"]
+
+
+@dataclass(frozen=True)
+class Rigl:
+    """zeta = drop, Delta T = interval (steps; 0: by the size of the data), T_end = end, as a share of the training."""
+
+    drop: float = 0.3
+    interval: int = 0
+    end: float = 0.75
+    grow: Literal["gradient", "random"] = "gradient"
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        layers = maskable(model)
+        counts = erk_counts({n: tuple(m.weight.shape) for n, m in layers.items()}, target_count(problem, model, layers))
+        masks = random_masks(layers, counts, problem.run.seed("rigl"))
+        steps = problem.epochs * problem.steps_per_epoch
+        hooks = Rigging(self, problem, layers, masks, max(1, round(self.end * steps)))
+        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=hooks)
+        return Network(model)
+
+
+class Rigging(Exploring):
+    """The update takes the place of the optimizer's step."""
+
+    def __init__(self, method: Rigl, problem: ImageProblem, layers, masks, end: int) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(layers, masks, method.interval or small_interval(problem.steps_per_epoch))
+        self.method, self.end, self.seed = method, end, problem.run.seed
+
+    def explore(self) -> bool:
+        if self.step >= self.end:
+            return True
+        share = self.method.drop / 2 * (1 + math.cos(math.pi * self.step / self.end))
+        generator = torch.Generator().manual_seed(self.seed("rigl", self.step))
+        for name, layer in self.layers.items():
+            mask, weight = self.masks[name], layer.weight
+            if self.method.grow == "gradient":
+                assert weight.grad is not None
+                wish = weight.grad.abs()
+            else:
+                wish = torch.rand(weight.shape, generator=generator).to(weight.device)
+            noise = 1e-5 * torch.randn(weight.shape, generator=generator).to(weight.device)
+            self.masks[name] = swap(weight.detach().abs() + noise, wish, mask, int(share * int(mask.sum())))
+        return False
+
+
+def swap(strength: torch.Tensor, wish: torch.Tensor, mask: torch.Tensor, count: int) -> torch.Tensor:
+    """Mask without the `count` weakest of the alive, and with as many of the most wished among those not kept.
+
+    A dropped weight that is wished for comes back, with its value; a new one starts at 0, where masking left it.
+    """
+    if count <= 0:
+        return mask
+    held = strength.masked_fill(~mask, -math.inf).flatten()
+    kept = torch.zeros_like(held, dtype=torch.bool)
+    kept[torch.sort(held, descending=True, stable=True).indices[: int(mask.sum()) - count]] = True
+    hoped = wish.flatten().masked_fill(kept, -math.inf)
+    kept[torch.sort(hoped, descending=True, stable=True).indices[:count]] = True
+    return kept.view(mask.shape)

@@ -1,0 +1,34 @@
+"""Weights to which the loss is least sensitive removed before training (SNIP).
+
+Paper: Lee, Ajanthan, Torr. SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
+
+Departs: the scoring images are booked against the budget, so the training is one epoch shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts import saliency
+from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Snip"]
+
+
+@dataclass(frozen=True)
+class Snip:
+    """`per_class` images of each class score, on average, in eval mode."""
+
+    per_class: int = 100
+    stem: bool = True
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        layers = maskable(model, stem=self.stem)
+        batch = problem.sample(min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch), "snip")
+        count = target_count(problem, model, layers)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, [batch]), count, 1)
+        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
+        return Network(model)

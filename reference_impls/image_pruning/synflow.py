@@ -1,0 +1,34 @@
+"""Weights with the least synaptic flow removed before training, in many small steps and without data (SynFlow).
+
+Paper: Tanaka, Kunin, Yamins, Ganguli. Pruning neural networks without any data by iteratively conserving synaptic flow.
+NeurIPS 2020, arXiv 2006.05467.
+
+Departs: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.parts import saliency
+from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.training import Recipe, Trainer
+from tasks.image_pruning.task import ImageProblem, Network
+
+__all__ = ["Synflow"]
+
+
+@dataclass(frozen=True)
+class Synflow:
+    """`steps` of the exponential schedule."""
+
+    steps: int = 100
+    stem: bool = True
+
+    def solve(self, problem: ImageProblem) -> Network:
+        model = problem.model()
+        layers = maskable(model, stem=self.stem)
+        count = target_count(problem, model, layers)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.synflow(model, layers, problem.input), count, self.steps)
+        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=Masked(layers, masks))
+        return Network(model)

@@ -1,0 +1,186 @@
+"""Unstructured sparsity: counts to the weight, scores against the authors' code, every method end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from reference_impls.image_pruning.rigl import swap
+from reference_impls.parts import rewinding, saliency, sparse
+from reference_impls.parts.training import Recipe, Trainer
+from suite import registry
+from suite.naming import UserError
+from suite.protocol import Stopped
+from tests.helpers import MemoryRun, problem, spec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+UNSTRUCTURED = ("random_weights", "magnitude", "gmp", "snip", "grasp", "synflow", "rigl", "set", "imp")
+
+
+class GoldenNet(nn.Module):
+    """The network of pruning_baselines.md's vectors."""
+
+    def __init__(self, z: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        shapes = {n: z[f"W_{n}"].shape for n in ("c1", "c2", "fc")}
+        self.c1 = nn.Conv2d(shapes["c1"][1], shapes["c1"][0], 3, padding=1, bias=False)
+        self.c2 = nn.Conv2d(shapes["c2"][1], shapes["c2"][0], 3, padding=1, stride=2, bias=False)
+        self.fc = nn.Linear(shapes["fc"][1], shapes["fc"][0], bias=False)
+        with torch.no_grad():
+            for name in shapes:
+                getattr(self, name).weight.copy_(torch.from_numpy(z[f"W_{name}"]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(F.relu(self.c2(F.relu(self.c1(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["mag", "snip", "grasp", "synflow"])
+def test_scores_and_masks_are_the_authors(name: str) -> None:
+    with np.load(GOLDEN / "pruning_baselines_scores.npz") as file:
+        z = dict(file)
+    model = GoldenNet(z)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    layers = sparse.weighted(model)
+    batch = (torch.from_numpy(z["x"]), torch.from_numpy(z["y"]).long())
+    score = {
+        "mag": lambda: sparse.magnitudes(layers),
+        "snip": lambda: saliency.snip(model, layers, [batch]),
+        "grasp": lambda: saliency.grasp(model, layers, [batch]),
+        "synflow": lambda: saliency.synflow(model, layers, tuple(z["x"].shape[1:])),
+    }[name]
+    found = score()
+    largest = max(float(np.abs(z[f"{name}_score_{n}"]).max()) for n in layers)
+    for n in layers:
+        np.testing.assert_allclose(found[n].detach(), z[f"{name}_score_{n}"], atol=1e-6 * largest, rtol=1e-5)
+    size = sum(m.weight.numel() for m in layers.values())
+    count = size - int((1 - float(z["density"])) * size)
+    masks = saliency.prune_iteratively(layers, score, count, int(z[f"{name}_steps"]))
+    for n in layers:
+        np.testing.assert_array_equal(masks[n], z[f"{name}_mask_{n}"].astype(bool))
+    for n, t in model.state_dict().items():
+        assert torch.equal(t, before[n]), "scoring changed the network"
+
+
+def test_four_rounds_of_global_pruning() -> None:
+    with np.load(GOLDEN / "structure_lth_imp.npz") as file:
+        z = dict(file)
+    masks = {n: torch.ones(z[f"round0_{n}_weight"].shape, dtype=torch.bool) for n in ("conv2", "conv3")}
+    for k in range(4):
+        scores = {n: torch.from_numpy(z[f"round{k}_{n}_weight"]).abs() for n in masks}
+        left = sparse.alive(masks)
+        masks = sparse.keep_top(scores, left - round(float(z["rate"]) * left), among=masks)
+        for n, mask in masks.items():
+            np.testing.assert_array_equal(mask, z[f"round{k}_{n}_mask"].astype(bool))
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 50), st.randoms())
+def test_keep_top_keeps_that_many_whatever_the_scores(sizes: list[int], count: int, random: object) -> None:
+    generator = torch.Generator().manual_seed(sum(sizes) + count)
+    scores = {str(i): torch.randint(0, 3, (n,), generator=generator).float() for i, n in enumerate(sizes)}
+    among = {n: torch.rand(s.shape, generator=generator) < 0.5 for n, s in scores.items()}
+    assert sparse.alive(sparse.keep_top(scores, count)) == min(count, sum(sizes))
+    inside = sparse.keep_top(scores, count, among=among)
+    assert sparse.alive(inside) == min(count, sparse.alive(among))
+    assert not any((m & ~among[n]).any() for n, m in inside.items())
+
+
+def test_ties_go_to_the_earlier_and_nan_is_smallest() -> None:
+    scores = {"a": torch.tensor([1.0, float("nan"), 1.0]), "b": torch.tensor([1.0, -float("inf")])}
+    masks = sparse.keep_top(scores, 2)
+    assert masks["a"].tolist() == [True, False, True]
+    assert masks["b"].tolist() == [False, False]
+    only = {"a": torch.tensor([False, True, False]), "b": torch.tensor([False, True])}
+    assert sparse.alive(sparse.keep_top(scores, 2, among=only)) == 2
+
+
+@given(st.floats(0.01, 1.0), st.integers(1, 40), st.integers(1, 40))
+def test_erk_sums_to_its_budget(density: float, c_in: int, c_out: int) -> None:
+    shapes = {"stem": (c_out, 3, 3, 3), "conv": (c_out, c_in, 3, 3), "fc": (10, c_out)}
+    total = sum(int(np.prod(s)) for s in shapes.values())
+    count = max(3, round(density * total))
+    counts = sparse.erk_counts(shapes, count)
+    assert sum(counts.values()) == min(count, total)
+    assert all(0 <= counts[n] <= np.prod(s) for n, s in shapes.items())
+    shares = sparse.erk_densities(shapes, density)
+    assert sum(shares[n] * np.prod(s) for n, s in shapes.items()) == pytest.approx(density * total)
+
+
+def test_swap_drops_the_weakest_and_lets_the_wished_for_return() -> None:
+    strength = torch.tensor([5.0, 1.0, 3.0, 0.0, 0.0])
+    mask = torch.tensor([1, 1, 1, 0, 0], dtype=torch.bool)
+    assert swap(strength, torch.tensor([0.0, 0, 0, 9, 1]), mask, 1).tolist() == [True, False, True, True, False]
+    assert swap(strength, torch.tensor([0.0, 9, 0, 1, 1]), mask, 1).tolist() == mask.tolist()
+    assert swap(strength, torch.zeros(5), mask, 0) is mask
+
+
+def test_masks_hold_for_weights_and_momentum() -> None:
+    p = problem(target="nonzero=0.2")
+    model = p.model()
+    layers = sparse.maskable(model)
+    masks = sparse.keep_top(sparse.magnitudes(layers), sparse.target_count(p, model, layers))
+    hooks = sparse.Masked(layers, masks)
+    Trainer(p).fit("train", model, Recipe(), epochs=1, hooks=hooks)
+    assert hooks.optimizer is not None
+    for name, layer in layers.items():
+        assert not layer.weight[~masks[name]].any()
+        assert not hooks.optimizer.state[layer.weight]["momentum_buffer"][~masks[name]].any()
+        assert layer.weight[masks[name]].all()
+
+
+def test_the_ladder_and_the_plan() -> None:
+    assert sparse.small_interval(93) == 50
+    assert rewinding.ladder(1000, 512, 0.2) == [800, 640, 512]
+    assert rewinding.ladder(1000, 600, 0.2) == [800, 640, 600]
+    assert rewinding.ladder(1000, 100, 0.2, most=2) == [316, 100]
+    for epochs in (3, 6, 18, 60, 160):
+        for trainings in (1, 2, 3, 6):
+            spread = rewinding.plan(epochs, trainings, 0.05)
+            assert spread.first + (trainings - 1) * spread.each <= epochs
+            assert spread.each >= 1
+            assert 0 <= spread.rewind < max(1, spread.first)
+    assert rewinding.plan(18, 6, 0.05) == rewinding.Plan(3, 3, 0) or rewinding.plan(18, 6, 0.05).rewind == 1
+    whole = Recipe(lr=1.0)
+    assert rewinding.later(whole, 2).rate(0, 8) == whole.rate(2, 10)
+
+
+@pytest.mark.parametrize("name", UNSTRUCTURED)
+def test_every_method_meets_its_target_within_its_budget(name: str) -> None:
+    p = problem(target="nonzero=0.2")
+    method = registry.configure(registry.load(registry.method("image_pruning", name)), ["levels=1"] if name == "imp" else [])
+    found = method.solve(p)
+    weighed = {m.name: m.value for m in registry.task("image_pruning").weigh(p, found)}
+    assert weighed["kept.nonzero"] == pytest.approx(0.2, rel=0.01)
+    assert weighed["kept.macs"] == 1.0, "nothing is smaller in fact"
+    assert 0 < p.run.examples <= p.budget
+    fast = problem(target="nonzero=0.2", division="speed")
+    assert registry.task("image_pruning").weigh(fast, method.solve(fast))
+
+
+def test_another_target_is_one_clear_line() -> None:
+    p = problem(target="macs=0.5")
+    with pytest.raises(UserError, match="nonzero=SHARE"):
+        registry.configure(registry.load(registry.method("image_pruning", "snip")), []).solve(p)
+    p = problem(target="nonzero=0.0001")
+    with pytest.raises(UserError, match="may not go"):
+        registry.configure(registry.load(registry.method("image_pruning", "magnitude")), []).solve(p)
+
+
+@pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp"])
+def test_a_stopped_run_ends_alike(name: str) -> None:
+    asked = spec(target="nonzero=0.2")
+    settings = ["levels=1"] if name == "imp" else ["interval=2"]
+    method = registry.configure(registry.load(registry.method("image_pruning", name)), settings)
+    straight = method.solve(problem(MemoryRun(asked), target="nonzero=0.2"))
+    first = MemoryRun(asked, stop_after=6)
+    with pytest.raises(Stopped):
+        method.solve(problem(first, target="nonzero=0.2"))
+    again = method.solve(problem(MemoryRun(asked, saved=first.saved), target="nonzero=0.2"))
+    for (key, a), b in zip(straight.model.state_dict().items(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
