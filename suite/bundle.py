@@ -129,6 +129,7 @@ class RunRecord(Record):
     source: SourceRecord
     libraries: dict[str, Line] = Field(description="versions of what computed")
     systems: dict[Literal["solve", "weigh"], Digest] = Field(description="hashes of the system cards")
+    processes: int = Field(1, ge=1, le=100_000, description="processes that shared each batch of the solve")
     measures: list[MeasureRecord] = Field(default_factory=list)
     operations: list[LayerRecord] = Field(default_factory=list)
     curve: list[PointRecord] = Field(default_factory=list)

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, registry
+from suite import bundle, parallel, registry
 from suite.files import write_json
 from suite.naming import UserError, address
 from suite.order import CHECKPOINT, SOLUTION, Order
@@ -76,6 +76,8 @@ class ChildRun(Run):
     def save(self, state: Mapping[str, Any]) -> None:
         import torch
 
+        if parallel.rank():
+            return  # the first process's state is the run's
         with self.off_clock():
             books = {"examples": self.examples, "seconds": self.seconds, "curve": self.curve}
             scratch = self._checkpoint.with_suffix(".part")
@@ -102,7 +104,8 @@ class ChildRun(Run):
             {"examples": self.examples, "seconds": round(self.seconds, 3), "name": name, "value": float(value)}
             for name, value in values.items()
         ]
-        self._tell({"done": done, "total": total, "values": {k: float(v) for k, v in values.items()}})
+        if not parallel.rank():
+            self._tell({"done": done, "total": total, "values": {k: float(v) for k, v in values.items()}})
 
     def _read(self) -> dict[str, Any] | None:
         if not self._checkpoint.exists():
@@ -158,12 +161,16 @@ def solve(stage: Stage) -> dict[str, Any]:
 
     from suite.meters import environment, memory
 
+    if stage.order.processes > 1:
+        parallel.launch(stage.order.processes, stage.spec.device)
     method, problem = stage.method(), stage.problem()
     torch.manual_seed(stage.run.seed("process"))
     ledger = environment.Ledger()
     stage.run.start()
     solution = method.solve(problem)
     seconds, busy = stage.run.seconds, ledger.others()
+    if parallel.rank():
+        sys.exit(0)  # what the first process found is the run's
     scratch = stage.work / f".{SOLUTION}.part"
     torch.save(solution, scratch)
     scratch.replace(stage.work / SOLUTION)
@@ -264,7 +271,8 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears Ctrl-C and says SIGTERM
         signal.signal(signal.SIGTERM, lambda *_: stage.run.stopping.set())
         threading.Thread(target=_end_with_the_runner, daemon=True).start()
-        _prepare(stage.order.threads, tune=stage_name in ("weigh", "memory"))
+        workers = stage.order.processes if stage_name == "solve" else 1
+        _prepare(stage.order.threads, workers, tune=stage_name in ("weigh", "memory"))
         if stage_name == "memory":
             outcome = memory_of(stage, arguments[2])
         else:
@@ -282,10 +290,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _prepare(threads: int, *, tune: bool) -> None:
-    from suite.meters.environment import prepare_process
+def _prepare(threads: int, processes: int, *, tune: bool) -> None:
+    from suite.meters.environment import cores, prepare_process
 
-    prepare_process(threads or None, tune=tune)
+    prepare_process(max(1, (threads or cores()) // processes), tune=tune)
 
 
 def _private_stdout() -> TextIO:

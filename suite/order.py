@@ -30,12 +30,13 @@ class Order:
     seedless: bool
     data: str  #: digest of the data
     threads: int = 0  #: 0: as many as there are cores
+    processes: int = 1  #: that share each batch of the solve
 
     def key(self, cards: Mapping[str, str]) -> str:
         """What was asked, on which systems: runs of one key are replays of each other."""
         spec = {k: v for k, v in asdict(self.spec).items() if k != "data"}
         # not threads: the cards tell how many were used
-        asked = [spec, self.method, self.version, dict(self.configuration), self.data, dict(cards)]
+        asked = [spec, self.method, self.version, dict(self.configuration), self.data, self.processes, dict(cards)]
         return digest(asked)
 
     def write(self, work: Path) -> None:

@@ -63,7 +63,9 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
         raise UserError(f"the data are not the bundle's ({record.data[:12]}); name its folder with --data")
     instance = registry.configure(registry.load(registry.method(spec.task, method or asked.name)), asked.configuration)
     values, _ = registry.configuration(instance)
-    return replace(order, configuration=values, variant=asked.variant, threads=_threads(path, record)), record
+    return replace(
+        order, configuration=values, variant=asked.variant, threads=_threads(path, record), processes=record.processes
+    ), record
 
 
 def _threads(path: Path, record: bundle.RunRecord) -> int:

@@ -61,7 +61,7 @@ class Outcome:
     reason: str = ""
 
 
-def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0) -> Order:
+def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0, processes: int = 1) -> Order:
     """Resolve names, read configuration and data digest; raises UserError on any of them."""
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
@@ -81,6 +81,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
         seedless=bool(getattr(instance, "seedless", False)),
         data=task.digest(spec),
         threads=threads,
+        processes=processes,
     )
 
 
@@ -241,6 +242,8 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     measures: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
+    if order.processes > 1:
+        notes.append(f"trained by {order.processes} processes that shared each batch; batch norms saw their own share")
     if status == "ok":
         status, reason, derived = _derive(work, order)
         measures += derived
@@ -279,6 +282,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "source": _source(),
             "libraries": _libraries(),
             "systems": cards,
+            "processes": order.processes,
             "measures": measures,
             "operations": examined.get("operations", []),
             "curve": solved.get("curve", []),

@@ -27,6 +27,7 @@ def orders(
     device: str = "cpu",
     data: str = "",
     threads: int = 0,
+    processes: int = 1,
 ) -> list[Order]:
     """The runs that a call names, seeds outermost so that every method has its first seed early."""
     task = registry.task(task_name)
@@ -41,7 +42,7 @@ def orders(
     found: dict[str, Order] = {}
     for seed, case, target, name in itertools.product(seeds, cases or shape.cases[:1], wanted, methods):
         spec = Spec(task_name, task.version, tier, division, case, target, seed, device, data)
-        order = runner.make_order(spec, name, list(settings), threads)
+        order = runner.make_order(spec, name, list(settings), threads, processes)
         found.setdefault(order.key({}), order)  # a parent has one row for all targets
     return list(found.values())
 

@@ -18,6 +18,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_HELD_OUT = 10  #: training images a class that are kept for validation
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
+ALL = slice(None)
 
 
 class Source(Protocol):
@@ -29,8 +30,8 @@ class Source(Protocol):
     @property
     def train_count(self) -> int: ...
 
-    def train(self, order: int, augment: int, batch: int) -> Batches:
-        """One epoch, shuffled and augmented by two seeds, only whole batches."""
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
+        """One epoch, shuffled and augmented by two seeds, only whole batches; of each batch the items `mine`."""
 
     def evaluate(self, split: str, batch: int) -> Batches:
         """A split (val or test) in stored order, not augmented."""
@@ -64,7 +65,7 @@ class InMemory:
     def train_count(self) -> int:
         return len(self.images.y["train"])
 
-    def train(self, order: int, augment: int, batch: int) -> Batches:
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
         y = self.images.y["train"]
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(order))
         draw = torch.Generator().manual_seed(augment)
@@ -73,6 +74,7 @@ class InMemory:
         for index in rows[: len(rows) // batch * batch].split(batch):
             top, left = torch.randint(reach, (2, batch), generator=draw)
             flip = torch.randint(2, (batch, 1), generator=draw).bool()
+            index, top, left, flip = index[mine], top[mine], left[mine], flip[mine]
             across = left[:, None] + torch.where(flip, steps.flip(0), steps)
             down = top[:, None] + steps
             # one gather does shuffle, crop and flip: (batch, size, size, 3), which is channels last already
@@ -125,9 +127,11 @@ class ImageFolders:
     def train_count(self) -> int:
         return len(self._train)
 
-    def train(self, order: int, augment: int, batch: int) -> Batches:
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
         rows = self._train[np.random.Generator(np.random.Philox(order)).permutation(len(self._train))]
-        yield from self._load("train", self._augmented, rows[: len(rows) // batch * batch], batch, augment)
+        batches = rows[: len(rows) // batch * batch].reshape(-1, batch)[:, mine]
+        # workers draw crops by a seed of their own: two processes must not draw alike
+        yield from self._load("train", self._augmented, batches.ravel(), batches.shape[1], augment + (mine.start or 0))
 
     def evaluate(self, split: str, batch: int) -> Batches:
         if split == "test":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
 from tasks.truth import class_names, column_digest
@@ -144,8 +145,9 @@ class ImageProblem(Problem):
         """
         if self.spec.division == "speed":
             return
-        for x, y in self.source.train(self.run.seed("order", epoch), self.run.seed("augment", epoch), self.batch):
-            self._book(len(y))
+        mine = parallel.share(self.batch)
+        for x, y in self.source.train(self.run.seed("order", epoch), self.run.seed("augment", epoch), self.batch, mine):
+            self._book(self.batch)
             yield self._to_device(x), y.to(self.device, non_blocking=True)
 
     def sample(self, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,8 +157,8 @@ class ImageProblem(Problem):
         return self._to_device(x), y.to(self.device)
 
     def distribute(self, model: nn.Module) -> nn.Module:
-        """What a training step calls: the model itself, in one process."""
-        return model
+        """What a training step calls: the model, or its wrapper that averages gradients over processes."""
+        return parallel.distribute(model)
 
     def validate(self, model: nn.Module) -> float:
         """Top-1 on the validation split in per cent, eval mode, off the clock: for choices."""
@@ -253,7 +255,8 @@ class ImagePruning(Task[ImageProblem, Network]):
         source = sources.open_source(name, spec.data, SMOKE if spec.tier == "smoke" else None)
         epochs = EPOCHS.get((spec.tier, name), EPOCHS_ELSE[spec.tier])
         batch = min(BATCHES.get(name, 128), source.train_count)
-        return ImageProblem(spec, run, source, architecture, epochs, batch, "bf16", torch.device(spec.device))
+        device = torch.device(parallel.own_device(spec.device))
+        return ImageProblem(spec, run, source, architecture, epochs, batch, "bf16", device)
 
     def parent(self, problem: ImageProblem) -> Network:
         return Network(problem.model())

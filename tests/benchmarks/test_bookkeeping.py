@@ -1,0 +1,103 @@
+"""What a method's own bookkeeping (masks, scores, regrowth, sorting) costs, as a share of its solve: under a tenth.
+
+`pytest tests/benchmarks/test_bookkeeping.py --benchmark-enable -s` runs every method of image_pruning at the small
+tier's sizes, for a sixth of its epochs; without it the same code runs at the smoke tier and nothing is judged.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from reference_impls.parts.training import Hooks, Trainer
+from suite import registry
+from suite.naming import UserError
+from tests.helpers import problem
+
+ENOUGH = 0.10
+EPOCHS = 3
+
+
+class Clocked(Hooks):
+    """Hands every call on, and adds up how long it took."""
+
+    def __init__(self, inner: Hooks) -> None:
+        self.inner, self.seconds = inner, 0.0
+
+    def _clock(self, name: str, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return getattr(self.inner, name)(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def begin(self, optimizer: Any) -> None:
+        self._clock("begin", optimizer)
+
+    def before_epoch(self, epoch: int) -> None:
+        self._clock("before_epoch", epoch)
+
+    def after_backward(self) -> bool:
+        return bool(self._clock("after_backward"))
+
+    def after_step(self) -> None:
+        self._clock("after_step")
+
+    def state(self) -> dict[str, Any]:
+        return self.inner.state()
+
+    def restore(self, state: Any) -> None:
+        self.inner.restore(state)
+
+
+@pytest.mark.parametrize("name", sorted(registry.methods("image_pruning")))
+def test_bookkeeping(name: str, benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = bool(benchmark.enabled)
+    method = registry.configure(registry.load(registry.method("image_pruning", name)), [])
+    training, validating = [0.0], [0.0]
+    fit = Trainer.fit
+
+    def clocked_fit(self: Trainer, *arguments: Any, hooks: Hooks | None = None, **named: Any) -> Any:
+        clock = Clocked(hooks or Hooks())
+        began, before = time.perf_counter(), validating[0]
+        out = fit(self, *arguments, hooks=clock, **named)
+        training[0] += time.perf_counter() - began - clock.seconds - (validating[0] - before)
+        return out
+
+    monkeypatch.setattr(Trainer, "fit", clocked_fit)
+
+    def solve(target: str) -> float:
+        p = problem(tier="small" if judged else "smoke", target=target)
+        if judged:
+            p.epochs = EPOCHS
+        validate = p.validate
+
+        def clocked_validate(model: Any) -> float:
+            began = time.perf_counter()
+            try:
+                return float(validate(model))
+            finally:
+                validating[0] += time.perf_counter() - began
+
+        p.validate = clocked_validate
+        training[0] = validating[0] = 0.0
+        began = time.perf_counter()
+        method.solve(p)
+        return time.perf_counter() - began - validating[0]  # evaluation is off the clock for everyone
+
+    def whole() -> float:
+        try:
+            return solve("macs=0.5")
+        except UserError:  # it removes weights, not channels
+            return solve("nonzero=0.2")
+
+    seconds = benchmark.pedantic(whole, rounds=1, iterations=1)
+    share = 1 - training[0] / seconds
+    benchmark.extra_info["bookkeeping"] = round(share, 4)
+    assert 0 <= share <= 1
+    if judged:
+        print(f"\n{name:18} bookkeeping {share:.1%} of {seconds:.1f} s")
+        assert share < ENOUGH

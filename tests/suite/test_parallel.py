@@ -1,0 +1,73 @@
+"""Two processes share each batch: the books, the checkpoint and the result are those of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from suite import bundle, parallel, registry, runner
+from suite.naming import UserError
+from suite.order import SOLUTION
+from suite.protocol import Spec
+from suite.runner import read_json
+from tests.helpers import method_file, problem, spec
+from tests.suite.conftest import CARD, settings, silent
+
+
+def test_shares_of_a_batch_are_disjoint_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem()
+    whole = [x for x, _ in p.source.train(1, 2, 128)]
+    halves = [[x for x, _ in p.source.train(1, 2, 128, slice(r, None, 2))] for r in range(2)]
+    for batch, first, second in zip(whole, *halves, strict=True):
+        assert torch.equal(batch[0::2], first)
+        assert torch.equal(batch[1::2], second)
+    monkeypatch.setattr(parallel, "world", lambda: 3)
+    with pytest.raises(UserError, match="cannot be shared by 3 processes"):
+        parallel.share(128)
+
+
+def test_one_process_is_as_it_was() -> None:
+    model = problem().model()
+    assert parallel.distribute(model) is model
+    assert (parallel.rank(), parallel.world(), parallel.own_device("cuda")) == (0, 1, "cuda")
+
+
+@pytest.mark.slow
+def test_chex_in_two_processes(tmp_path: Path) -> None:
+    order = runner.make_order(spec(), "chex", [], processes=2)
+    outcome = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
+    assert outcome.status == "solved", (outcome.reason, (outcome.path / "log.txt").read_text()[-2000:])
+    solved = read_json(outcome.path / "solve.json")
+    assert solved["examples"] == problem().budget, "books count a batch once, not once a process"
+    assert any(point["name"] == "val_top1" for point in solved["curve"])
+    evidence = bundle.read_table(outcome.path / bundle.EVIDENCE)
+    alone = runner.make_order(spec(), "chex", [])
+    assert alone.key({}) != order.key({})
+    other = runner.run(alone, settings(tmp_path, solve_only=True), CARD, silent)
+    agree = (evidence["prediction"] == bundle.read_table(other.path / bundle.EVIDENCE)["prediction"]).mean()
+    assert agree > 0.3, "same data, same decisions: only batch norms and rounding differ"
+
+
+@pytest.mark.slow
+def test_the_paper_tier_from_folders_in_two_processes(tmp_path: Path) -> None:
+    """ImageNet's folder format, generated; from the loader to the solution by the path that a cluster takes."""
+    from PIL import Image
+
+    draw = np.random.Generator(np.random.Philox(3))
+    for split, count in (("train", 6), ("val", 2)):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / "data" / "imagenet" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (240, 260, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / "imagenet" / split / name / f"{i}.JPEG")
+    once = method_file(tmp_path, "return Network(Trainer(problem).fit('train', problem.model(), Recipe(), epochs=1))")
+    task = registry.task("image_pruning")
+    asked = Spec(task.name, task.version, "paper", "closed", "imagenet/resnet18", "macs=0.5", 0, "cpu", str(tmp_path / "data"))
+    outcome = runner.run(runner.make_order(asked, once, [], processes=2), settings(tmp_path, solve_only=True), CARD, silent)
+    assert outcome.status == "solved", (outcome.reason, (outcome.path / "log.txt").read_text()[-2000:])
+    assert (outcome.path / SOLUTION).exists()
+    assert len(bundle.read_table(outcome.path / bundle.EVIDENCE)["row"]) == 4
+    assert read_json(outcome.path / "solve.json")["examples"] == 6
