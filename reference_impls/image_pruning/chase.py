@@ -52,7 +52,7 @@ class Chase:
         model = problem.model()
         chasing = Chasing(self, problem, model)
         trainer = Trainer(problem)
-        trainer.fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=chasing)
+        trainer.fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=chasing)
         chasing.finish()
         small = problem.compact(model, chasing.flags)
         recompute_statistics(small, problem, problem.epochs - 1)

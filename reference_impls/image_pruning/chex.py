@@ -44,7 +44,7 @@ class Chex:
 
     share: float | None = None  #: final share of channels pruned; None: whatever meets the operations target
     delta0: float | None = None  #: initial regrow share of all channels; None: half of S; 0: no regrowing
-    interval: int = 1  #: epochs between updates
+    interval: int = 0  #: epochs between updates; 0: two as in the paper, one where a run is too short for that (chex.md 6)
     last: float = 0.72  #: the last update, as a share of the epochs
     score: Literal["css", "l1"] = "css"
     sampling: Literal["importance", "uniform"] = "importance"
@@ -60,7 +60,7 @@ class Chex:
             if isinstance(m, nn.BatchNorm2d):
                 nn.init.constant_(m.weight, 0.5)
         explorer = Exploration(self, problem, model)
-        recipe = Recipe(norm_decay=self.parity)
+        recipe = Recipe.of(problem, norm_decay=self.parity)
         Trainer(problem).fit("train", model, recipe, epochs=problem.epochs, hooks=explorer)
         small = problem.compact(model, explorer.masks)
         return Network(small, {"widths": widths_of(explorer.masks), "history": explorer.history})
@@ -73,7 +73,8 @@ class Exploration(Hooks):
         self.method, self.problem, self.model = method, problem, model
         self.groups = problem.groups(model)
         self.floor = 0 if method.parity else method.min_channels
-        self.t_max = max(1, round(method.last * problem.epochs / method.interval)) * method.interval
+        self.interval = method.interval or (2 if problem.epochs >= 100 else 1)
+        self.t_max = max(1, round(method.last * problem.epochs / self.interval)) * self.interval
         self.history: list[dict[str, Any]] = []
         if method.share is None:
             # the share that would meet the target if it were spread evenly: sets the scale of delta_0
@@ -89,7 +90,7 @@ class Exploration(Hooks):
         mask_(self.groups, self.masks)
 
     def before_epoch(self, epoch: int) -> None:
-        if is_update(epoch, self.t_max, self.method.interval):
+        if is_update(epoch, self.t_max, self.interval):
             self.update(epoch)
 
     def after_step(self) -> None:

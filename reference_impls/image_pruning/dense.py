@@ -16,4 +16,4 @@ class Dense:
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
-        return Network(Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs))
+        return Network(Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs))

@@ -29,7 +29,7 @@ class Gmp:
         count = target_count(problem, model, layers)
         interval = self.interval or small_interval(problem.steps_per_epoch)
         hooks = Shrinking(layers, count, interval, round(self.end * problem.epochs * problem.steps_per_epoch))
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=hooks)
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=hooks)
         return Network(model)
 
 

@@ -33,5 +33,5 @@ class Grasp:
         halves = list(zip(x.chunk(2), y.chunk(2), strict=True))
         count = target_count(problem, model, layers)
         masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, halves, self.temperature), count, 1)
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

@@ -39,20 +39,21 @@ class Imp:
         layers = maskable(model, stem=self.stem, classifier=self.classifier)
         size = sum(m.weight.numel() for m in layers.values())
         closed = problem.spec.division == "closed"
-        counts = ladder(size, target_count(problem, model, layers), self.rate, self.levels if closed else 0)
+        most = max(1, min(self.levels, problem.epochs - 1)) if closed else 0  # a level has an epoch at least
+        counts = ladder(size, target_count(problem, model, layers), self.rate, most)
         spread = plan(problem.epochs, 1 + len(counts), self.rewind)
         if not closed:
             start = round(self.rewind * problem.epochs)
             spread = Plan(problem.epochs, problem.epochs - start, start)
         trainer = Trainer(problem)
-        masks, rewound = tickets(trainer, model, layers, counts, Recipe(), spread)
+        masks, rewound = tickets(trainer, model, layers, counts, Recipe.of(problem), spread)
         if self.masks == "random":
             generator = torch.Generator().manual_seed(problem.run.seed("imp masks"))
             masks = {n: shuffled(m, generator) for n, m in masks.items()}
         model.load_state_dict(rewound)
         if self.weights == "redrawn":
             redraw(model, problem.run.seed("imp weights"))
-        recipe = later(Recipe(), spread.rewind)
+        recipe = later(Recipe.of(problem), spread.rewind)
         trainer.fit("ticket", model, recipe, epochs=spread.each, hooks=Masked(layers, masks))
         return Network(model, {"levels": counts})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.parts.channels import l1_norms, largest, target_macs, uniform_widths
-from reference_impls.parts.training import FINE_TUNE, Recipe, Trainer
+from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
 
 __all__ = ["L1Filters"]
@@ -25,9 +25,10 @@ class L1Filters:
     def solve(self, problem: ImageProblem) -> Network:
         before = round(self.pretrain * problem.epochs)
         trainer = Trainer(problem)
-        model = trainer.fit("train", problem.model(), Recipe(), epochs=before)
+        recipe = Recipe.of(problem)
+        model = trainer.fit("train", problem.model(), recipe, epochs=before)
         groups = problem.groups(model)
         widths = uniform_widths(groups, problem.macs_of, target_macs(problem), self.floor)
         keep = {g.name: largest(l1_norms(g.conv.weight), widths[g.name]) for g in groups if g.name in widths}
         small = problem.compact(model, keep)
-        return Network(trainer.fit("fine_tune", small, FINE_TUNE, epochs=problem.epochs - before), {"widths": widths})
+        return Network(trainer.fit("fine_tune", small, recipe.fine_tune(), epochs=problem.epochs - before), {"widths": widths})

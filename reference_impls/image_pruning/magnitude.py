@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.parts.sparse import Masked, keep_top, magnitudes, maskable, target_count
-from reference_impls.parts.training import FINE_TUNE, Recipe, Trainer
+from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
 
 __all__ = ["Magnitude"]
@@ -27,8 +27,9 @@ class Magnitude:
     def solve(self, problem: ImageProblem) -> Network:
         before = round(self.pretrain * problem.epochs)
         trainer = Trainer(problem)
-        model = trainer.fit("train", problem.model(), Recipe(), epochs=before)
+        recipe = Recipe.of(problem)
+        model = trainer.fit("train", problem.model(), recipe, epochs=before)
         layers = maskable(model, stem=self.stem, classifier=self.classifier)
         masks = keep_top(magnitudes(layers), target_count(problem, model, layers))
         hooks = Masked(layers, masks)
-        return Network(trainer.fit("fine_tune", model, FINE_TUNE, epochs=problem.epochs - before, hooks=hooks))
+        return Network(trainer.fit("fine_tune", model, recipe.fine_tune(), epochs=problem.epochs - before, hooks=hooks))

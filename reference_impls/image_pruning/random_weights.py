@@ -31,5 +31,5 @@ class RandomWeights:
             total = sum(m.weight.numel() for m in layers.values())
             counts = {n: round(count * m.weight.numel() / total) for n, m in layers.items()}
         masks = random_masks(layers, counts, problem.run.seed("random_weights"))
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=Masked(layers, masks))
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=Masked(layers, masks))
         return Network(model)

@@ -37,7 +37,7 @@ class Rigl:
         masks = random_masks(layers, counts, problem.run.seed("rigl"))
         steps = problem.epochs * problem.steps_per_epoch
         hooks = Rigging(self, problem, layers, masks, max(1, round(self.end * steps)))
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=hooks)
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=hooks)
         return Network(model)
 
 

@@ -35,7 +35,7 @@ class Set:
         masks = random_masks(layers, counts, problem.run.seed("set"))
         end = round(self.end * problem.epochs * problem.steps_per_epoch)
         hooks = Evolving(self, problem, layers, masks, end)
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=hooks)
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=hooks)
         return Network(model)
 
 

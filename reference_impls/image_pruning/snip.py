@@ -30,5 +30,5 @@ class Snip:
         batch = problem.sample(min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch), "snip")
         count = target_count(problem, model, layers)
         masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, [batch]), count, 1)
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

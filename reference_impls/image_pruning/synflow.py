@@ -30,5 +30,5 @@ class Synflow:
         layers = maskable(model, stem=self.stem)
         count = target_count(problem, model, layers)
         masks = saliency.prune_iteratively(layers, lambda: saliency.synflow(model, layers, problem.input), count, self.steps)
-        Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs, hooks=Masked(layers, masks))
+        Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=Masked(layers, masks))
         return Network(model)

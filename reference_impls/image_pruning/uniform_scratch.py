@@ -21,4 +21,4 @@ class UniformScratch:
         groups = problem.groups(problem.model())
         widths = uniform_widths(groups, problem.macs_of, target_macs(problem), self.floor)
         model = problem.model(widths)
-        return Network(Trainer(problem).fit("train", model, Recipe(), epochs=problem.epochs), {"widths": widths})
+        return Network(Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs), {"widths": widths})

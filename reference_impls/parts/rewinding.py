@@ -34,11 +34,11 @@ def later(recipe: Recipe, skip: int) -> Recipe:
 
 
 class Remember(Hooks):
-    """Keeps the model as it was at the start of an epoch."""
+    """Keeps the model as it was at the start of an epoch; at epoch 0 as it is given."""
 
     def __init__(self, model: nn.Module, epoch: int) -> None:
         self.model, self.epoch = model, epoch
-        self.kept: State = {}
+        self.kept: State = {} if epoch else copy.deepcopy(model.state_dict())
 
     def before_epoch(self, epoch: int) -> None:
         if epoch == self.epoch:
@@ -75,10 +75,10 @@ class Plan:
 
 
 def plan(epochs: int, trainings: int, rewind: float) -> Plan:
-    """Equal trainings: the first from 0, the others from the rewind point, `epochs` in all.
+    """Equal trainings: the first from 0, the others from the rewind point, `epochs` in all; the first gets what is left over.
 
     Args:
-        epochs: the budget.
+        epochs: the budget, at least an epoch for each training.
         trainings: the dense one included.
         rewind: share of a training, rounded up to an epoch (0: to the initial weights).
     """

@@ -20,7 +20,7 @@ from tests.suite.conftest import CARD, settings, silent
 def test_shares_of_a_batch_are_disjoint_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     p = problem()
     whole = [x for x, _ in p.source.train(1, 2, 128)]
-    halves = [[x for x, _ in p.source.train(1, 2, 128, slice(r, None, 2))] for r in range(2)]
+    halves = [[x for x, _ in p.source.train(1, 2, 128, mine=slice(r, None, 2))] for r in range(2)]
     for batch, first, second in zip(whole, *halves, strict=True):
         assert torch.equal(batch[0::2], first)
         assert torch.equal(batch[1::2], second)

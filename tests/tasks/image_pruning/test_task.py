@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from reference_impls.parts.training import Recipe, Trainer
 from suite import registry
 from suite.meters import operations
 from suite.naming import UserError
 from suite.protocol import OverBudget
 from tasks.image_pruning import data
 from tasks.image_pruning.models import build, channel_groups, compact, fold_batch_norms, mask_
-from tasks.image_pruning.task import Network, calibration_error, wilson
+from tasks.image_pruning.task import RECIPES, Network, calibration_error, wilson
 from tests.helpers import MemoryRun, problem, spec
 
 TASK = registry.task("image_pruning")
@@ -163,6 +164,34 @@ def test_batches_are_addressed_and_spend_the_budget() -> None:
     assert not torch.equal(a[0][0], next(iter(first.batches(2)))[0])
     assert first.run.examples == len(a) * first.batch + first.batch
     assert a[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_three_epochs_of_the_small_tier_are_one_pass() -> None:
+    p = problem(tier="small")
+    images = p.source.images.y["train"]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(p.run.seed("order", 1)))
+    epochs = [torch.cat([y for _, y in p.batches(e)]) for e in (3, 4, 5)]
+    assert [len(y) for y in epochs] == [p.steps_per_epoch * p.batch] * 3
+    assert torch.equal(torch.cat(epochs), images[order[: 3 * len(epochs[0])]]), "no image comes twice in a pass"
+    assert p.budget == 71_424
+
+
+def test_the_recipe_of_a_set_is_the_problems() -> None:
+    assert Recipe.of(problem(tier="small")) == Recipe()
+    p = problem()
+    p.recipe = RECIPES["imagenet"]
+    asked = Recipe.of(p, norm_decay=True)
+    assert (asked.lr, asked.warmup, asked.mixup, asked.norm_decay) == (1.024, 8, 0.2, True)
+    assert asked.weight_decay == 3.0517578125e-5
+    assert asked.fine_tune().lr == pytest.approx(0.1024)
+    # with warm-up, label smoothing and mixup the loop still learns, and draws the same again
+    weights = []
+    for _ in range(2):
+        p = problem()
+        model = p.model()
+        Trainer(p).fit("train", model, Recipe(label_smoothing=0.1, mixup=0.2, warmup=1), epochs=2)
+        weights.append(model.fc.weight)
+    assert torch.equal(*weights)
 
 
 def test_the_budget_is_the_same_for_all_and_cannot_be_overdrawn() -> None:
