@@ -30,8 +30,8 @@ class Source(Protocol):
     @property
     def train_count(self) -> int: ...
 
-    def train(self, order: int, augment: int, batch: int, steps: slice = ALL, mine: slice = ALL) -> Batches:
-        """A pass, shuffled and augmented by two seeds, only whole batches: of these `steps`, of each the items `mine`."""
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
+        """One epoch, shuffled and augmented by two seeds, only whole batches; of each batch the items `mine`."""
 
     def evaluate(self, split: str, batch: int) -> Batches:
         """A split (val or test) in stored order, not augmented."""
@@ -65,18 +65,18 @@ class InMemory:
     def train_count(self) -> int:
         return len(self.images.y["train"])
 
-    def train(self, order: int, augment: int, batch: int, steps: slice = ALL, mine: slice = ALL) -> Batches:
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
         y = self.images.y["train"]
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(order))
         draw = torch.Generator().manual_seed(augment)
         reach = 2 * self.images.pad + 1
-        line = torch.arange(self.size)
-        for index in rows[: len(rows) // batch * batch].view(-1, batch)[steps]:
+        steps = torch.arange(self.size)
+        for index in rows[: len(rows) // batch * batch].split(batch):
             top, left = torch.randint(reach, (2, batch), generator=draw)
             flip = torch.randint(2, (batch, 1), generator=draw).bool()
             index, top, left, flip = index[mine], top[mine], left[mine], flip[mine]
-            across = left[:, None] + torch.where(flip, line.flip(0), line)
-            down = top[:, None] + line
+            across = left[:, None] + torch.where(flip, steps.flip(0), steps)
+            down = top[:, None] + steps
             # one gather does shuffle, crop and flip: (batch, size, size, 3), which is channels last already
             yield (
                 self._padded[index[:, None, None], :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2),
@@ -127,9 +127,9 @@ class ImageFolders:
     def train_count(self) -> int:
         return len(self._train)
 
-    def train(self, order: int, augment: int, batch: int, steps: slice = ALL, mine: slice = ALL) -> Batches:
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
         rows = self._train[np.random.Generator(np.random.Philox(order)).permutation(len(self._train))]
-        batches = rows[: len(rows) // batch * batch].reshape(-1, batch)[steps, mine]
+        batches = rows[: len(rows) // batch * batch].reshape(-1, batch)[:, mine]
         # workers draw crops by a seed of their own: two processes must not draw alike
         yield from self._load("train", self._augmented, batches.ravel(), batches.shape[1], augment + (mine.start or 0))
 
