@@ -210,7 +210,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     yield from numbers.possible(case.where, record)
     yield from numbers.marks(case.where, record, task.tiers[spec.tier])
     entry = case.known.truth(task.name).get((spec.tier, spec.case.partition("/")[0]))
-    if entry and entry["data"] != record.data:
+    if entry and entry["data"] != record.data and spec.division != "speed":  # there no data are looked at
         told = f"digest {record.data[:12]}, the set's is {entry['data'][:12]}"
         yield case.error("data", told, "use the data set as it is shipped")
     if record.status != "ok":

@@ -140,7 +140,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
-    from suite import runner, sweep
+    from suite import registry, runner, sweep
     from suite import system as machine
 
     _check_device(device)
@@ -158,6 +158,10 @@ def run(
         threads=threads,
         processes=processes,
     )
+    own = sorted({o.spec.case for o in todo} - set(registry.task(task).tiers[tier].cases))
+    if own and division == "closed":
+        words = f"{', '.join(own)}: not a case of this tier, so its labels cannot be checked; to submit it, use --division open"
+        _console(stderr=True).print(words, style="yellow", highlight=False, soft_wrap=True)
     chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
     if cluster is not None:
         jobs = sweep.submit(todo, chosen, cluster)

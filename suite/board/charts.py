@@ -214,6 +214,15 @@ def interval_bar(value: float, half: float, low: float, high: float, parent: flo
     return "".join([*out, "</svg>"])
 
 
+def claim_bar(value: float | None, low: float | None, high: float | None, least: float | None) -> str:
+    """A claim's number with its interval, and the bound it is held to as a hairline; nothing where one of them is missing."""
+    if value is None or low is None or high is None or least is None:
+        return ""
+    first, last = min(low, least), max(high, least)
+    room = max(0.08 * (last - first), 1e-6)
+    return interval_bar(value, (high - low) / 2, first - room, last + room, least)
+
+
 def saving_bar(promise: float | None, fact: float | None, index: int, most: float) -> str:
     """Dashed box: what counting operations promises; solid bar: what the clock found.  Both from 1×."""
     width = 96

@@ -43,6 +43,7 @@ class Verdict:
     least: float | None = None
     unit: str = ""
     reason: str = ""
+    why: str = ""  #: what was found out about it, shown unless the claim is met
     tier: str = ""  #: where it is tested; empty where it cannot be
 
 
@@ -92,6 +93,7 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
         least=least,
         unit=unit,
         reason=reason,
+        why="" if verdict == "met" else claim.get("why", ""),
         tier=tier,
     )
 
@@ -107,43 +109,45 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[float]:
     """The claim's quantity for each seed that both rows have.
 
-    `difference`: measure of the row minus that of `versus`.  `realised`: measured speed-up over what the
-    kept share promises.  `value`: the measure itself.
+    `difference`: measure of the row minus that of `versus`.  `ratio`: over it.  `realised`: measured speed-up
+    over what the kept share promises.  `value`: the measure itself.
     """
-    ours = _row(db, task, claim["row"])
-    if claim["test"] == "value":
-        return [v[claim["measure"]] for v in ours.values() if claim["measure"] in v]
-    if claim["test"] == "realised":
-        return [
-            v[claim["measure"]] * v[claim["promised"]] for v in ours.values() if claim["measure"] in v and claim["promised"] in v
-        ]
-    theirs = _row(db, task, claim["versus"])
-    name = claim["measure"]
-    return [ours[s][name] - theirs[s][name] for s in sorted(ours.keys() & theirs.keys()) if name in ours[s] and name in theirs[s]]
+    name, test = claim["measure"], claim["test"]
+    ours = _row(db, task, claim["row"], name)
+    if test == "value":
+        return [v[name] for v in ours.values() if name in v]
+    if test == "realised":
+        return [v[name] * v[claim["promised"]] for v in ours.values() if name in v and claim["promised"] in v]
+    theirs = _row(db, task, claim["versus"], name)
+    pairs = [(ours[s][name], theirs[s][name]) for s in sorted(ours.keys() & theirs.keys()) if name in ours[s] and name in theirs[s]]
+    return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
 
 
-def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str]) -> dict[int, dict[str, float]]:
-    """Measures by seed of one row on the card with most of its runs; off-target runs do not count."""
-    version = registry.task(task).version
+def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measure: str) -> dict[int, dict[str, float]]:
+    """Measures by seed of one row; off-target runs do not count.
+
+    A timing never mixes cards: where `measure` is one, the runs are those of the card that weighed most seeds.
+    """
+    asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     runs = db.execute(
-        'SELECT seed, id FROM counted WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ?'
-        " AND variant = ? AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
-        [
-            task,
-            version,
-            row["tier"],
-            row.get("division", "closed"),
-            row["case"],
-            row.get("target", ""),
-            row["method"],
-            row.get("variant", ""),
-        ],
+        f"SELECT seed, id, weigh_card FROM {'weighed' if _timed(measure) else 'counted'}"
+        ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
+        " AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
+        [*asked, row["method"], row.get("variant", "")],
     ).fetchall()
+    if _timed(measure):
+        cards = [card for *_, card in runs]
+        most = max(sorted(set(cards)), key=cards.count, default="")
+        runs = [r for r in runs if r[2] == most]
     out: dict[int, dict[str, float]] = {}
-    for seed, run in runs:
+    for seed, run, _ in runs:
         measures = db.execute("SELECT name, part, value FROM measures WHERE run = ?", [run]).fetchall()
         out[seed] = {f"{name} {part}".strip(): value for name, part, value in measures}
     return out
+
+
+def _timed(measure: str) -> bool:
+    return measure.partition(" ")[0] in ("speedup", "time", "throughput", "train_seconds")
 
 
 def render(found: Sequence[Verdict]) -> Table:

@@ -111,7 +111,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                 )
     pages |= _method_pages(env, boards)
     pages |= _system_pages(env, db)
-    pages["index.md"] = _home(env, db, boards, [v for found in ledger.values() for v in found])
+    pages["index.md"] = _home(env, db, boards, _tally(ledger))
+    pages["claims.md"] = env.get_template("claims.md.j2").render(ledger=ledger, tally=_tally(ledger))
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
     pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
         f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
@@ -148,6 +149,7 @@ def _environment() -> jinja2.Environment:
         "sign": safe(charts.sign),
         "interval_bar": safe(charts.interval_bar),
         "saving_bar": safe(charts.saving_bar),
+        "claim_bar": safe(lambda v: charts.claim_bar(v.value, v.low, v.high, v.least)),
         "row_lanes": _lane_classes,
         "signs": claims.SIGNS,
     }
@@ -522,7 +524,7 @@ def _groups(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _home(
-    env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board], ledger: Sequence[claims.Verdict]
+    env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board], tally: Sequence[tuple[str, str, int]]
 ) -> str:
     cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
@@ -563,10 +565,15 @@ def _home(
     )
     from markupsafe import Markup
 
-    tally = [(sign, word, sum(v.verdict == word for v in ledger)) for word, sign in claims.SIGNS.items()]
     return env.get_template("index.md.j2").render(
-        tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally if ledger else []
+        tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally
     )
+
+
+def _tally(ledger: Mapping[str, Sequence[claims.Verdict]]) -> list[tuple[str, str, int]]:
+    """Sign, word and count of each verdict; nothing where no paper claims anything."""
+    every = [v.verdict for found in ledger.values() for v in found]
+    return [(sign, word, every.count(word)) for word, sign in claims.SIGNS.items()] if every else []
 
 
 def _of_methods(board: Board) -> list[Row]:

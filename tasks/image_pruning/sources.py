@@ -11,11 +11,20 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from suite.naming import UserError
 from tasks.image_pruning import data
 from tasks.image_pruning.data import Images
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_HELD_OUT = 10  #: training images a class that are kept for validation
+#: size, classes and training images of the sets that the speed division knows without their files
+SHAPES = {
+    "imagenet": (224, 1000, 1_271_167),
+    "cifar10": (32, 10, 45_000),
+    "cifar100": (32, 100, 45_000),
+    "fashion": (16, 10, 12_000),
+    "clothing10": (32, 10, 3_068),
+}
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 ALL = slice(None)
@@ -46,6 +55,31 @@ def open_source(name: str, folder: str, sliver: dict[str, int] | None) -> Source
         return ImageFolders(data.locate(name, folder))
     images = data.load(name, folder)
     return InMemory(images.take(sliver) if sliver else images)
+
+
+class Shapes:
+    """A set's shapes without its images, for the speed division: loaders are empty, samples are noise."""
+
+    def __init__(self, name: str) -> None:
+        if name not in SHAPES:
+            raise UserError(f"the speed division knows no set {name!r}; there are: {', '.join(SHAPES)}")
+        self.size, count, self._train_count = SHAPES[name]
+        self.classes = tuple(f"class {i}" for i in range(count))
+
+    @property
+    def train_count(self) -> int:
+        return self._train_count
+
+    def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
+        yield from ()
+
+    def evaluate(self, split: str, batch: int) -> Batches:
+        yield from ()
+
+    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(count, 3, self.size, self.size, generator=generator)
+        return x, torch.randint(len(self.classes), (count,), generator=generator)
 
 
 @dataclass

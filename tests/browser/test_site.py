@@ -21,6 +21,7 @@ PAGES = (
     "methods/chex.html",
     "methods/l1_filters.html",
     "systems/index.html",
+    "claims.html",
     "run.html",
     "submit.html",
     "measurement.html",

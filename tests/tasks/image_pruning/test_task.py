@@ -221,8 +221,15 @@ def test_augmentation_is_a_crop_and_a_flip_of_the_image() -> None:
         assert (both == x[k][None, :, None, None]).all(1).all(-1).all(-1).any()
 
 
-def test_speed_division_has_no_batches() -> None:
-    assert list(problem(division="speed").batches(0)) == []
+def test_the_speed_division_needs_no_images() -> None:
+    p = problem(tier="paper", case="imagenet/resnet18", division="speed")
+    assert list(p.batches(0)) == []
+    x, y = p.sample(4, "scores")
+    assert (x.shape, int(y.max()) < 1000, p.batch) == ((4, 3, 224, 224), True, 1024)
+    assert np.isnan(p.validate(p.model()))
+    assert TASK.digest(p.spec) != TASK.digest(problem(division="speed").spec)
+    with pytest.raises(UserError, match="knows no set"):
+        problem(tier="paper", case="unheard/resnet18", division="speed")
 
 
 def write_npz(folder: Path, name: str = "mine", size: int = 48, **changes: object) -> Path:

@@ -1,0 +1,89 @@
+"""The ledger: verdicts are computed from rows, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite.board import charts, claims, store
+from tests.suite.board.test_store import light
+from tests.suite.board.test_tables import measured
+
+ROW = {"tier": "small", "case": "fashion/resnet20", "target": "macs=0.5", "method": "chex"}
+CLAIM = {
+    "method": "chex",
+    "claim": "as good as dense",
+    "paper": "77.4",
+    "where": "table 1",
+    "test": "difference",
+    "measure": "top1",
+    "row": ROW,
+    "versus": ROW | {"method": "dense", "target": ""},
+    "least": -1.0,
+    "why": "an explanation",
+}
+
+
+def put(root: Path, name: str, seed: int, top1: float, speedup: float = 1.3, card: str = "c" * 16, kept: float = 0.5) -> None:
+    method = {"name": name, "origin": "reference", "version": "a" * 16}
+    target = "" if name == "dense" else "macs=0.5"
+    systems = {"solve": card, "weigh": card}
+    light(root, seed, method=method, spec={"target": target}, systems=systems, measures=measured(top1, speedup, kept))
+
+
+def judged(root: Path, **changes: Any) -> claims.Verdict:
+    store.publish(root, root / "b.duckdb")
+    with store.connect(root / "b.duckdb") as db:
+        return claims._judge(db, "image_pruning", CLAIM | changes)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [((-0.1, -0.2, -0.3), "met"), ((-3.0, -3.1, -2.9), "not met"), ((-0.2, -1.0, -1.9), "undecided")],
+)
+def test_the_whole_interval_decides(tmp_path: Path, gaps: tuple[float, ...], verdict: str) -> None:
+    for seed, gap in enumerate(gaps):
+        put(tmp_path, "dense", seed, 90.0 + seed)
+        put(tmp_path, "chex", seed, 90.0 + seed + gap)
+    found = judged(tmp_path)
+    assert found.verdict == verdict
+    assert found.value == pytest.approx(sum(gaps) / 3)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+    assert found.why == ("" if verdict == "met" else "an explanation")
+    assert "<svg" in charts.claim_bar(found.value, found.low, found.high, found.least)
+
+
+def test_two_pairs_and_rows_off_their_target_prove_nothing(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 90.0, kept=0.5 if seed else 0.6)
+    found = judged(tmp_path)
+    assert (found.verdict, found.reason) == ("not testable here", "2 of at least 3 paired seeds")
+    assert charts.claim_bar(found.value, found.low, found.high, found.least) == ""
+
+
+def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "chex", seed, 90.0, speedup=1.6 + 0.01 * seed)
+    for seed in range(2):
+        put(tmp_path, "chex", seed, 90.0, speedup=9.0, card="d" * 16)
+    found = judged(tmp_path, test="realised", measure="speedup infer@64", promised="kept.macs", least=0.7)
+    assert found.value == pytest.approx(0.805)
+    assert found.verdict == "met"
+
+
+def test_a_ratio_and_a_value(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "dense", seed, 80.0)
+        put(tmp_path, "chex", seed, 88.0)
+    assert judged(tmp_path, test="ratio", least=1.0).value == pytest.approx(1.1)
+    assert judged(tmp_path, test="value", least=80).value == pytest.approx(88.0)
+
+
+def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
+    found = judged(tmp_path, untestable="needs ImageNet")
+    assert (found.verdict, found.reason) == ("not testable here", "needs ImageNet")
