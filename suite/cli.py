@@ -313,8 +313,11 @@ def claims(
     as_json: Json = False,
 ) -> None:
     """Judge the papers' claims from the bundles: met, not met, or not testable here."""
+    from suite import registry
     from suite.board import claims as ledger
 
+    if task and task not in registry.tasks():
+        raise UserError(f"no task {task!r}; there are: {', '.join(registry.tasks())}")
     _need_results(results)
     verdicts = ledger.judge(results, task)
     if as_json:
