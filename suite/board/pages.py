@@ -572,7 +572,7 @@ def _home(
 
 def _tally(ledger: Mapping[str, Sequence[claims.Verdict]]) -> list[tuple[str, str, int]]:
     """Sign, word and count of each verdict; nothing where no paper claims anything."""
-    every = [v.verdict for found in ledger.values() for v in found]
+    every: list[str] = [v.verdict for found in ledger.values() for v in found]
     return [(sign, word, every.count(word)) for word, sign in claims.SIGNS.items()] if every else []
 
 
