@@ -5,7 +5,8 @@ CVPR 2019, arXiv 1811.00250. `rule=sfp`: He, Kang, Dong, Fu, Yang. Soft Filter P
 Neural Networks. IJCAI 2018, arXiv 1808.06866.
 
 Departs: one rate for all layers is bisected to the operations target (the paper's is 0.4; `rate` fixes it); only the inner
-channels of residual blocks go. What a zeroed filter's shift adds to the next layer goes with it when it is sliced away.
+channels of residual blocks go. A zeroed filter still sends its batch norm's shift on; before it is sliced away, that is
+moved into the next layer, so that the deployed network is the zeroed one but for the borders of its maps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from reference_impls.parts.channels import target_macs, uniform_widths, widths_of
 from reference_impls.parts.filters import Masks, inner
@@ -40,6 +43,7 @@ class Fpgm:
         soft = Soft(self, groups, self.removals(problem, groups))
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=soft)
         keep = soft.zero()
+        absorb_(model, groups, keep)
         return Network(problem.compact(model, keep), {"widths": widths_of(keep)})
 
     def removals(self, problem: ImageProblem, groups: Sequence[ChannelGroup]) -> dict[str, tuple[int, int]]:
@@ -96,6 +100,26 @@ def median_mask(weight: torch.Tensor, by_norm: int, count: int) -> torch.Tensor:
     others = norm_mask(weight, by_norm)
     sums = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")[:, others].sum(1)
     return _without(sums.masked_fill(~others, torch.inf), count)
+
+
+@torch.no_grad()
+def absorb_(model: nn.Module, groups: Sequence[ChannelGroup], keep: Masks) -> None:
+    """Move the constants that zeroed filters send through their batch norms into what follows the next layer, in place.
+
+    In eval mode a filter of zeros is the constant relu(shift - scale mean / deviation).  A linear layer takes it into
+    its bias; of a convolution the next batch norm does, exactly but for the maps' padded borders.
+    """
+    modules = list(model.modules())
+    for g in groups:
+        bn, consumer = g.bn, g.consumer
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        constant = F.relu(bn.bias - bn.weight * bn.running_mean / (bn.running_var + bn.eps).sqrt()) * ~keep[g.name]
+        if isinstance(consumer, nn.Linear):
+            consumer.bias += consumer.weight @ constant
+        elif consumer is not None:
+            after = next(m for m in modules[modules.index(consumer) :] if isinstance(m, nn.BatchNorm2d))
+            after.running_mean -= consumer.weight.flatten(2).sum(2) @ constant  # type: ignore[operator]
 
 
 def _without(scores: torch.Tensor, count: int) -> torch.Tensor:
