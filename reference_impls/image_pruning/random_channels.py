@@ -1,0 +1,52 @@
+"""The control of filter pruning: as many channels in each layer as another rule keeps, but random ones, fine-tuned alike.
+
+Departs: a control, from no paper (pruning_baselines.md 2.2, e).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from reference_impls.image_pruning.depgraph import Depgraph
+from reference_impls.image_pruning.imp import shuffled
+from reference_impls.image_pruning.slimming import Slimming
+from reference_impls.parts.channels import target_macs, uniform_widths
+from reference_impls.parts.filters import Masks, OneShot, Stage, train_and_tune
+from tasks.image_pruning.task import ImageProblem
+
+__all__ = ["RandomChannels"]
+
+
+@dataclass(frozen=True)
+class RandomChannels(OneShot):
+    """`widths` names the rule, which also trains the dense network; uniform are the widths of l1_filters, fpgm and hrank."""
+
+    widths: Literal["uniform", "slimming", "depgraph"] = "uniform"
+
+    @property
+    def rule(self) -> OneShot:
+        rules: dict[str, type[OneShot]] = {"uniform": Uniform, "slimming": Slimming, "depgraph": Depgraph}
+        return rules[self.widths]()
+
+    def stages(self, problem: ImageProblem) -> list[Stage]:
+        return self.rule.stages(problem)
+
+    def choose(self, problem: ImageProblem, model: nn.Module) -> Masks:
+        generator = torch.Generator().manual_seed(problem.run.seed("random_channels"))
+        return {n: shuffled(mask, generator) for n, mask in self.rule.choose(problem, model).items()}
+
+
+class Uniform(OneShot):
+    """One ratio for all layers, bisected to the operations target."""
+
+    def stages(self, problem: ImageProblem) -> list[Stage]:
+        return train_and_tune(2 / 3)
+
+    def choose(self, problem: ImageProblem, model: nn.Module) -> Masks:
+        groups = problem.groups(model)
+        widths = uniform_widths(groups, problem.macs_of, target_macs(problem))
+        return {g.name: torch.arange(g.width) < widths[g.name] for g in groups if g.name in widths}
