@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from reference_impls.parts.blocks import Block, batch_norms, mask_of, with_blocks
+from reference_impls.parts.blocks import Block, batch_norms, mask_of, pays, with_blocks
 from reference_impls.parts.channels import l1_norms
 from reference_impls.parts.partition import partition
 from reference_impls.parts.rewinding import rounds, tickets, train_ticket
@@ -35,8 +35,9 @@ __all__ = ["StructureLth"]
 Criterion = Literal["l1", "remain", "feature_l1", "feature_l2", "saliency"]
 Partition = Callable[[torch.Tensor], torch.Tensor]  #: mask (C, n) to a part for each row that has a one
 Width = Callable[[torch.Tensor, torch.Tensor, float], int]
-#: Blocks are executed as such up to this share of the layer's dense multiply-adds; above, gathering costs more than it saves.
-PAYS = 0.5
+#: Where an output joins a residual sum, dead rows are left out of the work if a filter has this many weights: below,
+#: scattering the others into their places takes longer than it saves.
+JOINS = 512
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Structure:
         names = {id(m): n for n, m in modules.items()}
         self.groups = [g for g in problem.groups(model) if g.consumer is not None and g.name in layers]
         self.feeds = {names[id(g.consumer)]: g.name for g in self.groups}
+        inner = {g.name for g in self.groups}
+        self.thin = {n for n, m in layers.items() if n in inner or m.weight[0].numel() >= JOINS}
         # with more than B2 rows a layer may have a block, else it stays as it is
         fixed = sum(c for n, c in self.dense.items() if n not in layers or modules[n].weight.shape[0] <= method.B2)
         if method.mode == "regroup" and self.unit == "macs" and fixed > self.goal:
@@ -142,18 +145,16 @@ class Structure:
         width = released_width if method.rule == "released" else intended_width
         return regroup(mask, split, width, method.t1, method.nn, method.B2)
 
-    def pays(self, blocks: list[Block], weights: int) -> bool:
-        return sum(b.size for b in blocks) <= PAYS * weights
-
     def cost(self, masks: Masks, blocks: Mapping[str, list[Block]]) -> float:
         """Of the deployed network, in the target's unit."""
         if self.method.mode == "refill":
-            rows = {n: float(channels_of(m).double().mean()) for n, m in masks.items()}
+            thin = masks if self.unit == "nonzero" else self.thin
+            rows = {n: float(channels_of(masks[n]).double().mean()) for n in thin}
             return sum(c * rows.get(n, 1.0) * rows.get(self.feeds.get(n, ""), 1.0) for n, c in self.dense.items())
         if self.unit == "nonzero":
             return sum(c if n not in masks else int(masks[n].sum()) for n, c in self.dense.items())
-        shares = {n: sum(b.size for b in found) / masks[n].numel() for n, found in blocks.items()}
-        return sum(c * (s if (s := shares.get(n, 1.0)) <= PAYS else 1.0) for n, c in self.dense.items())
+        shares = {n: sum(b.size for b in found) / masks[n].numel() for n, found in blocks.items() if pays(found, masks[n])}
+        return sum(c * shares.get(n, 1.0) for n, c in self.dense.items())
 
     def aim(self, scores: Mapping[str, torch.Tensor], masks: Masks, planned: int = 0, last: bool = True) -> int:
         """Weights that the target needs by these magnitudes; before the last level the number planned, if that is more."""
@@ -167,14 +168,13 @@ class Structure:
     def deploy(self, model: nn.Module, masks: Masks, blocks: Mapping[str, list[Block]]) -> nn.Module:
         """The network that executes only what is counted; logits as the masked one's in eval mode."""
         if self.method.mode == "regroup":
-            return with_blocks(model, {n: found for n, found in blocks.items() if self.pays(found, masks[n].numel())})
-        rows = {n: channels_of(m) for n, m in masks.items()}
-        small = self.problem.compact(model, {g.name: rows[g.name] for g in self.groups})
-        # an output that joins a residual sum keeps its width: the rows that are left are computed, and zeros added to the rest
-        inner = {g.name for g in self.groups}
-        joining = {n: r.nonzero().flatten() for n, r in rows.items() if n not in inner and not r.all()}
-        columns = {n: torch.arange(small.get_submodule(n).weight[0].numel()) for n in joining}  # type: ignore[union-attr, index]
-        return with_blocks(small, {n: [Block(r, columns[n])] for n, r in joining.items()})
+            return with_blocks(model, {n: found for n, found in blocks.items() if pays(found, masks[n])})
+        rows = {n: channels_of(masks[n]) for n in self.thin}
+        keep = {g.name: rows.pop(g.name) for g in self.groups}
+        small = self.problem.compact(model, keep)
+        # an output that joins a residual sum keeps its width: its living rows are computed, the others get zeros
+        columns = {n: torch.arange(small.get_submodule(n).weight[0].numel()) for n in rows}  # type: ignore[union-attr, index]
+        return with_blocks(small, {n: [Block(r.nonzero().flatten(), columns[n])] for n, r in rows.items() if not r.all()})
 
 
 class Held(Masked):
