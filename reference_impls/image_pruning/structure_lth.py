@@ -42,7 +42,7 @@ JOINS = 512
 
 @dataclass(frozen=True)
 class StructureLth:
-    """Symbols as in structure_lth.md 2. `extra` above 0 is refill+; the control is `weights=redrawn`, the same mask on new weights."""
+    """Symbols as in structure_lth.md 2. `extra` above 0 is refill+. Control: `weights=redrawn`, the same masks on other weights."""
 
     mode: Literal["refill", "regroup"] = "refill"
     rate: float = 0.2
@@ -68,15 +68,18 @@ class StructureLth:
         counts, spread = rounds(problem, size, guess, self.rate, self.rounds, self.rewind, spared=int(scoring))
         trainer, recipe = Trainer(problem), Recipe.of(problem)
         found, rewound = tickets(trainer, model, layers, counts, recipe, spread, structure.aim)
-        signals = channel_signals(model, layers, problem.sample(problem.batch, "structure_lth"), self.criterion) if scoring else None
+        signals = (
+            channel_signals(model, layers, problem.sample(problem.batch, "structure_lth"), self.criterion) if scoring else None
+        )
         masks, blocks = structure.of(found, magnitudes(layers), signals)
         hooks = Masked(layers, masks) if self.mode == "regroup" else Held(model, layers, masks)
         redrawn = problem.run.seed("structure_lth weights") if self.weights == "redrawn" else None
         train_ticket(trainer, model, rewound, recipe, spread, hooks, redrawn)
         kept, regular = alive(masks), alive({n: masks[n] for n in (blocks if self.mode == "regroup" else masks)})
         notes = {
-            "levels": [*counts[:-1], alive(found)],
-            "density": kept / size,  # after the post-processing, of the weights that could go
+            "levels": len(counts),
+            "found": alive(found) / size,  # density of the ticket, of the weights that could go
+            "density": kept / size,  # after the post-processing
             "structured": regular / size,
             "unstructured": (kept - regular) / size,
             "rows": {n: int(channels_of(m).sum()) for n, m in masks.items()},
@@ -129,12 +132,14 @@ class Structure:
         if method.mode == "refill":
             ranked = signals or {n: rank_by(m, scores[n], method.criterion) for n, m in masks.items()}
             return {n: refill(m, ranked[n], method.extra, partial=method.parity) for n, m in masks.items()}, {}
-        blocks = {n: self.regroup(m.flatten(1).cpu()) for n, m in masks.items()}
+        blocks = {n: self.blocks_of(m.flatten(1).cpu()) for n, m in masks.items()}
         blocks = {n: found for n, found in blocks.items() if found}
         return {n: mask_of(blocks[n], m.shape).to(m.device) if n in blocks else m for n, m in masks.items()}, blocks
 
-    def regroup(self, mask: torch.Tensor) -> list[Block]:
+    def blocks_of(self, mask: torch.Tensor) -> list[Block]:
         method = self.method
+        if len(mask) <= method.B2:
+            return []
         parts = method.cn or min(8, max(2, len(mask) // 32))
 
         def split(m: torch.Tensor) -> torch.Tensor:
@@ -318,7 +323,7 @@ def regroup_by_columns(mask: torch.Tensor, split: Partition, B2: int = 16) -> li
         blocks += found
 
 
-def nearest(cost: Callable[[int], float], most: int, goal: float, tolerance: float = 0.002) -> int:
+def nearest(cost: Callable[[int], float], most: int, goal: float, tolerance: float = 0.005) -> int:
     """The count up to `most` whose cost is nearest to the goal; found by bisection, so jumps downward may hide a nearer one."""
     low, high = 0, most
     best = (abs(cost(most) - goal), most)

@@ -68,7 +68,9 @@ class BlockConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, blocks: Sequence[Block]) -> None:
         super().__init__()
         if not blocks or conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            raise ValueError(f"{len(blocks)} blocks of {conv}: at least one, of a plain convolution that pads with a number of zeros")
+            raise ValueError(
+                f"{len(blocks)} blocks of {conv}: at least one, of a plain convolution that pads with a number of zeros"
+            )
         self.kernel, self.stride, self.padding, self.dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
         self.channels = conv.out_channels
         left = conv.weight.detach().flatten(1).clone()
@@ -190,7 +192,9 @@ def with_blocks(model: nn.Module, blocks: Mapping[str, Sequence[Block]]) -> nn.M
     out = copy.deepcopy(model).eval()
     norms = batch_norms(out)
     for name, layer in blocks.items():
-        folded = fuse_conv_bn_eval(out.get_submodule(name), out.get_submodule(norms[name]))  # type: ignore[type-var]
-        out.set_submodule(name, BlockConv2d(folded, layer))
-        out.set_submodule(norms[name], nn.Identity())
+        conv = out.get_submodule(name)
+        if name in norms:
+            conv = fuse_conv_bn_eval(conv, out.get_submodule(norms[name]))  # type: ignore[type-var]
+            out.set_submodule(norms[name], nn.Identity())
+        out.set_submodule(name, BlockConv2d(conv, layer))  # type: ignore[arg-type]
     return out
