@@ -168,7 +168,9 @@ class Structure:
         def cost(count: int) -> float:
             return self.cost(*self.of({n: p < count for n, p in place.items()}, scores))
 
-        return planned if not last and cost(planned) >= self.goal else nearest(cost, alive(masks), self.goal)
+        if not last and cost(planned) >= self.goal:
+            return planned
+        return max(0 if last else planned, nearest(cost, alive(masks), self.goal))
 
     def deploy(self, model: nn.Module, masks: Masks, blocks: Mapping[str, list[Block]]) -> nn.Module:
         """The network that executes only what is counted; logits as the masked one's in eval mode."""
@@ -323,13 +325,27 @@ def regroup_by_columns(mask: torch.Tensor, split: Partition, B2: int = 16) -> li
         blocks += found
 
 
-def nearest(cost: Callable[[int], float], most: int, goal: float, tolerance: float = 0.005) -> int:
-    """The count up to `most` whose cost is nearest to the goal; found by bisection, so jumps downward may hide a nearer one."""
+def nearest(cost: Callable[[int], float], most: int, goal: float, tolerance: float = 0.005, scan: int = 16) -> int:
+    """The count up to `most` whose cost is nearest to the goal, or the first that is near enough.
+
+    Found by bisection.  Blocks come and go with the count, so the cost may jump over the goal there: then up to `scan`
+    counts on either side, a 256th of `most` apart, are tried as well.
+    """
     low, high = 0, most
-    best = (abs(cost(most) - goal), most)
-    while high - low > 1 and best[0] > tolerance * goal:
+    seen = {most: abs(cost(most) - goal)}
+
+    def near() -> bool:
+        return min(seen.values()) <= tolerance * goal
+
+    while high - low > 1 and not near():
         middle = (low + high) // 2
         found = cost(middle)
-        best = min(best, (abs(found - goal), middle))
+        seen[middle] = abs(found - goal)
         low, high = (middle, high) if found <= goal else (low, middle)
-    return best[1]
+    step = max(1, most // 256)
+    for count in (low + sign * k * step for k in range(1, scan + 1) for sign in (1, -1)):
+        if near():
+            break
+        if 0 < count < most and count not in seen:
+            seen[count] = abs(cost(count) - goal)
+    return min(seen, key=lambda n: (seen[n], -n))

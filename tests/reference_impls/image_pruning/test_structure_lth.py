@@ -96,10 +96,10 @@ def test_refill_counts() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 6), st.integers(2, 12), st.floats(0, 1), st.sampled_from([0.5, 1.5, 3.0]), st.integers(0, 10_000))
-def test_widths_are_the_sheets_loops(q: int, n: int, density: float, t1: float, seed: int) -> None:
+@given(st.integers(1, 6), st.integers(2, 12), st.integers(0, 10), st.sampled_from([0.5, 1.5, 3.0]), st.integers(0, 10_000))
+def test_widths_are_the_sheets_loops(q: int, n: int, tenths: int, t1: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(q, n, generator=generator) < density
+    mask = torch.rand(q, n, generator=generator) < tenths / 10
     order = mask.sum(0).sort(descending=True, stable=True).indices
 
     def released() -> int:
@@ -234,7 +234,7 @@ def test_signals_are_taken_layer_by_layer() -> None:
     for criterion in ("feature_l1", "feature_l2", "saliency"):
         signals = channel_signals(model, layers, batch, criterion)
         assert {n: len(s) for n, s in signals.items()} == {n: len(m.weight) for n, m in layers.items()}
-        assert all((s > 0).all() for s in signals.values())
+        assert all((s >= 0).all() and s.any() for s in signals.values())
         assert len({float(s[0]) for s in signals.values()}) == len(signals)
 
 
@@ -286,19 +286,25 @@ def test_the_control_has_the_same_masks_on_other_weights(straight: tuple[Any, An
 
 @pytest.mark.parametrize(
     ("target", "settings"),
-    [
-        ("macs=0.25", {"extra": 0.2, "criterion": "remain"}),
-        ("nonzero=0.3", {"criterion": "saliency"}),
-        ("nonzero=0.3", {"mode": "regroup", "rule": "intended"}),
-        ("nonzero=0.3", {"mode": "regroup"}),
-    ],
+    [("macs=0.25", {"extra": 0.2, "criterion": "remain"}), ("nonzero=0.3", {"criterion": "saliency"})],
 )
 def test_the_speed_division_gives_shapes(target: str, settings: dict[str, Any]) -> None:
     p = problem(target=target, division="speed")
     network = StructureLth(**settings).solve(p)
     name, share = target.split("=")
     assert kept(p, network)[f"kept.{name}"] == pytest.approx(float(share), rel=0.01)
-    assert network.notes["density"] == pytest.approx(network.notes["structured"] + network.notes["unstructured"])
+
+
+@pytest.mark.parametrize("rule", ["released", "intended"])
+def test_a_regrouped_ticket(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(models.VGG_PLANS, "vgg16", (16, 64, "M", 64))  # two layers that may have blocks
+    p = problem(case="fashion/vgg16", target="nonzero=0.5", division="speed")
+    network = StructureLth(mode="regroup", rule=rule, rate=0.5).solve(p)
+    assert kept(p, network)["kept.nonzero"] == pytest.approx(0.5, rel=0.01 if rule == "intended" else 0.2)
+    notes = network.notes
+    assert notes["density"] == pytest.approx(notes["structured"] + notes["unstructured"])
+    assert notes["structured"] > 0
+    assert set(notes["blocks"]) <= {"features.3", "features.7"}
 
 
 def test_another_target_is_one_clear_line() -> None:
