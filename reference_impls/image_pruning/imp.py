@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from reference_impls.parts.rewinding import Plan, ladder, later, plan, redraw, tickets
+from reference_impls.parts.rewinding import rounds, tickets, train_ticket
 from reference_impls.parts.sparse import Masked, maskable, target_count
 from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
@@ -38,23 +38,15 @@ class Imp:
         model = problem.model()
         layers = maskable(model, stem=self.stem, classifier=self.classifier)
         size = sum(m.weight.numel() for m in layers.values())
-        closed = problem.spec.division == "closed"
-        most = max(1, min(self.levels, problem.epochs - 1)) if closed else 0  # a level has an epoch at least
-        counts = ladder(size, target_count(problem, model, layers), self.rate, most)
-        spread = plan(problem.epochs, 1 + len(counts), self.rewind)
-        if not closed:
-            start = round(self.rewind * problem.epochs)
-            spread = Plan(problem.epochs, problem.epochs - start, start)
+        wanted = target_count(problem, model, layers)
+        counts, spread = rounds(problem, size, wanted, self.rate, self.levels, self.rewind)
         trainer = Trainer(problem)
         masks, rewound = tickets(trainer, model, layers, counts, Recipe.of(problem), spread)
         if self.masks == "random":
             generator = torch.Generator().manual_seed(problem.run.seed("imp masks"))
             masks = {n: shuffled(m, generator) for n, m in masks.items()}
-        model.load_state_dict(rewound)
-        if self.weights == "redrawn":
-            redraw(model, problem.run.seed("imp weights"))
-        recipe = later(Recipe.of(problem), spread.rewind)
-        trainer.fit("ticket", model, recipe, epochs=spread.each, hooks=Masked(layers, masks))
+        redrawn = problem.run.seed("imp weights") if self.weights == "redrawn" else None
+        train_ticket(trainer, model, rewound, Recipe.of(problem), spread, Masked(layers, masks), redrawn)
         return Network(model, {"levels": counts})
 
 

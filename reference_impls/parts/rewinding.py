@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,7 +15,12 @@ from reference_impls.parts.sparse import Masked, Masks, keep_top, magnitudes
 from reference_impls.parts.training import Hooks, Recipe, Trainer
 from tasks.image_pruning.models import initialise
 
+if TYPE_CHECKING:
+    from tasks.image_pruning.task import ImageProblem
+
 State = dict[str, torch.Tensor]
+#: How many weights stay at a level: of (magnitudes, masks so far, number planned, whether the level is the last).
+Aim = Callable[[Mapping[str, torch.Tensor], Masks, int, bool], int]
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,22 @@ def plan(epochs: int, trainings: int, rewind: float) -> Plan:
     return Plan(epochs - (trainings - 1) * (length - point), length - point, point)
 
 
+def rounds(
+    problem: ImageProblem, size: int, count: int, rate: float, most: int, rewind: float, spared: int = 0
+) -> tuple[list[int], Plan]:
+    """Levels from `size` weights down to `count`, and how the budget, `spared` epochs of it left out, is spread over them.
+
+    In the closed division all trainings share the budget, so there are at most `most` levels, each of an epoch at least;
+    elsewhere every training has all of it, and there are as many levels as `rate` asks for.
+    """
+    epochs = problem.epochs - spared
+    if problem.spec.division == "closed":
+        counts = ladder(size, count, rate, max(1, min(most, epochs - 1))) or [count]
+        return counts, plan(epochs, 1 + len(counts), rewind)
+    start = round(rewind * epochs)
+    return ladder(size, count, rate) or [count], Plan(epochs, epochs - start, start)
+
+
 def tickets(
     trainer: Trainer,
     model: nn.Module,
@@ -99,10 +120,12 @@ def tickets(
     counts: Sequence[int],
     recipe: Recipe,
     spread: Plan,
+    aim: Aim | None = None,
 ) -> tuple[Masks, State]:
     """Train, prune to `counts[0]`, rewind, train, prune to `counts[1]`, ...; the last training is left to the caller.
 
-    Returns the last masks, and the state to rewind to; the model holds the trained weights that the masks were cut from.
+    `aim` may correct a count once the weights are known that are to be cut.  Returns the last masks, and the state to
+    rewind to; the model holds the trained weights that the masks were cut from.
     """
     memory = Remember(model, spread.rewind)
     trainer.fit("dense", model, recipe, epochs=spread.first, hooks=memory)
@@ -111,8 +134,20 @@ def tickets(
         if level:
             model.load_state_dict(memory.kept)
             trainer.fit(f"level {level}", model, later(recipe, spread.rewind), epochs=spread.each, hooks=Masked(layers, masks))
-        masks = keep_top(magnitudes(layers), count, among=masks)
+        scores = magnitudes(layers)
+        kept = aim(scores, masks, count, level == len(counts) - 1) if aim else count
+        masks = keep_top(scores, kept, among=masks)
     return masks, memory.kept
+
+
+def train_ticket(
+    trainer: Trainer, model: nn.Module, rewound: State, recipe: Recipe, spread: Plan, hooks: Hooks, redrawn: int | None = None
+) -> None:
+    """The training after the last level, in place: from the rewound weights, or as a control from ones drawn by a seed."""
+    model.load_state_dict(rewound)
+    if redrawn is not None:
+        redraw(model, redrawn)
+    trainer.fit("ticket", model, later(recipe, spread.rewind), epochs=spread.each, hooks=hooks)
 
 
 def redraw(model: nn.Module, seed: int) -> None:

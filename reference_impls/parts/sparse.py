@@ -52,27 +52,32 @@ def target_count(problem: ImageProblem, model: nn.Module, layers: Iterable[str])
     return count
 
 
-def keep_top(scores: Mapping[str, torch.Tensor], count: int, among: Mapping[str, torch.Tensor] | None = None) -> Masks:
-    """Masks of the `count` largest scores over all layers together; ties go to the earlier layer, the lower index.
+def places(scores: Mapping[str, torch.Tensor], among: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Each score's place over all layers together, int64, 0 for the largest; ties go to the earlier layer, the lower index.
 
     Args:
         scores: a tensor a layer; NaN counts as smallest.
-        count: how many stay, clipped to what there is.
-        among: masks outside of which nothing stays.
+        among: masks; what lies outside of them comes last.
     """
     flat = torch.cat([s.detach().flatten().double() for s in scores.values()]).nan_to_num(nan=-math.inf)
+    order = torch.sort(flat, descending=True, stable=True).indices
     if among is not None:
-        free = torch.cat([among[n].flatten() for n in scores])
         # below every score, -inf included: the order is by (free, score)
-        order = torch.sort(flat, descending=True, stable=True).indices
+        free = torch.cat([among[n].flatten() for n in scores])
         order = order[torch.sort(free[order].int(), descending=True, stable=True).indices]
-        count = min(count, int(free.sum()))
-    else:
-        order = torch.sort(flat, descending=True, stable=True).indices
-    chosen = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-    chosen[order[: max(0, count)]] = True
-    pieces = chosen.split([s.numel() for s in scores.values()])
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    pieces = place.split([s.numel() for s in scores.values()])
     return {n: piece.view(s.shape) for (n, s), piece in zip(scores.items(), pieces, strict=True)}
+
+
+def keep_top(scores: Mapping[str, torch.Tensor], count: int, among: Mapping[str, torch.Tensor] | None = None) -> Masks:
+    """Masks of the `count` largest scores over all layers together, no more than there are `among` those of these masks.
+
+    NaN and ties: as `places` has them.
+    """
+    count = count if among is None else min(count, alive(among))
+    return {n: place < count for n, place in places(scores, among).items()}
 
 
 def magnitudes(layers: Mapping[str, nn.Conv2d | nn.Linear]) -> dict[str, torch.Tensor]:
