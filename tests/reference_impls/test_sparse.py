@@ -172,15 +172,18 @@ def test_another_target_is_one_clear_line() -> None:
         registry.configure(registry.load(registry.method("image_pruning", "magnitude")), []).solve(p)
 
 
-@pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp"])
+@pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp", "snip", "grasp"])
 def test_a_stopped_run_ends_alike(name: str) -> None:
     asked = spec(target="nonzero=0.2")
-    settings = [] if name == "imp" else ["interval=2"]
+    settings = ["interval=2"] if name in ("gmp", "rigl", "set") else []
     method = registry.configure(registry.load(registry.method("image_pruning", name)), settings)
-    straight = method.solve(problem(MemoryRun(asked), target="nonzero=0.2"))
+    once = MemoryRun(asked)
+    straight = method.solve(problem(once, target="nonzero=0.2"))
     first = MemoryRun(asked, stop_after=6)
     with pytest.raises(Stopped):
         method.solve(problem(first, target="nonzero=0.2"))
-    again = method.solve(problem(MemoryRun(asked, saved=first.saved), target="nonzero=0.2"))
+    resumed = MemoryRun(asked, saved=first.saved)
+    again = method.solve(problem(resumed, target="nonzero=0.2"))
+    assert resumed.examples == once.examples, "scoring images are booked once"
     for (key, a), b in zip(straight.model.state_dict().items(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
