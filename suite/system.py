@@ -42,6 +42,8 @@ STEERING = (
     "CUDA_LAUNCH_BLOCKING",
     "NVIDIA_TF32_OVERRIDE",
 )
+#: Where something is kept steers nothing; torch sets this one itself on some imports, so a card would depend on them.
+PLACES = ("TORCHINDUCTOR_CACHE_DIR",)
 FLAGS = (
     "sse4_2",
     "avx",
@@ -190,7 +192,9 @@ def _software() -> dict[str, Any]:
         "mkl_version": _found(r"Math Kernel Library Version ([\w.-]+)", config),
         "mkldnn_version": _found(r"(?:MKL-DNN|oneDNN) v([\w.]+)", config),
         "openmp_version": _found(r"OpenMP (\d+)", config),
-        "steered_by": {k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING)},
+        "steered_by": {
+            k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING) and k not in PLACES
+        },
     }
 
 

@@ -111,6 +111,10 @@ def compare(
         busy, slow = ledger.others(), throttled()
         for side, seconds in taken:
             blocks.append(Block(workload, side, quad, len(blocks), calls[side], seconds, items, busy, slow))
+        used = dict(calls)
+        for side, seconds in taken:  # a count found while others slowed us makes short blocks once they are gone
+            if seconds < block_seconds:
+                calls[side] = max(calls[side], math.ceil(1.1 * block_seconds * used[side] / max(seconds, 1e-8)))
         over = time.perf_counter() - began > cap_seconds
         if quad + 1 in LOOKS or over:
             _, half = ratio(quad_ratios(to_table(blocks)))

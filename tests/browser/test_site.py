@@ -49,7 +49,8 @@ def visit(browser: Browser, site: Path) -> Iterator[Opener]:
         tab = context.new_page()
         tab.on("console", lambda m: wrong.append(f"{page}: {m.text}") if m.type == "error" else None)
         tab.on("pageerror", lambda e: wrong.append(f"{page}: {e}"))
-        tab.on("requestfailed", lambda r: wrong.append(f"{page}: no {r.url}"))
+        # a page that is left before its icon has arrived takes that request back: no fault of the site
+        tab.on("requestfailed", lambda r: wrong.append(f"{page}: no {r.url}") if "ABORTED" not in (r.failure or "") else None)
         tab.on(
             "request",
             lambda r: wrong.append(f"{page}: asks {r.url}") if not r.url.startswith(("file:", "data:", "blob:")) else None,

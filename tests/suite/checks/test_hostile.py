@@ -195,6 +195,7 @@ def fields(seed: int, tables: Mapping[str, Table], card_hash: str, **spec: Any) 
         "source": {"weighin": "0.1.0", "commit": "0" * 40, "dirty": False},
         "libraries": {"numpy": "2.0"},
         "systems": {"solve": card_hash, "weigh": card_hash},
+        "processes": 1,
         "measures": [stored(m) for m in measures],
         "operations": layers,
         "curve": [{"examples": 3000, "seconds": 6.0, "name": "loss", "value": 0.5}],

@@ -206,6 +206,20 @@ def test_a_pace_found_under_a_neighbour_does_not_make_short_blocks(monkeypatch: 
     assert 50 <= timing._calibrate(lambda: None, lambda: None, 0.05, 10) <= 60
 
 
+def test_blocks_grow_once_a_neighbour_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def timed(call: Callable[[], object], calls: int, wait: Callable[[], None]) -> float:
+        nonlocal made
+        made += 1
+        return calls * (0.01 if made <= 12 else 0.001)  # slowed through both warm-ups and the first quad
+
+    monkeypatch.setattr(timing, "_time", timed)
+    seconds = [b.seconds for b in timing.compare(lambda: None, lambda: None, cap_seconds=0.02)]
+    assert min(seconds[:8]) < 0.05
+    assert min(seconds[8:]) >= 0.05
+
+
 def test_garbage_is_left_alone_while_blocks_are_timed_and_only_then() -> None:
     import gc
 
