@@ -32,8 +32,8 @@ class Block:
         return len(self.rows) * len(self.columns)
 
 
-#: Multiply-adds in whose time one value is gathered, or one output scattered (one thread of an x86 CPU, 7 to 14 px).
-GATHER, SCATTER = 48, 96
+#: Multiply-adds in whose time one value is gathered, or one output scattered (one thread of an x86 CPU, 4 to 16 px).
+GATHER, SCATTER = 64, 96
 #: Values gathered at a time, so that they are still in the cache when they are multiplied.
 CACHED = 2**19
 

@@ -87,13 +87,15 @@ def test_columns_that_are_whole_channels() -> None:
 
 
 def test_where_blocks_pay() -> None:
-    weight, columns = torch.empty(256, 256, 3, 3), torch.arange(230)
-    halves = [Block(torch.arange(32), columns), Block(torch.arange(32), columns)]
-    apart = [Block(torch.arange(32), torch.arange(230)) for _ in range(2)]
-    assert pays(halves * 4, weight)
-    assert not pays([Block(torch.arange(256), torch.arange(2304))], weight)
-    small = torch.empty(64, 24, 3, 3)  # between what two gathers cost and one
-    assert pays([Block(b.rows[:1], b.columns[:80]) for b in apart], small) or not pays(apart, small)
+    wide, narrow = torch.empty(256, 256, 3, 3), torch.empty(64, 64, 3, 3)
+    assert pays([Block(torch.arange(32), torch.arange(460)) for _ in range(8)], wide)
+    assert not pays([Block(torch.arange(256), torch.arange(2304))], wide)
+    assert pays([Block(torch.arange(32), torch.arange(115)) for _ in range(2)], narrow)
+    assert not pays([Block(torch.arange(32), torch.arange(173)) for _ in range(2)], narrow)
+    # the two halves of a block that was cut share what is gathered
+    small, columns = torch.empty(64, 24, 3, 3), torch.arange(80)
+    assert pays([Block(torch.arange(1), columns), Block(torch.arange(1), columns)], small)
+    assert not pays([Block(torch.arange(1), columns), Block(torch.arange(1), columns.clone())], small)
 
 
 def test_a_batch_norm_is_folded_in() -> None:
