@@ -111,8 +111,9 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                 )
     pages |= _method_pages(env, boards)
     pages |= _system_pages(env, db)
-    pages["index.md"] = _home(env, db, boards, _tally(ledger))
-    pages["claims.md"] = env.get_template("claims.md.j2").render(ledger=ledger, tally=_tally(ledger))
+    tally = _tally(ledger)
+    pages["index.md"] = _home(env, db, boards, tally)
+    pages["claims.md"] = env.get_template("claims.md.j2").render(ledger=ledger, tally=tally)
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
     pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
         f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
