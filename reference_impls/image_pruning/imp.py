@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from reference_impls.parts.rewinding import rounds, tickets, train_ticket
-from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.sparse import Masked, maskable, shuffled, target_count
 from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
 
@@ -48,9 +48,3 @@ class Imp:
         redrawn = problem.run.seed("imp weights") if self.weights == "redrawn" else None
         train_ticket(trainer, model, rewound, Recipe.of(problem), spread, Masked(layers, masks), redrawn)
         return Network(model, {"levels": counts})
-
-
-def shuffled(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """As many weights of the layer, at random."""
-    order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
-    return mask.flatten()[order].view(mask.shape)

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from reference_impls.image_pruning.depgraph import Depgraph
-from reference_impls.image_pruning.imp import shuffled
 from reference_impls.image_pruning.slimming import Slimming
 from reference_impls.parts.channels import target_macs, uniform_widths
 from reference_impls.parts.filters import Masks, OneShot, Stage, train_and_tune
+from reference_impls.parts.sparse import shuffled
 from tasks.image_pruning.task import ImageProblem
 
 __all__ = ["RandomChannels"]

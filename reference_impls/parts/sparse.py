@@ -142,6 +142,12 @@ def random_masks(layers: Mapping[str, nn.Conv2d | nn.Linear], counts: Mapping[st
     return masks
 
 
+def shuffled(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As many weights of the layer, at random."""
+    order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
+    return mask.flatten()[order].view(mask.shape)
+
+
 class Masked(Hooks):
     """Holds masks through training: weights and momentum are zero outside them after every step."""
 
