@@ -148,7 +148,10 @@ class Stage:
     def solution(self) -> Any:
         import torch
 
+        from suite import compat
+
         self.method()
+        compat.declare_operators()
         return torch.load(self.work / SOLUTION, map_location=self.spec.device, weights_only=False)
 
     def workloads(self, problem: Problem, solution: Any) -> dict[str, Workload]:

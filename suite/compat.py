@@ -3,7 +3,7 @@
 No CPU build of torchvision exists: its compiled operators want CUDA and do not load, and its Python
 part then stops at import because two operators have no schema.  Models, transforms and datasets need
 none of them, so the schemas are declared here; calling such an operator still fails, with a reason.
-Import torchvision only after `import_torchvision`.
+Import torchvision only by `import_torchvision`, or after `declare_operators`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ _kept: list[Any] = []  # a torch Library unregisters when it is collected
 
 def import_torchvision() -> ModuleType:
     """Import torchvision, whether its compiled operators load here or not."""
+    declare_operators()
+    import torchvision
+
+    module: ModuleType = torchvision
+    return module
+
+
+def declare_operators() -> None:
+    """Let others import torchvision, as unpickling one of its networks does."""
     import torch
 
     if not _kept and not _has_compiled_operators():
@@ -25,10 +34,6 @@ def import_torchvision() -> ModuleType:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             library.impl(name, _absent(name), "CompositeExplicitAutograd")
         _kept.append(library)
-    import torchvision
-
-    module: ModuleType = torchvision
-    return module
 
 
 def _has_compiled_operators() -> bool:

@@ -25,6 +25,8 @@ from suite.protocol import Measure, Table
 BLOCK_SECONDS = 0.05
 PRECISION = 0.01  #: half width of the 95 % interval at which a comparison ends
 CAP_SECONDS = 12.0
+ENOUGH = 5  #: quads that give an interval: slow calls get so many beyond the cap, up to `LONGEST` times the cap
+LONGEST = 10
 LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interval is looked at
 #: Looking several times and stopping when the interval happens to be narrow makes a plain 95 % interval cover less:
 #: simulated A/A series (tests/suite/meters/test_timing.py) cover 95 % with this much more width.
@@ -95,7 +97,8 @@ def compare(
         candidate, parent: what is timed, already prepared.
         device: where both compute; a GPU's throttling is watched there.
         synchronize: waits for the device; called before each clock reading.
-        cap_seconds: ends the comparison even if the interval is still wide (which `derive` then says).
+        cap_seconds: ends the comparison even if the interval is still wide (which `derive` then says); calls of seconds
+            get more, so that there is an interval at all.
         precision: half width of the ratio's 95 % interval, relative, at which it ends.
     """
     sides = {"candidate": candidate, "parent": parent}
@@ -115,7 +118,7 @@ def compare(
         for side, seconds in taken:  # a count found while others slowed us makes short blocks once they are gone
             if seconds < block_seconds:
                 calls[side] = max(calls[side], math.ceil(1.1 * block_seconds * used[side] / max(seconds, 1e-8)))
-        over = time.perf_counter() - began > cap_seconds
+        over = time.perf_counter() - began > cap_seconds * (1 if quad + 1 >= ENOUGH else LONGEST)
         if quad + 1 in LOOKS or over:
             _, half = ratio(quad_ratios(to_table(blocks)))
             if over or half <= math.log1p(precision):

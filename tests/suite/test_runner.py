@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -202,3 +203,14 @@ def test_a_full_disk_is_one_clear_word(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="No space left on device; make room"):
         bundle.write(tmp_path / "b", record, {bundle.EVIDENCE: path / bundle.EVIDENCE})
     assert not list((tmp_path / "b").rglob("*.parquet")), "whole or not at all"
+
+
+def test_the_speed_division_hands_a_torchvision_network_from_child_to_child(tmp_path: Path) -> None:
+    """The child that examines has not built such a network itself: torchvision is first imported as it is unpickled."""
+    order = runner.make_order(
+        spec(tier="paper", division="speed", case="imagenet/resnet18", target="macs=0.5"), "uniform_scratch", []
+    )
+    outcome = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
+    assert (outcome.status, outcome.reason) == ("solved", "")
+    measures = json.loads((outcome.path / "examine.json").read_text())["measures"]
+    assert {m["name"]: m["value"] for m in measures}["kept.macs"] == pytest.approx(0.5, rel=0.01)

@@ -200,6 +200,21 @@ def test_a_cap_ends_a_comparison_of_slow_calls() -> None:
     assert made <= 2 * 4 + 4  # warm-up of two sides, and the quad
 
 
+def test_calls_of_seconds_get_as_many_quads_as_an_interval_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def lasting(seconds: float) -> Callable[[], None]:
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    blocks = timing.compare(lasting(4.0), lasting(6.0), cap_seconds=12.0)
+    assert len(blocks) == 4 * timing.ENOUGH
+    (speedup,) = (m for m in timing.derive(timing.to_table(blocks)) if m.name == "speedup")
+    assert speedup.interval is not None
+    hopeless = timing.compare(lasting(40.0), lasting(60.0), cap_seconds=12.0)
+    assert len(hopeless) == 4  # a quad of 200 s: ten caps are over
+
+
 def test_a_pace_found_under_a_neighbour_does_not_make_short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     paces = iter([0.02, 0.002, 0.001] + [0.001] * 40)  # the first timings were interrupted
 
