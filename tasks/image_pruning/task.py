@@ -240,6 +240,7 @@ class ImagePruning(Task[ImageProblem, Network]):
             (
                 "cifar10/resnet20",
                 "cifar10/resnet56",
+                "cifar10/resnet18",
                 "cifar10/vgg16",
                 "cifar100/resnet56",
                 "cifar100/vgg19",
