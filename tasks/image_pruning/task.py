@@ -13,6 +13,7 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from tasks.intervals import mean_interval, wilson
 from tasks.truth import class_names, column_digest
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ RECIPES: dict[str, dict[str, float]] = {
     }
 }
 INFER = (1, 64, 256)
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class ImagePruning(Task[ImageProblem, Network]):
                 100 * float(recall.mean()),
                 "%",
                 "up",
-                interval=_mean_interval(recall, count[known]),
+                interval=mean_interval(recall, count[known]),
             ),
         ]
         worst = int(np.argmin(recall))
@@ -401,27 +401,11 @@ class ImagePruning(Task[ImageProblem, Network]):
         ]
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, in per cent (Wilson 1927)."""
-    p, z2 = hits / count, Z95**2
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * float(np.sqrt(p * (1 - p) / count + z2 / (4 * count**2)))
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
-
-
 def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error over equal-width bins (Guo et al. 2017, equation 3)."""
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=hit, minlength=bins)
     return float(np.abs(gaps).sum() / len(hit))
-
-
-def _mean_interval(recall: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    # a class that is all right or all wrong has no plug-in variance: add a half hit and a half miss
-    p = (recall * count + 0.5) / (count + 1)
-    half = Z95 * float(np.sqrt((p * (1 - p) / count).sum())) / len(recall)
-    middle = float(recall.mean())
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def _weighted(model: nn.Module) -> list[Any]:

@@ -16,7 +16,8 @@ from suite.naming import UserError
 from suite.protocol import OverBudget
 from tasks.image_pruning import data
 from tasks.image_pruning.models import build, channel_groups, compact, fold_batch_norms, mask_
-from tasks.image_pruning.task import RECIPES, Network, calibration_error, wilson
+from tasks.image_pruning.task import RECIPES, Network, calibration_error
+from tasks.intervals import wilson
 from tests.helpers import MemoryRun, problem, spec
 
 TASK = registry.task("image_pruning")
