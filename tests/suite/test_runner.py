@@ -65,6 +65,27 @@ def test_a_torn_bundle_is_no_result(weighed: tuple[Path, runner.Settings, Order]
     assert runner.stored(tmp_path / "results", order, bundle.read(path).key) is None
 
 
+def test_a_solved_run_is_exported_by_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from suite.naming import UserError
+
+    order = runner.make_order(spec(), "uniform_scratch", [])
+    solved = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
+    assert solved.status == "solved", solved.reason
+    with pytest.raises(UserError, match="image_pruning has nothing to export"):
+        runner.export(solved.path, tmp_path / "files")
+
+    def export(task: object, problem: object, solution: object, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "weights").write_text(str(sum(p.numel() for p in solution.model.parameters())))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(type(registry.task("image_pruning")), "export", export)
+    (file,) = runner.export(solved.path, tmp_path / "files")
+    assert int(file.read_text()) > 0
+    assert runner.weigh(solved.path, settings(tmp_path), CARD, silent).status == "ok", "it can still be weighed"
+    with pytest.raises(UserError, match="no work folder"):
+        runner.export(solved.path, tmp_path / "files")
+
+
 FAILURES = {
     "error": "raise RuntimeError('it broke')",
     "oom": "raise MemoryError('no room')",
