@@ -85,6 +85,7 @@ class Rung:
     rung: str  #: ``R1`` to ``R6``
     engine: str
     make: Callable[[Sequence[Branch], int], Program] = field(compare=False)
+    needs: tuple[str, ...] = ()  #: packages beside torch
     bounded: bool = False  #: whether an input larger than a branch's `largest` is refused
 
 
@@ -112,19 +113,25 @@ def build(name: str, model: nn.Module, example: torch.Tensor, *, threads: int) -
 
 def load(name: str, branches: Sequence[Branch], *, threads: int) -> Program:
     """All networks of a player in the runtime `name`; see `build`.  The call takes images and the index of their branch."""
+    import torch
+
     rungs = {r.name: r for r in LADDER}
     if name not in rungs:
         raise UserError(f"no runtime {name!r}; there are: {', '.join(rungs)}")
     if threads < 1 or not branches:
         raise UserError("a player needs one thread and one network at least")
     rung = rungs[name]
+    for package in rung.needs:
+        _package(package, rung.engine)
     played = [Branch(deployed(b.model), b.largest, b.shapes) for b in branches]
     program = rung.make(played, threads)
     bounds = [b.largest for b in played]
 
     def call(x: torch.Tensor, branch: int = 0) -> torch.Tensor:
+        if x.dtype is not torch.float32 or x.device.type != "cpu":
+            raise UserError(f"input of type {x.dtype} on {x.device}: runtimes take float32 images on the CPU")
         _check_fits(tuple(x.shape), bounds[branch], bounded=rung.bounded)
-        return program(x.contiguous(), branch)
+        return program(x.detach().contiguous(), branch)
 
     return call
 
@@ -145,7 +152,7 @@ def calls(
     shapes: dict[int, tuple[Shape, ...]] = {}
     for k, height, width in asked:
         shapes[k] = (*shapes.get(k, ()), (1, 3, height, width))
-    branches = [Branch(models[k], (1, 3, max(s[2] for s in seen), max(s[3] for s in seen)), seen) for k, seen in shapes.items()]
+    branches = [Branch(models[k], _cover(seen), seen) for k, seen in shapes.items()]
     program = load(name, branches, threads=threads)
     place = {k: i for i, k in enumerate(shapes)}
     return {key: partial(program, branch=place[key[0]]) for key in asked}
@@ -157,9 +164,12 @@ def deployed(model: nn.Module) -> nn.Module:
 
     from torch.nn.utils import parametrize
 
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(True)  # folding makes parameters only of what takes gradients
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
+            # a copy shares the class that holds the parametrized property: folding it would strip the original
+            shared = type(module)
+            module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
             for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
     return model.requires_grad_(False)
@@ -184,6 +194,7 @@ def executorch_file(branches: Sequence[Branch], *, static: bool = False, delegat
 
     Raises Unsupported where the package is absent or the network cannot be lowered.
     """
+    _package("executorch.exir", "ExecuTorch")
     methods = {}
     with _refusals("ExecuTorch"):
         for i, b in enumerate(branches):
@@ -254,7 +265,7 @@ def _onnx_reinit(branches: Sequence[Branch], threads: int) -> Program:
 
 
 def _onnx_padded(branches: Sequence[Branch], threads: int) -> Program:
-    largest = _largest(branches)
+    largest = _cover(b.largest for b in branches)
     sessions = [_Session(_onnx(b.model, largest, masked=True), threads, largest) for b in branches]
     return _padded(largest, lambda x, mask, k: sessions[k](x, mask))
 
@@ -275,8 +286,7 @@ def _onnx_static(branches: Sequence[Branch], threads: int) -> Program:
 def _openvino(branches: Sequence[Branch], threads: int) -> Program:
     import torch
 
-    ov = _package("openvino", "OpenVINO")
-    core = ov.Core()
+    core = importlib.import_module("openvino").Core()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -310,7 +320,7 @@ def _executorch_reinit(branches: Sequence[Branch], threads: int) -> Program:
 
 
 def _executorch_padded(branches: Sequence[Branch], threads: int) -> Program:
-    largest = _largest(branches)
+    largest = _cover(b.largest for b in branches)
     with _refusals("ExecuTorch"):
         exported = {
             _method(k): _export(_masked(b.model), [largest, _mask_shape(largest)], symbolic=False) for k, b in enumerate(branches)
@@ -325,7 +335,10 @@ def _executorch_static(branches: Sequence[Branch], threads: int) -> Program:
 
     def prepare() -> None:
         state.clear()
-        listed = [Branch(b.model, b.largest, tuple(shape for index, shape in known if index == k)) for k, b in enumerate(branches)]
+        listed = []
+        for k, b in enumerate(branches):
+            shapes = tuple(shape for index, shape in known if index == k)
+            listed.append(Branch(b.model, _cover(shapes), shapes))
         state["methods"] = _Methods(executorch_file(listed, static=True), threads)
 
     def run(x: torch.Tensor, k: int) -> torch.Tensor:
@@ -339,19 +352,20 @@ def _executorch_static(branches: Sequence[Branch], threads: int) -> Program:
     return run
 
 
+ONNX = ("onnx", "onnxscript")
 LADDER = (
-    Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit),
-    Rung("executorch_reinit", "R1", "ExecuTorch", _executorch_reinit),
-    Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, bounded=True),
-    Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, bounded=True),
+    Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit, ("onnxruntime", *ONNX)),
+    Rung("executorch_reinit", "R1", "ExecuTorch", _executorch_reinit, ("executorch.exir",)),
+    Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, ("onnxruntime", *ONNX), bounded=True),
+    Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.exir",), bounded=True),
     Rung("eager", "R3", "PyTorch", _eager),
     Rung("export", "R4", "PyTorch", _exported),
     Rung("aoti", "R4", "AOTInductor", _aoti),
-    Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic),
-    Rung("openvino", "R4", "OpenVINO", _openvino),
-    Rung("onnx_static", "R5", "ONNX Runtime", _onnx_static),
-    Rung("executorch_static", "R5", "ExecuTorch", _executorch_static),
-    Rung("executorch", "R6", "ExecuTorch", _executorch_symbolic, bounded=True),
+    Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime", *ONNX)),
+    Rung("openvino", "R4", "OpenVINO", _openvino, ("openvino", *ONNX)),
+    Rung("onnx_static", "R5", "ONNX Runtime", _onnx_static, ("onnxruntime", *ONNX)),
+    Rung("executorch_static", "R5", "ExecuTorch", _executorch_static, ("executorch.exir",)),
+    Rung("executorch", "R6", "ExecuTorch", _executorch_symbolic, ("executorch.exir",), bounded=True),
 )
 NAMES: tuple[str, ...] = tuple(r.name for r in LADDER)  #: in the order of the ladder
 #: planned execution -> the re-planned execution by the same engine that it is held against
@@ -381,7 +395,8 @@ class _Session:
     """An ONNX Runtime session; static where a shape is given."""
 
     def __init__(self, program: bytes, threads: int, shape: Shape | None = None, *, shared: bool = False) -> None:
-        ort = _package("onnxruntime", "ONNX Runtime")
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -406,7 +421,6 @@ class _Methods:
     _alive: weakref.WeakSet[_Methods] = weakref.WeakSet()
 
     def __init__(self, program: bytes, threads: int) -> None:
-        _package("executorch.exir", "ExecuTorch")
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
@@ -428,6 +442,8 @@ def _export(model: nn.Module, shapes: Sequence[Shape], *, symbolic: bool = True,
     """``torch.export`` of a model on inputs of these shapes; symbolic dimensions of one name are equal in all inputs."""
     import torch
 
+    if symbolic and not bounded:  # a dimension of its least size would be taken for a constant
+        shapes = [(n, c, max(4, h), max(4, w)) for n, c, h, w in shapes]
     n, _, height, width = shapes[0]
     named = [(d, name, low, high) for d, name, low, high in ((0, "n", 1, n), (2, "h", 2, height), (3, "w", 2, width)) if high > low]
     dims = {d: torch.export.Dim(name, min=low, max=high if bounded else None) for d, name, low, high in named}
@@ -443,8 +459,8 @@ _written: dict[tuple[bytes, Shape, bool], bytes] = {}  #: ONNX files of this pro
 def _onnx(model: nn.Module, largest: Shape, *, masked: bool = False) -> bytes:
     import torch
 
-    for package in ("onnx", "onnxscript"):
-        _package(package, "Writing ONNX files")
+    for package in ONNX:
+        _package(package, "An ONNX file")
     identity = _identity(model)
     known = _written.get((identity, largest, masked)) if identity else None
     if known is not None:
@@ -480,7 +496,8 @@ def _identity(model: nn.Module) -> bytes | None:
 
 def _lower(methods: Mapping[str, Any], delegate: bool = True) -> bytes:
     """Exported programs as one ExecuTorch program."""
-    exir = _package("executorch.exir", "ExecuTorch")
+    from executorch import exir
+
     with _refusals("ExecuTorch"):
         partitioners = {}
         if delegate:
@@ -502,7 +519,8 @@ def _arenas(program: bytes) -> dict[str, list[int]]:
 @cache
 def _shared_arena() -> None:
     """One arena of the process for all ONNX Runtime sessions that ask for it."""
-    ort = _package("onnxruntime", "ONNX Runtime")
+    import onnxruntime as ort
+
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(info, None)
 
@@ -525,7 +543,7 @@ def _refusals(engine: str) -> Iterator[None]:
         words = " ".join(str(e).split())
         if "out of memory" in words.lower():
             raise
-        raise Unsupported(f"{engine} does not take this network: {type(e).__name__}: {words[:300]}") from e
+        raise Unsupported(f"{engine} cannot prepare this network: {type(e).__name__}: {words[:300]}") from e
 
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
@@ -602,8 +620,9 @@ def _padded(largest: Shape, run: Callable[[torch.Tensor, torch.Tensor, int], tor
     return call
 
 
-def _largest(branches: Sequence[Branch]) -> Shape:
-    n, c, h, w = (max(b.largest[d] for b in branches) for d in range(4))
+def _cover(shapes: Iterable[Shape]) -> Shape:
+    """The smallest shape that all of these fit into."""
+    n, c, h, w = (max(sizes) for sizes in zip(*shapes, strict=True))
     return n, c, h, w
 
 

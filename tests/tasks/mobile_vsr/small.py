@@ -8,12 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-#: what each runtime needs beside torch
-NEEDS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "executorch": ("executorch",),
-}
+from tasks.mobile_vsr import runtimes
+
 COARSE, FINE = (1, 3, 16, 12), (1, 3, 8, 6)
 
 
@@ -49,8 +45,9 @@ def networks() -> tuple[nn.Module, nn.Module]:
         return Upscaler(1).eval(), Upscaler(0).eval()
 
 
-def need(name: str) -> None:
+def need(*names: str) -> None:
     """Skip, with a clear word, where a runtime's packages are absent; where they are there it must work."""
-    absent = [p for p in NEEDS.get(name.partition("_")[0], ()) if importlib.util.find_spec(p) is None]
+    wanted = {p.partition(".")[0] for r in runtimes.LADDER if r.name in names for p in r.needs}
+    absent = [p for p in sorted(wanted) if importlib.util.find_spec(p) is None]
     if absent:
-        pytest.skip(f"{', '.join(absent)} not installed: pip install 'weighin[mobile]'")
+        pytest.skip(f"{', '.join(absent)} not installed: {runtimes.INSTALL}")

@@ -32,8 +32,7 @@ def write(folder: Path, **changes: object) -> object:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every kind of file in it."""
-    need("executorch")
-    need("onnx")
+    need("executorch", "onnx")
     folder = tmp_path_factory.mktemp("exported") / "player"
     write(folder)
     return folder
@@ -85,7 +84,7 @@ def test_maps_come_back_as_they_were(without_engines: None, tmp_path: Path) -> N
     assert set(found) == set(maps)
     for name, values in maps.items():
         np.testing.assert_array_equal(found[name], values)
-    assert (tmp_path / "player" / "chunk.bin").read_bytes()[:4] == b"\x00\x00\x0c\x00", "little-endian, row by row"
+    assert (tmp_path / "player" / "chunk.bin").read_bytes()[:4] == b"\x00\x00\x04\x00", "little-endian, row by row"
 
 
 @pytest.mark.parametrize(
