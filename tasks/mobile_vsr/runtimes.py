@@ -266,7 +266,7 @@ def _onnx_reinit(branches: Sequence[Branch], threads: int) -> Program:
 
 def _onnx_padded(branches: Sequence[Branch], threads: int) -> Program:
     largest = _cover(b.largest for b in branches)
-    sessions = [_Session(_onnx(b.model, largest, masked=True), threads, largest) for b in branches]
+    sessions = [_Session(_onnx(b.model, largest, masked=True), threads) for b in branches]
     return _padded(largest, lambda x, mask, k: sessions[k](x, mask))
 
 
@@ -439,16 +439,20 @@ class _Methods:
 
 
 def _export(model: nn.Module, shapes: Sequence[Shape], *, symbolic: bool = True, bounded: bool = False) -> Any:
-    """``torch.export`` of a model on inputs of these shapes; symbolic dimensions of one name are equal in all inputs."""
+    """``torch.export`` of a model on inputs of these shapes; symbolic: of any height and width, bounded: up to the shape."""
     import torch
 
-    if symbolic and not bounded:  # a dimension of its least size would be taken for a constant
-        shapes = [(n, c, max(4, h), max(4, w)) for n, c, h, w in shapes]
-    n, _, height, width = shapes[0]
-    named = [(d, name, low, high) for d, name, low, high in ((0, "n", 1, n), (2, "h", 2, height), (3, "w", 2, width)) if high > low]
-    dims = {d: torch.export.Dim(name, min=low, max=high if bounded else None) for d, name, low, high in named}
-    # a mask has one image for all
-    dynamic = tuple({d: v for d, v in dims.items() if s[d] > 1} for s in shapes) if symbolic else None
+    dynamic = None
+    if symbolic:
+        ((n, channels, height, width),) = shapes
+        if not bounded:  # a dimension of its least size would be taken for a constant
+            height, width = max(4, height), max(4, width)
+            shapes = [(n, channels, height, width)]
+        dims = {}
+        for d, name, low, high in ((0, "n", 1, n), (2, "h", 2, height), (3, "w", 2, width)):
+            if high > low:
+                dims[d] = torch.export.Dim(name, min=low, max=high if bounded else None)
+        dynamic = (dims,)
     with torch.no_grad():
         return torch.export.export(model, tuple(torch.zeros(s) for s in shapes), dynamic_shapes=dynamic)
 
@@ -457,6 +461,7 @@ _written: dict[tuple[bytes, Shape, bool], bytes] = {}  #: ONNX files of this pro
 
 
 def _onnx(model: nn.Module, largest: Shape, *, masked: bool = False) -> bytes:
+    """An ONNX file: of a patch of any size, or, masked, of a patch padded to `largest` and its mask."""
     import torch
 
     for package in ONNX:
@@ -466,10 +471,11 @@ def _onnx(model: nn.Module, largest: Shape, *, masked: bool = False) -> bytes:
     if known is not None:
         return known
     with _refusals("ONNX"), torch.no_grad():
-        played, names, shapes = model, [PATCH], [largest]
         if masked:
-            played, names, shapes = _masked(model), [PATCH, MASK], [largest, _mask_shape(largest)]
-        program = torch.onnx.export(_export(played, shapes), dynamo=True, input_names=names, output_names=[IMAGE], verbose=False)
+            names, exported = [PATCH, MASK], _export(_masked(model), [largest, _mask_shape(largest)], symbolic=False)
+        else:
+            names, exported = [PATCH], _export(model, [largest])
+        program = torch.onnx.export(exported, dynamo=True, input_names=names, output_names=[IMAGE], verbose=False)
         file: bytes = program.model_proto.SerializeToString()  # type: ignore[union-attr]
     if identity:
         _written[identity, largest, masked] = file

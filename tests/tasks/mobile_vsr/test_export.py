@@ -16,6 +16,8 @@ from tasks.mobile_vsr import export, runtimes
 from tasks.mobile_vsr.runtimes import Branch
 from tests.tasks.mobile_vsr.small import COARSE, FINE, images, need, networks
 
+#: of the engines' own code
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 SPLIT = np.array([[[0, 1], [1, 1]], [[0, 0], [1, 0]]], np.uint8)
 
 

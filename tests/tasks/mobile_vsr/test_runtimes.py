@@ -17,6 +17,9 @@ from tasks.mobile_vsr import runtimes
 from tasks.mobile_vsr.runtimes import Branch, Program
 from tests.tasks.mobile_vsr.small import COARSE, FINE, Upscaler, images, need, networks
 
+#: of the engines' own code
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
 
 @cache
 def program(name: str) -> tuple[tuple[nn.Module, nn.Module], Program]:
@@ -136,7 +139,7 @@ def test_plans_are_the_sheets() -> None:
     need("executorch")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Upscaler(1, units=32)  # as many tensors live at once with four blocks
+        model = Upscaler(4, units=32)
     fine, coarse = (1, 3, 54, 48), (1, 3, 108, 96)
     static = runtimes.executorch_file([Branch(model, coarse, (fine, coarse))], static=True, delegate=False)
     assert runtimes.planned_bytes(static) == {"branch0_1x3x54x48": 2_021_760, "branch0_1x3x108x96": 8_087_040}
