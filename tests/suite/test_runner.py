@@ -66,24 +66,29 @@ def test_a_torn_bundle_is_no_result(weighed: tuple[Path, runner.Settings, Order]
 
 
 def test_a_solved_run_is_exported_by_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from suite.files import write_json
     from suite.naming import UserError
+    from tasks.image_pruning.task import Network
 
-    order = runner.make_order(spec(), "uniform_scratch", [])
-    solved = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
-    assert solved.status == "solved", solved.reason
+    work = tmp_path / "work"
+    work.mkdir()
+    runner.make_order(spec(), "uniform_scratch", []).write(work)
+    with pytest.raises(UserError, match="no solved run yet"):
+        runner.export(work, tmp_path / "files")
+    write_json(work / "solver.json", {"card": CARD.hash, "cap": 60, "submitter": ""})
+    torch.save(Network(torch.nn.Linear(3, 2)), work / "solution.pt")
     with pytest.raises(UserError, match="image_pruning has nothing to export"):
-        runner.export(solved.path, tmp_path / "files")
+        runner.export(work, tmp_path / "files")
 
-    def export(task: object, problem: object, solution: object, folder: Path) -> None:
+    def export(task: object, problem: object, solution: Network, folder: Path) -> None:
         folder.mkdir()
-        (folder / "weights").write_text(str(sum(p.numel() for p in solution.model.parameters())))  # type: ignore[attr-defined]
+        (folder / "weights").write_text(str(sum(p.numel() for p in solution.model.parameters())))
 
     monkeypatch.setattr(type(registry.task("image_pruning")), "export", export)
-    (file,) = runner.export(solved.path, tmp_path / "files")
-    assert int(file.read_text()) > 0
-    assert runner.weigh(solved.path, settings(tmp_path), CARD, silent).status == "ok", "it can still be weighed"
-    with pytest.raises(UserError, match="no work folder"):
-        runner.export(solved.path, tmp_path / "files")
+    (file,) = runner.export(work, tmp_path / "files")
+    assert file.read_text() == "8"
 
 
 FAILURES = {
