@@ -193,6 +193,24 @@ def weigh(
 
 
 @app.command()
+def export(
+    work: Annotated[Path, typer.Argument(help="Work folder of a run solved with --solve-only.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
+    as_json: Json = False,
+) -> None:
+    """Write what a solved run deploys (a phone's programs and maps) into a new folder."""
+    from suite import runner
+
+    with _stoppable():
+        files = runner.export(work.resolve(), folder)
+    if as_json:
+        return _print_json([{"file": str(f), "bytes": f.stat().st_size} for f in files])
+    for file in files:
+        _console().print(f"{file.stat().st_size:>12,}  {file}", highlight=False, soft_wrap=True)
+    return None
+
+
+@app.command()
 def check(
     path: Annotated[list[Path], typer.Argument(help="Bundles, or folders of bundles.")],
     against: Annotated[Path | None, typer.Option(help="Other results, to find duplicates and cards in.")] = None,

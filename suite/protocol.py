@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from suite.naming import parse_target
+from suite.naming import UserError, parse_target
 
 TIERS = ("smoke", "small", "paper")
 DIVISIONS = ("closed", "open", "speed")
@@ -187,6 +188,10 @@ class Task(ABC, Generic[P, S]):
     def weigh(self, problem: P, solution: S) -> Sequence[Measure]:
         """Further metered facts (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
         return ()
+
+    def export(self, problem: P, solution: S, folder: Path) -> None:
+        """Write what is deployed elsewhere (a phone's files) into a new folder, whole or not at all."""
+        raise UserError(f"{self.name} has nothing to export; `weighin list` shows the other tasks")
 
 
 class Method(Protocol):

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import bundle, registry, system
-from suite.child import STOPPED
+from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
 from suite.order import LOG, SOLUTION, Order
@@ -126,13 +126,8 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
 
 def weigh(work: Path, settings: Settings, card: system.SystemCard, progress: Progress) -> Outcome:
     """Weigh a solved run, on this machine or another than it was solved on, and write its bundle."""
-    order = Order.read(work)
+    order = _solved(work)
     solver = read_json(work / "solver.json")
-    if solver is None or not (work / SOLUTION).exists():
-        raise UserError(f"{work} holds no solved run yet; run the same `weighin run --solve-only` command again")
-    ref = Path(order.path)
-    if not ref.exists():  # another machine: the same method stands elsewhere, its digest is compared below
-        order = replace(order, path=str(registry.method(order.spec.task, order.method).path))
     with _alone(work):
         order.write(work)
         system.write_card(card, settings.out / "systems")
@@ -140,6 +135,29 @@ def weigh(work: Path, settings: Settings, card: system.SystemCard, progress: Pro
         path = _assemble(work, order, settings.out, card, status, reason)
         shutil.rmtree(work)
     return Outcome(order, bundle.read(path).status, path, fresh=True, reason=reason)
+
+
+def export(work: Path, folder: Path) -> list[Path]:
+    """Write what a solved run deploys into a new folder, by its task's own `export`; returns the files there.
+
+    Raises UserError where nothing is solved yet, or the task has nothing to export.
+    """
+    order = _solved(work)
+    with _alone(work):
+        order.write(work)
+        stage = Stage(work, lambda event: None)
+        stage.task.export(stage.problem(), stage.solution(), folder)
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def _solved(work: Path) -> Order:
+    """The order of a work folder with a Solution in it; its method's file is the one that stands on this machine."""
+    order = Order.read(work)
+    if not (work / "solver.json").exists() or not (work / SOLUTION).exists():
+        raise UserError(f"{work} holds no solved run yet; run the same `weighin run --solve-only` command again")
+    if not Path(order.path).exists():  # another machine: the same method stands elsewhere, its digest is compared later
+        order = replace(order, path=str(registry.method(order.spec.task, order.method).path))
+    return order
 
 
 def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[str, str]:

@@ -50,6 +50,7 @@ def test_list_names_tasks_and_methods() -> None:
         (["check", "nowhere"], "nowhere"),
         (["publish", "--results", "nowhere"], "nowhere"),
         (["weigh", "nowhere"], "no work folder"),
+        (["export", "nowhere", "player"], "no work folder"),
         (["replay", "nowhere"], "run.json"),
         (["run", "--what"], "--what"),
     ],

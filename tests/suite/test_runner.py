@@ -66,6 +66,32 @@ def test_a_torn_bundle_is_no_result(weighed: tuple[Path, runner.Settings, Order]
     assert runner.stored(tmp_path / "results", order, bundle.read(path).key) is None
 
 
+def test_a_solved_run_is_exported_by_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from suite.files import write_json
+    from suite.naming import UserError
+    from tasks.image_pruning.task import Network
+
+    work = tmp_path / "work"
+    work.mkdir()
+    runner.make_order(spec(), "uniform_scratch", []).write(work)
+    with pytest.raises(UserError, match="no solved run yet"):
+        runner.export(work, tmp_path / "files")
+    write_json(work / "solver.json", {"card": CARD.hash, "cap": 60, "submitter": ""})
+    torch.save(Network(torch.nn.Linear(3, 2)), work / "solution.pt")
+    with pytest.raises(UserError, match="image_pruning has nothing to export"):
+        runner.export(work, tmp_path / "files")
+
+    def export(task: object, problem: object, solution: Network, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "weights").write_text(str(sum(p.numel() for p in solution.model.parameters())))
+
+    monkeypatch.setattr(type(registry.task("image_pruning")), "export", export)
+    (file,) = runner.export(work, tmp_path / "files")
+    assert file.read_text() == "8"
+
+
 FAILURES = {
     "error": "raise RuntimeError('it broke')",
     "oom": "raise MemoryError('no room')",
