@@ -25,7 +25,6 @@ CODECS = {
 }
 FORMATS = {"h264": "h264", "h265": "hevc"}
 PRESET, CRF = "medium", "23"
-RATE = Fraction(30)  #: of the stream's clock; at a fixed CRF the frame rate hardly changes the bytes
 PRECISIONS = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 
@@ -51,7 +50,7 @@ def check_encoders() -> None:
 class Encoder:
     """One stream in the making; frames are (h, w, 3) uint8 RGB, h and w even."""
 
-    def __init__(self, codec: str, height: int, width: int) -> None:
+    def __init__(self, codec: str, height: int, width: int, rate: float) -> None:
         av = data.library()
         check_encoders()
         if height % 2 or width % 2:
@@ -59,7 +58,7 @@ class Encoder:
         encoder, options = CODECS[codec]
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format=FORMATS[codec])
-        self._stream = self._container.add_stream(encoder, rate=RATE)
+        self._stream = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.options = {"preset": PRESET, "crf": CRF, **options}
         self._packets: list[tuple[int, int]] = []
@@ -83,11 +82,11 @@ class Encoder:
             self._container.mux(packet)
 
 
-def encode(frames: Iterable[np.ndarray], codec: str) -> Video:
+def encode(frames: Iterable[np.ndarray], codec: str, rate: float = 30.0) -> Video:
     """Encode frames (h, w, 3) uint8: preset medium, CRF 23, yuv420p, the codec's own group of pictures."""
     encoder: Encoder | None = None
     for image in frames:
-        encoder = encoder or Encoder(codec, *image.shape[:2])
+        encoder = encoder or Encoder(codec, image.shape[0], image.shape[1], rate)
         encoder.add(image)
     if encoder is None:
         raise UserError("no frames to encode; give at least one")
@@ -111,12 +110,12 @@ def low_streams(source: data.Source, scale: int, size: tuple[int, int]) -> dict[
     """
     check_encoders()
     versions = [f"{n} {v}" for n, v in sorted(data.library().library_versions.items())]
-    asked = [data.digest(source), scale, size, CODECS, PRESET, CRF, versions]
+    asked = [data.digest(source), source.rate, scale, size, CODECS, PRESET, CRF, versions]
     key = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
     file = _cache() / f"{source.name}-x{scale}-{key}.npz"
     found = _read(file)
     if found is None:
-        encoders = {c: Encoder(c, size[0] // scale, size[1] // scale) for c in CODECS}
+        encoders = {c: Encoder(c, size[0] // scale, size[1] // scale, source.rate) for c in CODECS}
         for t, frame in enumerate(source.high()):
             high = data.crop(data.pixels(frame), size, source.name)
             low = data.low_resolution(source, t, high, scale)

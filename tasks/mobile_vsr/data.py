@@ -32,7 +32,7 @@ UVG = {  # name of the case: first word of the official file
     n.lower(): n for n in ("Beauty", "Bosphorus", "HoneyBee", "Jockey", "ReadySteadyGo", "ShakeNDry", "YachtRide")
 }
 UVG_FRAMES = {"shakendry": 300}
-UVG_SIZE = (1080, 1920)
+UVG_SIZE, UVG_RATE = (1080, 1920), 120
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Source:
     path: Path
     kind: str  #: video, frames (a folder of PNG), vsd4k, yuv
     count: int  #: frames of the clip
+    rate: float = 30.0  #: frames a second
 
     def high(self) -> Iterator[Any]:
         """Every frame as something that `pixels` turns into an array, decoded in order."""
@@ -169,7 +170,7 @@ def _video_source(name: str, path: Path) -> Source:
                 raise UserError(f"{path}: no frames; it holds no video stream")
             stream = container.streams.video[0]
             packets = [packet.is_discard for packet in container.demux(stream) if packet.size]
-            declared = stream.frames
+            declared, rate = stream.frames, float(stream.average_rate or 30)
     except av.error.FFmpegError as e:
         raise UserError(f"{path}: not a whole video ({e.strerror}); it may be truncated: copy it again") from e
     if len(packets) < declared:
@@ -177,7 +178,7 @@ def _video_source(name: str, path: Path) -> Source:
     count = packets.count(False)
     if not count:
         raise UserError(f"{path}: no frames; give a video with at least one")
-    return Source(name, path, "video", count)
+    return Source(name, path, "video", count, rate)
 
 
 def _video(path: Path, count: int) -> Iterator[Any]:
@@ -223,7 +224,7 @@ def _vsd4k(name: str, path: Path, count: int) -> Source:
             f"{path}: {have} of {count} frames of VSD4K's {name}: unpack its folders to {layout} (from the links in the README of"
             " github.com/Neural-video-delivery/CaFM-Pytorch-ICCV2021; no licence is stated: for research, not to hand on)"
         )
-    return Source(name, path, "vsd4k", count)
+    return Source(name, path, "vsd4k", count, VSD4K_RATE)
 
 
 def _uvg(name: str, folder: Path) -> Source:
@@ -234,7 +235,7 @@ def _uvg(name: str, folder: Path) -> Source:
             whole = count * UVG_SIZE[0] * UVG_SIZE[1] * 3 // 2
             if path.stat().st_size != whole:
                 raise UserError(f"{path}: {path.stat().st_size:,} bytes instead of {whole:,}; unpack the archive again")
-            return Source(name, path, "yuv", count)
+            return Source(name, path, "yuv", count, UVG_RATE)
         if path.suffix.lower() in VIDEO_FILES:
             return _video_source(name, path)
     raise UserError(

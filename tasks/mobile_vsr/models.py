@@ -45,9 +45,7 @@ class WDSR(nn.Module):
         out = 3 * scale * scale
         self.head = _normed(3, units, 3, 1.0)
         self.body = nn.ModuleList(
-            nn.Sequential(
-                _normed(units, units * width, 3, 2.0), nn.ReLU(), _normed(units * width, units, 3, 1 / math.sqrt(blocks))
-            )
+            nn.Sequential(_normed(units, units * width, 3, 2.0), nn.ReLU(), _normed(units * width, units, 3, 1 / math.sqrt(blocks)))
             for _ in range(blocks)
         )
         self.tail = _normed(units, out, 3, 1.0)

@@ -22,7 +22,7 @@ from tasks.mobile_vsr.models import build, fold, modulate
 from tasks.mobile_vsr.patches import cells
 
 HEADER, MAP = "header.json", "map"
-Call = Callable[[torch.Tensor], torch.Tensor]
+Program = Callable[[torch.Tensor, int], torch.Tensor]  #: patches of one size and the number of their network -> enlarged
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,13 @@ class Stream:
 
 
 def pack(
-    scale: int, frames: int, routing: Routing, sent: Sequence[Sent], *, precision: str = "fp32", notes: Mapping[str, Any] | None = None
+    scale: int,
+    frames: int,
+    routing: Routing,
+    sent: Sequence[Sent],
+    *,
+    precision: str = "fp32",
+    notes: Mapping[str, Any] | None = None,
 ) -> Stream:
     """Write the files of a Solution and open them: what is played is what was sent, at the precision it was sent in."""
     files: dict[str, bytes] = {}
@@ -145,17 +151,18 @@ class Player:
     ) -> None:
         self.scale, self.frames, self.routing, self.sent = scale, frames, routing, sent
         self.models = nn.ModuleList(models).eval()
+        self._sequences: dict[int, list[tuple[int, int, int, int, int]]] = {}
         self._plan = [groups(routing, t, frames, len(models)) for t in range(frames)]
 
     def groups(self, t: int) -> list[Group]:
         """The groups of frame t; none for bicubic."""
         return self._plan[t]
 
-    def play(self, t: int, low: torch.Tensor, calls: Mapping[tuple[int, int, int], Call] | None = None) -> torch.Tensor:
+    def play(self, t: int, low: torch.Tensor, program: Program | None = None) -> torch.Tensor:
         """Frame t: (3, h, w) uint8 to (3, scale h, scale w) uint8.
 
         Args:
-            calls: instead of eager torch, a call for each network and patch size (network, h, w), one patch at a time.
+            program: runs the networks instead of eager torch, one patch a call, in the order of the video.
         """
         if self.routing.kind == "whole":
             image = low.permute(1, 2, 0).cpu().numpy()
@@ -164,15 +171,34 @@ class Player:
         x = low.float() / 255
         out = torch.empty((3, low.shape[1] * self.scale, low.shape[2] * self.scale), dtype=torch.uint8, device=low.device)
         with torch.inference_mode():
-            for g in self.groups(t):
-                patches = cells(x, g.rows, g.columns)[g.row, g.column]
-                if calls is None:
-                    sr = self.models[g.network](patches)
-                else:
-                    call = calls[g.network, patches.shape[2], patches.shape[3]]
-                    sr = torch.cat([call(p) for p in patches.split(1)])
-                cells(out, g.rows, g.columns)[g.row, g.column] = (sr * 255).round().clamp(0, 255).to(torch.uint8)
+            if program is None:
+                for g in self.groups(t):
+                    patches = cells(x, g.rows, g.columns)[g.row, g.column]
+                    cells(out, g.rows, g.columns)[g.row, g.column] = _eight_bits(self.models[g.network](patches))
+            else:
+                for rows, columns, network, row, column in self.sequence(t):
+                    patch = cells(x, rows, columns)[row, column][None]
+                    cells(out, rows, columns)[row, column] = _eight_bits(program(patch, network)[0])
         return out
+
+    def sequence(self, t: int) -> list[tuple[int, int, int, int, int]]:
+        """Frame t patch by patch: grid's rows and columns, network, row, column; quadrants stand in place of what was cut."""
+        if t not in self._sequences:
+            found = []
+            for g in self.groups(t):
+                row, column = g.row.clone(), g.column.clone()
+                place = torch.zeros_like(row)
+                depth = (g.rows // self.routing.rows).bit_length() - 1
+                for level in range(depth):
+                    place += (2 * (row & 1) + (column & 1)) << (2 * (_DEEPEST - depth + level))
+                    row, column = row >> 1, column >> 1
+                place += (row * self.routing.columns + column) << (2 * _DEEPEST)
+                found += [
+                    (p, (g.rows, g.columns, g.network, r, c))
+                    for p, r, c in zip(place.tolist(), g.row.tolist(), g.column.tolist(), strict=True)
+                ]
+            self._sequences[t] = [patch for _, patch in sorted(found)]
+        return self._sequences[t]
 
     def sizes(self, height: int, width: int) -> dict[tuple[int, int, int], int]:
         """Patches by network and low-resolution size, over all frames: what a runtime has to be prepared for."""
@@ -182,6 +208,13 @@ class Player:
                 key = (g.network, height // g.rows, width // g.columns)
                 found[key] = found.get(key, 0) + len(g.row)
         return found
+
+
+_DEEPEST = 8  #: levels of quadrants, at most
+
+
+def _eight_bits(sr: torch.Tensor) -> torch.Tensor:
+    return (sr * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def groups(routing: Routing, t: int, frames: int, networks: int) -> list[Group]:

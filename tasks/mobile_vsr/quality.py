@@ -51,8 +51,10 @@ def ssim(x: torch.Tensor, y: torch.Tensor, window: int = 11, sigma: float = 1.5)
     line = torch.exp(-(where**2) / (2 * sigma**2))
     line = (line / line.sum()).to(x.device)
     channels = x.shape[1]
-    down, across = (line.view(shape).expand(channels, 1, -1, -1).reshape(channels, 1, *shape[2:])
-                    for shape in ((1, 1, window, 1), (1, 1, 1, window)))
+    down, across = (
+        line.view(shape).expand(channels, 1, -1, -1).reshape(channels, 1, *shape[2:])
+        for shape in ((1, 1, window, 1), (1, 1, 1, window))
+    )
 
     def blur(z: torch.Tensor) -> torch.Tensor:
         return F.conv2d(F.conv2d(z, down, groups=channels), across, groups=channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -236,7 +236,10 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
     truth = ("row", "frame", "covers")
     tiers = {
         "smoke": Tier(
-            ("bigbuckbunny/x2", "bigbuckbunny/x4"), ("",), 300, {"data": "4 frames, cropped to 512x288", "steps": "40 at x2, 20 at x4"}
+            ("bigbuckbunny/x2", "bigbuckbunny/x4"),
+            ("",),
+            300,
+            {"data": "4 frames, cropped to 512x288", "steps": "40 at x2, 20 at x4"},
         ),
         "small": Tier(
             (
@@ -341,9 +344,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         ends = [*problem.numbers[1:], problem.source.count]
         columns["covers"] = list(np.array(ends) - problem.numbers)
         for codec, video in videos.items():
-            columns[f"bytes_video_{codec}"] = [
-                int(video.sizes[a:b].sum()) for a, b in zip(problem.numbers, ends, strict=True)
-            ]
+            columns[f"bytes_video_{codec}"] = [int(video.sizes[a:b].sum()) for a, b in zip(problem.numbers, ends, strict=True)]
         # what is sent once is sent before the first frame
         for name, size in (
             ("bytes_model", solution.size("model")),
@@ -425,8 +426,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             player = solution.player
             player.models.to(problem.device)
             frames = [(t, low[t].to(problem.device)) for t in chosen]
-            calls = None if runtime == "eager" else runtime_calls(solution, runtime, low.shape[2], low.shape[3])
-            return lambda: [player.play(t, x, calls) for t, x in frames]
+            program = None if runtime == "eager" else runtime_program(solution, runtime, low.shape[2], low.shape[3])
+            return lambda: [player.play(t, x, program) for t, x in frames]
 
         return [
             Workload(f"play/{r}", lambda r=r: prepare(r), len(chosen), versus="" if r == "eager" else "play/eager")  # type: ignore[misc]
@@ -472,7 +473,14 @@ def read_case(spec: Spec) -> Case:
     per_model = more[-1:] == ["per_model"]
     backbone = more[: len(more) - per_model]
     scale = first.removeprefix("x")
-    if not clip or clip in (".", "..") or "/" in rest or scale not in ("2", "3", "4") or not first.startswith("x") or len(backbone) > 1:
+    if (
+        not clip
+        or clip in (".", "..")
+        or "/" in rest
+        or scale not in ("2", "3", "4")
+        or not first.startswith("x")
+        or len(backbone) > 1
+    ):
         raise UserError(f"case {spec.case!r}: write clip/x2, clip/x2-backbone or clip/x2-per_model; scales are x2, x3, x4")
     if backbone:
         from tasks.mobile_vsr.models import NAME
@@ -550,7 +558,7 @@ def general_content(spec: Spec, case: Case, height: int, width: int) -> tuple[to
             )
         images = [([data.photograph(f)], DIV2K_SHARE) for f in files]
     else:
-        for name in data.EMBEDDED:
+        for name in data.EMBEDDED if spec.tier == "small" else ():  # to decode a clip takes longer than a smoke run's training
             if name == case.clip:
                 continue
             source = data.locate(name, "")
@@ -603,9 +611,7 @@ def played_videos(problem: VideoProblem) -> tuple[dict[str, Any], dict[str, list
     return videos, decoded
 
 
-def patch_errors(
-    solution: Stream, t: int, sr: torch.Tensor, hr: torch.Tensor, grid: tuple[int, int]
-) -> tuple[float, int]:
+def patch_errors(solution: Stream, t: int, sr: torch.Tensor, hr: torch.Tensor, grid: tuple[int, int]) -> tuple[float, int]:
     """Mean over the player's own patches of the error without scale + 4 pixels of border, and how many there are.
 
     Where whole frames are played the patches are the fine grid's.
@@ -620,9 +626,7 @@ def patch_errors(
     if not found:
         errors = [quality.mse(cut(sr, *grid), cut(hr, *grid), shave)]
     else:
-        errors = [
-            quality.mse(*(cells(x[0], g.rows, g.columns)[g.row, g.column] for x in (sr, hr)), shave=shave) for g in found
-        ]
+        errors = [quality.mse(*(cells(x[0], g.rows, g.columns)[g.row, g.column] for x in (sr, hr)), shave=shave) for g in found]
     every = torch.cat(errors)
     return float(every.mean()), len(every)
 
@@ -641,7 +645,7 @@ def _interval(error: np.ndarray) -> tuple[float, float]:
     return decibels(mean) - half, decibels(mean) + half
 
 
-# -- the seam to the other runtimes: `tasks.mobile_vsr.runtimes` holds NAMES and build
+# -- the seam to the other runtimes: `tasks.mobile_vsr.runtimes` holds NAMES, Branch and load
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -653,16 +657,18 @@ def runtime_names() -> tuple[str, ...]:
     return tuple(n for n in runtimes.NAMES if n != "eager")
 
 
-def runtime_calls(solution: Stream, runtime: str, height: int, width: int) -> Mapping[tuple[int, int, int], Callable[..., Any]]:
-    """A call for each network and patch size of a Solution; raises Unsupported with the reason."""
+def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> Callable[..., Any]:
+    """The networks of a Solution in a runtime, for low-resolution frames of this size; raises Unsupported with the reason."""
     import torch
 
     from tasks.mobile_vsr import runtimes
 
-    if not solution.player.models:
+    player = solution.player
+    if not player.models:
         raise Unsupported("bicubic interpolation has no network to deploy")
-    threads = torch.get_num_threads()
-    return {
-        (i, h, w): runtimes.build(runtime, solution.player.models[i], torch.zeros(1, 3, h, w), threads=threads)
-        for i, h, w in solution.player.sizes(height, width)
-    }
+    sizes = player.sizes(height, width)
+    branches = []
+    for i, model in enumerate(player.models):
+        shapes = tuple((1, 3, h, w) for k, h, w in sizes if k == i) or ((1, 3, height, width),)
+        branches.append(runtimes.Branch(model, max(shapes), shapes))
+    return runtimes.load(runtime, branches, threads=torch.get_num_threads())
