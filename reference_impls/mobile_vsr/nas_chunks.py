@@ -1,6 +1,7 @@
 """One network a time chunk (S1 to Sn), as NAS is used in the later papers.
 
-Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018; as S1..n in Liu et al., ICCV 2021.
+Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018; as S1 to Sn in Liu et al.,
+ICCV 2021.
 
 Departs: as awdnn; chunks are equal parts of the clip instead of five seconds each, as many as the compared methods have.
 """

@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -42,8 +42,8 @@ def check_encoders() -> None:
     for name, (encoder, _) in CODECS.items():
         if encoder not in av.codecs_available:
             raise UserError(
-                f"this PyAV has no {encoder} to encode {name}: install the wheel (python -m pip install --force-reinstall 'av>=15'),"
-                " which holds it"
+                f"this PyAV has no {encoder} to encode {name}: install the wheel, which holds it"
+                " (python -m pip install --force-reinstall 'weighin[video]')"
             )
 
 
@@ -93,11 +93,13 @@ def encode(frames: Iterable[np.ndarray], codec: str, rate: float = 30.0) -> Vide
     return encoder.finish()
 
 
-def decode(stream: bytes, codec: str) -> Iterator[np.ndarray]:
-    """Frames of an encoded stream, (h, w, 3) uint8 RGB, in display order."""
+def decode(stream: bytes, codec: str, wanted: Collection[int] | None = None) -> Iterator[np.ndarray]:
+    """Frames of an encoded stream, (h, w, 3) uint8 RGB, in display order; only those whose numbers are wanted, if any are named."""
     with data.library().open(io.BytesIO(stream), format=FORMATS[codec]) as container:
-        for frame in container.decode(video=0):
-            yield data.pixels(frame)
+        container.streams.video[0].codec_context.thread_count = 1
+        for t, frame in enumerate(container.decode(video=0)):
+            if wanted is None or t in wanted:
+                yield data.pixels(frame)
 
 
 def low_streams(source: data.Source, scale: int, size: tuple[int, int]) -> dict[str, Video]:

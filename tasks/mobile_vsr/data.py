@@ -70,8 +70,6 @@ def library() -> ModuleType:
         import av
     except ImportError as e:
         raise UserError("video needs PyAV: python -m pip install 'weighin[video]'") from e
-    # files that are wrong are reported by us, in one line
-    av.logging.set_level(av.logging.FATAL)
     return av
 
 
@@ -189,7 +187,7 @@ def _video(path: Path, count: int) -> Iterator[Any]:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise UserError(f"{path}: this build of PyAV has no decoder for it; convert the clip to H.264")
-            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
             for frame in container.decode(stream):
                 seen += 1
                 yield frame

@@ -11,6 +11,7 @@ import copy
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -107,7 +108,7 @@ class ESPCN(nn.Module):
     def __init__(self, scale: int, units: int = 64) -> None:
         super().__init__()
         widths = [3, units, units, units // 2, 3 * scale * scale]
-        self.convs = nn.ModuleList(_conv(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
         self.acts = nn.ModuleList(nn.ReLU() for _ in range(3))
         self.shuffle = nn.PixelShuffle(scale)
         for i, conv in enumerate(self.convs):
@@ -153,7 +154,7 @@ class VDSR(nn.Module):
         self.scale = scale
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
         widths = [3] + [units] * (layers - 1) + [3]
-        self.convs = nn.ModuleList(_conv(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False) - self.mean
@@ -200,8 +201,7 @@ def build(name: str, scale: int, *, normed: bool = True) -> nn.Module:
 
     Raises UserError on a name or a scale that is none.
     """
-    family, count, units = _parse(name)[:3]
-    width = _parse(name)[3]
+    family, count, units, width = _parse(name)
     if scale not in (2, 3, 4):
         raise UserError(f"no scale x{scale}; use x2, x3 or x4")
     model: nn.Module
@@ -240,7 +240,7 @@ def switch(model: nn.Module, chunk: int) -> None:
 def of_chunk(model: nn.Module, chunk: int) -> nn.Module:
     """The network of one chunk, without the others' modulations."""
     out = copy.deepcopy(model)
-    for name, m in list(out.named_modules()):
+    for m in out.modules():
         if isinstance(m, Switched):
             m.fms = nn.ModuleList([m.fms[chunk]])
             m.chunk = 0

@@ -47,7 +47,7 @@ def psnr_cafm(sr: torch.Tensor, hr: torch.Tensor, scale: int) -> float:
 
 def ssim(x: torch.Tensor, y: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
     """(N,) mean structural similarity over the channels (Wang et al. 2004), Gaussian window, no padding."""
-    where = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
+    where = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
     line = torch.exp(-(where**2) / (2 * sigma**2))
     line = (line / line.sum()).to(x.device)
     channels = x.shape[1]
@@ -59,9 +59,8 @@ def ssim(x: torch.Tensor, y: torch.Tensor, window: int = 11, sigma: float = 1.5)
     def blur(z: torch.Tensor) -> torch.Tensor:
         return F.conv2d(F.conv2d(z, down, groups=channels), across, groups=channels)
 
-    x, y = x.double(), y.double()
     mx, my = blur(x), blur(y)
     vx, vy, covariance = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mx * my + c1) * (2 * covariance + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return similarity.mean((1, 2, 3))
+    return similarity.double().mean((1, 2, 3))
