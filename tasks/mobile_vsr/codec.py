@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _read(file: Path) -> dict[str, Video] | None:
     try:
         with np.load(file, allow_pickle=False) as z:
             arrays = dict(z)
-    except (OSError, ValueError, EOFError, zlib.error):
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
         return None
     if str(arrays.pop("digest", "")) != _digest(arrays):
         return None
