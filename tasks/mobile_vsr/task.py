@@ -17,6 +17,8 @@ from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, 
 from tasks.truth import column_digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import nn
 
@@ -434,6 +436,32 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             for r in ("eager", *runtime_names())
         ]
 
+    def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
+        """Write what a phone needs: both videos, networks as programs, maps, and a description of them."""
+        from tasks.mobile_vsr import codec, export
+
+        routing = solution.player.routing
+        maps = {} if routing.assign is None else {"chunk": routing.assign.astype(np.uint8)}
+        maps |= {f"split{i}": flags.astype(np.uint8) for i, flags in enumerate(routing.splits)}
+        videos = codec.low_streams(problem.source, problem.scale, problem.size)
+        low = problem.frames[0]
+        about = {
+            "clip": problem.case.clip,
+            "rate": problem.source.rate,
+            "frames": problem.numbers.tolist(),
+            "routing": routing.kind,
+            "grid": [routing.rows, routing.columns],
+            "networks": list(routing.networks),
+        }
+        export.write(
+            folder,
+            branches(solution, low.shape[2], low.shape[3]),
+            scale=problem.scale,
+            maps=maps,
+            files={f"video.{name}": v.stream for name, v in videos.items()},
+            about=about,
+        )
+
     def operations(self, problem: VideoProblem, solution: Stream) -> Operations:
         """Multiply-adds of a frame, the mean over the clip's frames, by network and layer."""
         import torch
@@ -663,12 +691,19 @@ def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> 
 
     from tasks.mobile_vsr import runtimes
 
-    player = solution.player
-    if not player.models:
+    if not solution.player.models:
         raise Unsupported("bicubic interpolation has no network to deploy")
+    return runtimes.load(runtime, branches(solution, height, width), threads=torch.get_num_threads())
+
+
+def branches(solution: Stream, height: int, width: int) -> list[Any]:
+    """The networks of a Solution as branches of a runtime, with the patch sizes that each meets."""
+    from tasks.mobile_vsr import runtimes
+
+    player = solution.player
     sizes = player.sizes(height, width)
-    branches = []
+    found = []
     for i, model in enumerate(player.models):
         shapes = tuple((1, 3, h, w) for k, h, w in sizes if k == i) or ((1, 3, height, width),)
-        branches.append(runtimes.Branch(model, max(shapes), shapes))
-    return runtimes.load(runtime, branches, threads=torch.get_num_threads())
+        found.append(runtimes.Branch(model, max(shapes), shapes))
+    return found

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reference_impls.mobile_vsr.jstdo import default_shares, sample
 from reference_impls.mobile_vsr.stdo import assign_chunks, thresholds
-from reference_impls.parts.overfitting import Overfitter, cosine, members, shuffled_batches
+from reference_impls.parts.overfitting import Overfitter, clip_pool, cosine, l1, members, shuffled_batches
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
@@ -19,7 +22,7 @@ from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import WDSR, fold
 from tasks.mobile_vsr.patches import paired
 from tests.helpers import MemoryRun
-from tests.tasks.mobile_vsr.helpers import problem, spec
+from tests.tasks.mobile_vsr.helpers import frames, problem, spec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -117,14 +120,21 @@ def test_two_pools_fill_their_buffers_in_order_of_arrival() -> None:
 def test_a_stopped_run_ends_as_if_it_had_not_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.overfitting.SAVE_STEPS", 1)
     method = registry.load(registry.method("mobile_vsr", name))()
-    whole = method.solve(problem())
-    run = MemoryRun(spec(), stop_after=50)
+    whole = method.solve(short())
+    run = MemoryRun(spec(), stop_after=20)
     with pytest.raises(Stopped):
-        method.solve(problem(run))
+        method.solve(short(run))
     again = MemoryRun(spec(), saved=run.saved)
-    stopped = method.solve(problem(again))
+    stopped = method.solve(short(again))
     assert stopped.files == whole.files
-    assert again.examples == 2 * 40 * 16
+    assert again.examples == 2 * 12 * 16
+
+
+def short(run: MemoryRun | None = None) -> Any:
+    """A problem of twelve steps, after as many on other content."""
+    p = problem(run)
+    p.setting = replace(p.setting, steps=12, general_steps=12)
+    return p
 
 
 def test_a_closed_run_cannot_overdraw() -> None:
@@ -146,3 +156,33 @@ def test_the_speed_division_takes_no_step() -> None:
     p = problem(division="speed")
     Overfitter(p).fit("chunk 0", p.network(), [], steps=3)
     assert p.run.examples == 0
+
+
+def test_the_papers_recipe_starts_from_scratch_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for t, image in enumerate(frames(2, 320, 640)):
+        Image.fromarray(image).save(tmp_path / "mine" / f"{t}.png")
+    p = problem(tier="paper", case="mine/x2-wdsr1_n8_w2", data=str(tmp_path))
+    p.setting = replace(p.setting, rows=4, columns=8, epochs=3)
+    assert (p.schedule, p.select, p.starts_from_general) == ("epoch", "best", False)
+    fitter = Overfitter(p)
+    rates, seen = [], []
+
+    def loss(model: torch.nn.Module, *batch: Any) -> torch.Tensor:
+        seen.append(model.head.bias.detach().clone())
+        return l1(model, *batch)
+
+    class Spy(torch.optim.Adam):
+        def step(self, *arguments: Any) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Spy)
+        fitter.fit("chunk 0", p.network(), [clip_pool(p)], steps=p.steps, loss=loss)
+    assert p.steps == len(rates) == 3 * 4  # 64 patches, 3 epochs
+    np.testing.assert_allclose(rates[::4], [cosine(e / 3) for e in range(3)])
+    assert len(set(rates)) == 3
+    assert torch.equal(seen[0], torch.zeros(8))
+    with pytest.raises(UserError, match=r"DIV2K.*academic research only"):
+        p.general_patches()
