@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tasks.mobile_vsr.data import Source
-    from tasks.mobile_vsr.player import Stream
+    from tasks.mobile_vsr.player import Player, Stream
 
 BATCH = 16
 Z95 = 1.959963984540054
@@ -455,7 +455,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         }
         export.write(
             folder,
-            branches(solution, low.shape[2], low.shape[3]),
+            branches(solution.player, low.shape[2], low.shape[3]),
             scale=problem.scale,
             maps=maps,
             files={f"video.{name}": v.stream for name, v in videos.items()},
@@ -488,10 +488,18 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         return Operations(tuple(layers), tuple(warnings))
 
     def weigh(self, problem: VideoProblem, solution: Stream) -> list[Measure]:
-        """Multiply-adds a frame, and parameters on the player."""
+        """Multiply-adds a frame, parameters on the player, and the player alone in a process, with one thread and with all."""
+        import torch
+
+        from tasks.mobile_vsr import phone
+
         count = self.operations(problem, solution)
-        names = ("macs", "params", "nonzero")
-        return [Measure(n, count.total(n), "", "down", source="meter") for n in names]
+        measures = [Measure(n, count.total(n), "", "down", source="meter") for n in ("macs", "params", "nonzero")]
+        if problem.device.type != "cpu" or problem.spec.division == "speed":
+            return measures
+        for threads in sorted({1, torch.get_num_threads()}):
+            measures += phone.measure(solution, problem.frames[0], "eager", threads)
+        return measures
 
 
 def read_case(spec: Spec) -> Case:
@@ -693,14 +701,13 @@ def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> 
 
     if not solution.player.models:
         raise Unsupported("bicubic interpolation has no network to deploy")
-    return runtimes.load(runtime, branches(solution, height, width), threads=torch.get_num_threads())
+    return runtimes.load(runtime, branches(solution.player, height, width), threads=torch.get_num_threads())
 
 
-def branches(solution: Stream, height: int, width: int) -> list[Any]:
-    """The networks of a Solution as branches of a runtime, with the patch sizes that each meets."""
+def branches(player: Player, height: int, width: int) -> list[Any]:
+    """The networks of a player as branches of a runtime, with the patch sizes that each meets."""
     from tasks.mobile_vsr import runtimes
 
-    player = solution.player
     sizes = player.sizes(height, width)
     found = []
     for i, model in enumerate(player.models):

@@ -112,12 +112,27 @@ def test_a_problem_gives_the_same_network_and_other_content() -> None:
 
 
 def test_multiply_adds_of_a_frame() -> None:
-    p = problem()
+    p = problem(division="speed")
     parent = TASK.parent(p)
     count = {m.name: m.value for m in TASK.weigh(p, parent)}
     assert count["macs"] == 144 * 256 * 4284  # low-resolution pixels times convolution weights (dy_dca.md 6)
     assert count["params"] == 4340
     assert TASK.operations(p, parent).warnings == ()
+
+
+def test_a_player_alone_in_a_process() -> None:
+    from reference_impls.mobile_vsr.dy_dca import DyDca
+    from tasks.mobile_vsr import phone
+
+    p = problem(division="speed")
+    stream = DyDca().solve(p)
+    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], "eager", 1)}
+    assert 0 < found["frame_latency", "eager@1 p50"] <= found["frame_latency", "eager@1 p99"]
+    assert found["frames_per_second", "eager@1"] == pytest.approx(1 / found["frame_latency", "eager@1 p50"])
+    assert found["play_memory", "eager@1"] > 0
+    assert ("switch_cost", "eager@1") in found  # sizes alternate
+    single = TASK.parent(p)
+    assert phone.switch_cost(single.player, p.frames[0][:1, :, :72, :128], None) is None
 
 
 def test_ssim_and_a_frames_worth() -> None:
