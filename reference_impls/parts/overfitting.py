@@ -188,7 +188,7 @@ class Overfitter:
             yield pools[i], index
 
     def _report(self, stage: str, loss: float) -> None:
-        self.note(**{f"train_loss {stage}": loss})
+        self.note(**{f"train_loss.{stage}".replace(" ", "_"): loss})
 
     def _clip_patches(self) -> int:
         books = self.problem.books
