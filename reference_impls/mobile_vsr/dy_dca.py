@@ -103,6 +103,8 @@ class DyDca:
                 generator = torch.Generator().manual_seed(problem.run.seed("dy_dca random", level))
                 flags = flags[torch.randperm(len(flags), generator=generator)]
             found.append(flags.view(frames, -1).numpy() if level == 0 else flags.numpy())
+            if x.shape[2] % 2 or x.shape[3] % 2:
+                raise UserError(f"patches of {x.shape[3]}x{x.shape[2]} cannot be cut into four; use a grid of even patches")
             x, y = (quadrants(p[flags]) for p in (x, y))
         return tuple(found)
 

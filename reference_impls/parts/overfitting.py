@@ -147,7 +147,7 @@ class Overfitter:
                 if not constant:
                     by_epoch = problem.schedule == "epoch" and not general
                     optimizer.param_groups[0]["lr"] = cosine(begun if by_epoch else _progress(state, steps, goal), rate)
-                x, y = (t[index].to(problem.device).float() / 255 for t in (pool.x, pool.y))
+                x, y = (t[index].to(problem.device).float().div_(255) for t in (pool.x, pool.y))
                 value = loss(model, pool, index, x, y)
                 optimizer.zero_grad(set_to_none=True)  # a network without a gradient in this step does not move
                 value.backward()

@@ -167,7 +167,7 @@ class Player:
         if self.routing.kind == "whole":
             image = low.permute(1, 2, 0).cpu().numpy()
             big = data.bicubic(image, image.shape[0] * self.scale, image.shape[1] * self.scale)
-            return torch.from_numpy(np.ascontiguousarray(big.transpose(2, 0, 1)))
+            return torch.from_numpy(np.ascontiguousarray(big.transpose(2, 0, 1))).to(low.device)
         x = low.float() / 255
         out = torch.empty((3, low.shape[1] * self.scale, low.shape[2] * self.scale), dtype=torch.uint8, device=low.device)
         with torch.inference_mode():
