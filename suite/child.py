@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from suite import bundle, parallel, registry
 from suite.files import write_json
 from suite.naming import UserError, address
-from suite.order import CHECKPOINT, SOLUTION, Order
+from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
 from suite.protocol import Diverged, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
 
 STOPPED = 75  #: exit code after a signal: temporary, try again
@@ -263,7 +263,7 @@ def classify(error: BaseException) -> str:
 def main(arguments: list[str]) -> int:
     stage_name, work = arguments[0], Path(arguments[1])
     pipe = _private_stdout()
-    outcome_path = work / f"{'-'.join([stage_name, *arguments[2:]])}.json"
+    outcome_path = outcome_file(work, stage_name, *arguments[2:])
 
     def tell(event: Mapping[str, Any]) -> None:
         pipe.write(json.dumps(event) + "\n")

@@ -15,6 +15,11 @@ from suite.protocol import Spec
 ORDER, SOLUTION, CHECKPOINT, LOG = "order.json", "solution.pt", "checkpoint.pt", "log.txt"
 
 
+def outcome_file(work: Path, *stage: str) -> Path:
+    """Where a stage leaves its outcome; a workload's name may hold a slash."""
+    return work / f"{'-'.join(stage).replace('/', '+')}.json"
+
+
 @dataclass(frozen=True)
 class Order:
     """A run in full: Spec, method, configuration, data.  Equal orders give equal results."""

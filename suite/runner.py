@@ -30,7 +30,7 @@ from suite import bundle, registry, system
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
-from suite.order import LOG, SOLUTION, Order
+from suite.order import LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
@@ -175,7 +175,7 @@ def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[st
 
 def _stages(work: Path, stages: list[str], cap: float, progress: Progress) -> tuple[str, str]:
     for stage in stages:
-        outcome_path = work / f"{stage.replace(' ', '-')}.json"
+        outcome_path = outcome_file(work, *stage.split())
         if not outcome_path.exists():
             _child(work, stage, outcome_path, cap, progress)
         outcome = read_json(outcome_path)

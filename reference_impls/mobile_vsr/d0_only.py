@@ -1,0 +1,30 @@
+"""The control of JSTDO: one network, trained on the hardest chunk alone and used for all patches.
+
+Departs: a control, from no paper (stdo.md 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reference_impls.mobile_vsr.stdo import assign_chunks
+from reference_impls.parts.overfitting import Overfitter, general_model, labels, members, overfit, single
+from tasks.mobile_vsr.player import Stream
+from tasks.mobile_vsr.task import VideoProblem
+
+__all__ = ["D0Only"]
+
+
+@dataclass(frozen=True)
+class D0Only:
+    """`chunks` is K of the ranking."""
+
+    chunks: int = 4
+
+    def solve(self, problem: VideoProblem) -> Stream:
+        fitter = Overfitter(problem)
+        general = general_model(fitter)
+        hardest = members(assign_chunks(labels(fitter, general), self.chunks), self.chunks)[0]
+        (model,) = overfit(fitter, [hardest], general)
+        assert model is not None
+        return single(problem, model, {"patches": len(hardest)})

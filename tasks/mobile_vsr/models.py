@@ -1,0 +1,279 @@
+"""Backbones of overfitted super-resolution, as the sheets define them (stdo.md 3.2, vsr_baselines.md 2.3 and 2.7).
+
+All take RGB in [0, 1], (N, 3, h, w), and give (N, 3, scale h, scale w); zero padding, biases everywhere.  Names:
+``wdsr16_n32`` (16 blocks, 32 units, width 4), ``wdsr1_n8_w2``, ``edsr16``, ``edsr32`` (64 channels), ``edsr2_n16``, ``espcn``,
+``espcn_n32`` (32, 32, 16 channels), ``srcnn``, ``vdsr20_n64``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
+
+from suite.naming import UserError
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+NAME = re.compile(r"(wdsr|edsr|espcn|srcnn|vdsr)(\d*)(?:_n(\d+))?(?:_w(\d+))?")
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _normed(inputs: int, outputs: int, kernel: int, gain: float) -> nn.Module:
+    """A convolution with w = g v / |v|, the norm of each output channel; g starts at `gain`, the bias at 0."""
+    conv = weight_norm(_conv(inputs, outputs, kernel))
+    with torch.no_grad():
+        conv.parametrizations.weight.original0.fill_(gain)  # type: ignore[union-attr, operator]
+        conv.bias.zero_()  # type: ignore[union-attr, operator]
+    return conv
+
+
+class WDSR(nn.Module):
+    """Wide activation blocks with weight normalisation; everything computes at the low resolution (stdo.md 3.2)."""
+
+    def __init__(self, scale: int, blocks: int = 16, units: int = 32, width: int = 4) -> None:
+        super().__init__()
+        out = 3 * scale * scale
+        self.head = _normed(3, units, 3, 1.0)
+        self.body = nn.ModuleList(
+            nn.Sequential(_normed(units, units * width, 3, 2.0), nn.ReLU(), _normed(units * width, units, 3, 1 / math.sqrt(blocks)))
+            for _ in range(blocks)
+        )
+        self.tail = _normed(units, out, 3, 1.0)
+        self.skip = _normed(3, out, 5, 1.0)
+        self.shuffle = nn.PixelShuffle(scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - 0.5
+        y = self.head(x)
+        for block in self.body:
+            y = y + block(y)
+        shuffled: torch.Tensor = self.shuffle(self.tail(y) + self.skip(x))
+        return shuffled + 0.5
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        """CaFM does not define positions for WDSR: as in EDSR, behind both convolutions of a block."""
+        return [f"body.{i}.{j}" for i in range(blocks) for j in (0, 2)]
+
+
+class ResBlock(nn.Module):
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = _conv(units, units), _conv(units, units)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv2(F.relu(self.conv1(x)))
+        return x + y
+
+
+class EDSR(nn.Module):
+    """Residual blocks without normalisation, upsampled at the end; `peak` is the largest value of the input's range."""
+
+    def __init__(self, scale: int, blocks: int = 16, units: int = 64, peak: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", peak * torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.head = _conv(3, units)
+        self.body = nn.ModuleList(ResBlock(units) for _ in range(blocks))
+        self.last = _conv(units, units)
+        self.upsample = nn.Sequential(*(m for f in _factors(scale) for m in (_conv(units, units * f * f), nn.PixelShuffle(f))))
+        self.tail = _conv(units, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.head(x - self.mean)
+        y = x
+        for block in self.body:
+            y = block(y)
+        out: torch.Tensor = self.tail(self.upsample(self.last(y) + x))
+        return out + self.mean
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        return [f"body.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2")]
+
+
+class ESPCN(nn.Module):
+    """Four convolutions and a pixel shuffle, as CaFM, EMT and STDO use it (the paper of that name has three)."""
+
+    def __init__(self, scale: int, units: int = 64) -> None:
+        super().__init__()
+        widths = [3, units, units, units // 2, 3 * scale * scale]
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
+        self.acts = nn.ModuleList(nn.ReLU() for _ in range(3))
+        self.shuffle = nn.PixelShuffle(scale)
+        for i, conv in enumerate(self.convs):
+            nn.init.orthogonal_(conv.weight, nn.init.calculate_gain("relu") if i < 3 else 1.0)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for conv, act in zip(self.convs, self.acts, strict=False):
+            x = act(conv(x))
+        out: torch.Tensor = self.shuffle(self.convs[-1](x))
+        return out
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        return [f"acts.{i}" for i in range(3)]
+
+
+class SRCNN(nn.Module):
+    """Three convolutions on the bicubically enlarged image."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.convs = nn.ModuleList((_conv(3, 64, 9), _conv(64, 32, 5), _conv(32, 3, 5)))
+        self.acts = nn.ModuleList(nn.ReLU() for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
+        for conv, act in zip(self.convs, self.acts, strict=False):
+            x = act(conv(x))
+        out: torch.Tensor = self.convs[-1](x)
+        return out
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        return [f"acts.{i}" for i in range(2)]
+
+
+class VDSR(nn.Module):
+    """A residual to the bicubically enlarged image, by `layers` convolutions."""
+
+    def __init__(self, scale: int, layers: int = 20, units: int = 64) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+        widths = [3] + [units] * (layers - 1) + [3]
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False) - self.mean
+        y = x
+        for conv in self.convs[:-1]:
+            y = F.relu(conv(y))
+        out: torch.Tensor = x + self.convs[-1](y)
+        return out + self.mean
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        return [f"convs.{i}" for i in range(1, blocks - 1)]
+
+
+class ContentAwareFM(nn.Module):
+    """y = x + gamma conv1x1(x), the convolution in groups of one or two channels; gamma starts at 0 (vsr_baselines.md 2.4)."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.transformer = nn.Conv2d(channels, channels, 1, groups=groups)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x + self.gamma * self.transformer(x)
+        return out
+
+
+class Switched(nn.Module):
+    """A layer followed by the modulation of the chunk at hand."""
+
+    def __init__(self, inner: nn.Module, channels: int, groups: int, chunks: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.fms = nn.ModuleList(ContentAwareFM(channels, groups) for _ in range(chunks))
+        self.chunk = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.fms[self.chunk](self.inner(x))
+        return out
+
+
+def build(name: str, scale: int, *, normed: bool = True) -> nn.Module:
+    """A backbone by name with fresh weights from torch's generator; `normed=False` folds weight normalisation.
+
+    Raises UserError on a name or a scale that is none.
+    """
+    family, count, units, width = _parse(name)
+    if scale not in (2, 3, 4):
+        raise UserError(f"no scale x{scale}; use x2, x3 or x4")
+    model: nn.Module
+    if family == "wdsr":
+        model = WDSR(scale, count or 16, units or 32, width or 4)
+    elif family == "edsr":
+        model = EDSR(scale, count or 16, units or 64)
+    elif family == "espcn":
+        model = ESPCN(scale, units or 64)
+    elif family == "vdsr":
+        model = VDSR(scale, count or 20, units or 64)
+    else:
+        model = SRCNN(scale)
+    return model if normed else fold(model)
+
+
+def modulate(model: nn.Module, name: str, chunks: int) -> nn.Module:
+    """Put a modulation per chunk behind every position of CaFM, in place; the output stays what it was."""
+    family, count, *_ = _parse(name)
+    widths = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    for position in type(model).modulated(count or {"vdsr": 20}.get(family, 16)):  # type: ignore[attr-defined]
+        inner = model.get_submodule(position)
+        channels = widths[position] if position in widths else widths[position.replace("acts", "convs")]
+        groups = channels // 2 if position.startswith("acts") else channels
+        model.set_submodule(position, Switched(inner, channels, groups, chunks))
+    return model
+
+
+def switch(model: nn.Module, chunk: int) -> None:
+    """Let the modulations of a chunk act."""
+    for m in model.modules():
+        if isinstance(m, Switched):
+            m.chunk = chunk
+
+
+def of_chunk(model: nn.Module, chunk: int) -> nn.Module:
+    """The network of one chunk, without the others' modulations."""
+    out = copy.deepcopy(model)
+    for m in out.modules():
+        if isinstance(m, Switched):
+            m.fms = nn.ModuleList([m.fms[chunk]])
+            m.chunk = 0
+    return out
+
+
+@torch.no_grad()
+def fold(model: nn.Module) -> nn.Module:
+    """A copy with plain weights: what is sent and played."""
+    out = copy.deepcopy(model)
+    for name, m in list(out.named_modules()):
+        if isinstance(m, nn.Conv2d) and parametrize.is_parametrized(m):
+            plain = nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size, padding=m.padding)  # type: ignore[arg-type]
+            plain.weight.copy_(m.weight)
+            plain.bias.copy_(m.bias)  # type: ignore[union-attr, arg-type]
+            out.set_submodule(name, plain.to(m.weight.device))
+    return out
+
+
+def conv_weights(model: nn.Module) -> int:
+    """Weights of all convolutions, biases left out: multiply-adds per low-resolution pixel where all compute there."""
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
+
+
+def _parse(name: str) -> tuple[str, int, int, int]:
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise UserError(f"no backbone {name!r}; there are wdsr16_n32, wdsr16_n16, edsr16, edsr32, espcn, srcnn, vdsr20_n64")
+    family, *numbers = match.groups()
+    count, units, width = (int(n) if n else 0 for n in numbers)
+    return family, count, units, width
+
+
+def _factors(scale: int) -> Sequence[int]:
+    """Pixel shuffles of an upsampler: twos, or one three."""
+    return [3] if scale == 3 else [2] * int(math.log2(scale))

@@ -1,0 +1,187 @@
+"""A player measured as phones' benchmarks do: alone in a fresh process, frame after frame of the true sequence (dy_dca.md 2.5).
+
+``measure`` starts the process; ``python -m tasks.mobile_vsr.phone FOLDER`` is what runs in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suite.protocol import Measure, Unsupported
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.mobile_vsr.player import Player, Program, Stream
+
+WARM, TIMED = 10, 50  #: frames that are played before the clock runs, and while it does
+JOB, LOW = "job.json", "low.npy"
+PROC = Path("/proc/self")
+
+
+def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> list[Measure]:
+    """Latency of a frame, of the first one and of a switch between patches, loading, and memory, in a process of its own.
+
+    Args:
+        low: the low-resolution frames that are played, (T, 3, h, w) uint8; played again from the start where they are few.
+        runtime: ``eager``, or a name of `tasks.mobile_vsr.runtimes`.
+
+    Raises Unsupported where the runtime is not to be had here.
+    """
+    with tempfile.TemporaryDirectory(prefix="weighin-phone-") as scratch:
+        folder = Path(scratch)
+        (folder / "files").mkdir()
+        for name, content in solution.files.items():
+            (folder / "files" / name).write_bytes(content)
+        np.save(folder / LOW, low.cpu().numpy())
+        (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": threads}), encoding="utf-8")
+        command = [sys.executable, "-P", "-m", __spec__.name if __spec__ else __name__, scratch]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        if done.returncode:
+            raise RuntimeError(f"the player's process ended with {done.returncode}: {done.stderr.strip()[-1500:]}")
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if "unsupported" in found:
+        raise Unsupported(found["unsupported"])
+    return as_measures(found, f"{runtime}@{threads}")
+
+
+def as_measures(found: Mapping[str, Any], part: str) -> list[Measure]:
+    """What a process found, as measures of a meter."""
+
+    def meter(name: str, value: float, unit: str, part: str = part) -> Measure:
+        return Measure(name, float(value), unit, "down", part, source="meter", warnings=tuple(found["warnings"]))
+
+    return [
+        *(meter("frame_latency", found[f"p{p}"], "s", f"{part} p{p}") for p in (50, 90, 99)),
+        Measure("frames_per_second", 1 / found["p50"], "FPS", "up", part, source="meter", warnings=tuple(found["warnings"])),
+        meter("first_frame", found["first_frame"], "s"),
+        *([meter("switch_cost", 1e6 * found["switch_cost"], "µs")] if "switch_cost" in found else []),
+        meter("load_seconds", found["load_seconds"], "s"),
+        meter("load_memory", found["load_memory"], "B"),
+        meter("play_memory", found["play_memory"], "B"),
+    ]
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """What `measure` asks of a fresh process: load, play, watch."""
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    import torch
+
+    from suite.meters.environment import BUSY, Ledger, prepare_process
+    from tasks.mobile_vsr.player import open_player
+
+    prepare_process(job["threads"])
+    low = torch.from_numpy(np.load(folder / LOW))
+    files = {p.name: p.read_bytes() for p in (folder / "files").iterdir()}
+    before, began = resident(), time.perf_counter()
+    player = open_player(files)
+    try:
+        program = None if job["runtime"] == "eager" else program_of(player, job["runtime"], low, job["threads"])
+    except Unsupported as e:
+        return {"unsupported": str(e)}
+    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "load_memory": max(0, resident() - before)}
+    warnings = [] if reset_peak() else ["the high-water mark could not be reset: loading counts too"]
+    ledger = Ledger()
+    seconds = []
+    for i in range(WARM + TIMED):
+        t = i % len(low)
+        began = time.perf_counter()
+        player.play(t, low[t], program)
+        seconds.append(time.perf_counter() - began)
+    if (busy := ledger.others()) > BUSY:
+        warnings.append(f"busy: other processes used {busy:.1f} cores")
+    found["first_frame"] = seconds[0]
+    found |= {f"p{p}": float(np.percentile(seconds[WARM:], p)) for p in (50, 90, 99)}
+    found["play_memory"] = max(0, peak() - before)
+    cost = switch_cost(player, low, program)
+    if cost is not None:
+        found["switch_cost"] = cost
+    return {**found, "warnings": warnings}
+
+
+def program_of(player: Player, runtime: str, low: torch.Tensor, threads: int) -> Program:
+    """The player's networks in a runtime."""
+    from tasks.mobile_vsr.task import branches
+
+    try:
+        from tasks.mobile_vsr import runtimes
+    except ImportError as e:
+        raise Unsupported(f"no runtimes here: {e}") from e
+    if not player.models:
+        raise Unsupported("bicubic interpolation has no network to deploy")
+    program: Program = runtimes.load(runtime, branches(player, low.shape[2], low.shape[3]), threads=threads)
+    return program
+
+
+def switch_cost(player: Player, low: torch.Tensor, program: Program | None, frames: int = 4) -> float | None:
+    """Mean seconds of a patch after one of another network or size, minus those after one of the same; patch by patch.
+
+    Each is taken relative to the mean of its own network and size, since large patches take longer anyway.  None where
+    every patch follows its like, or none does.
+    """
+    import torch
+
+    from tasks.mobile_vsr.patches import cells
+
+    call = program or (lambda x, k: player.models[k](x))
+    kinds, switched, seconds = [], [], []
+    with torch.inference_mode():
+        for t in range(min(frames, len(low))):
+            x, last = low[t].float() / 255, None
+            for rows, columns, network, row, column in player.sequence(t):
+                patch = cells(x, rows, columns)[row, column][None].contiguous()
+                began = time.perf_counter()
+                call(patch, network)
+                seconds.append(time.perf_counter() - began)
+                kinds.append((network, rows, columns))
+                switched.append(last is not None and last != kinds[-1])
+                last = kinds[-1]
+    after, took = np.array(switched, bool), np.array(seconds)
+    _, kind = np.unique(np.array(kinds).reshape(-1, 3), axis=0, return_inverse=True)
+    costs, weights = [], []
+    for k in range(int(kind.max(initial=-1)) + 1):
+        mine = kind == k
+        if (mine & after).any() and (mine & ~after).any():
+            costs.append(took[mine & after].mean() - took[mine & ~after].mean())
+            weights.append(int((mine & after).sum()))
+    return float(np.average(costs, weights=weights)) if costs else None
+
+
+def resident() -> int:
+    """Bytes that this process holds in memory now; 0 where the system does not tell."""
+    try:
+        return int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def peak() -> int:
+    """The most bytes that it held since `reset_peak`; 0 where the system does not tell."""
+    try:
+        lines = (PROC / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def reset_peak() -> bool:
+    """Let the high-water mark start again; False where the kernel forbids it."""
+    try:
+        (PROC / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(sys.argv[1]))))

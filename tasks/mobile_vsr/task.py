@@ -1,0 +1,716 @@
+"""Send a small video and networks that enlarge it: how good does it look, how many bytes, how fast?"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from suite.naming import UserError
+from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
+from tasks.truth import column_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+    from tasks.mobile_vsr.data import Source
+    from tasks.mobile_vsr.player import Player, Stream
+
+BATCH = 16
+Z95 = 1.959963984540054
+LEAST_ERROR = 1e-10  #: a frame without any error counts as 100 dB
+PLAYED = 3  #: frames, spread over the clip, that one timed call plays
+GENERAL_SHARE = 480  #: patches of each source that the general model is trained on (stdo.md 6)
+DIV2K_SHARE = 24  #: of each image of DIV2K
+GENERAL_EPOCHS = 30  #: on the paper tier
+BACKBONES = {"smoke": "wdsr1_n8_w2", "small": "wdsr1_n8_w2", "paper": "wdsr16_n32"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a clip is cut and how much training it gets."""
+
+    rows: int  #: of the fine grid, stdo.md's size_h
+    columns: int
+    stride: int = 1  #: every so many frames are played, trained on and scored
+    crop: tuple[int, int] | None = None  #: height and width, from the top left
+    steps: int = 0  #: optimizer steps of batch 16; 0: `epochs` passes over the patches
+    epochs: int = 50
+    general_steps: int = 0  #: of the general model; 0: GENERAL_EPOCHS passes
+
+
+#: grids suit Dy-DCA too: even numbers of rows and columns (stdo.md 6)
+SETTINGS = {
+    ("smoke", "bigbuckbunny", 2): Setting(4, 8, 33, (288, 512), steps=40, general_steps=40),
+    ("smoke", "bigbuckbunny", 4): Setting(2, 4, 33, (288, 512), steps=20, general_steps=20),
+    ("small", "bigbuckbunny", 2): Setting(10, 20, 10, steps=1200, general_steps=3000),
+    ("small", "bigbuckbunny", 4): Setting(6, 10, 10, steps=800, general_steps=1500),
+    ("small", "bottle", 2): Setting(6, 10, 50, steps=2400, general_steps=2000),
+    ("small", "bottle", 4): Setting(2, 4, 50, (352, 640), steps=600, general_steps=1000),
+    **{("paper", "", s): Setting(rows, columns) for s, rows, columns in ((2, 10, 20), (3, 6, 10), (4, 5, 10))},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case's text, read: ``bottle/x2``, ``vlog_15/x4-espcn``, ``bottle/x2-per_model``."""
+
+    clip: str
+    scale: int
+    backbone: str
+    per_model: bool  #: every network of a Solution gets the steps that awdnn's one network gets
+
+
+@dataclass
+class VideoProblem(Problem):
+    """Frames, patches, networks and a budget of patches.  A clip is overfitted by design: train and test frames are the same."""
+
+    source: Source
+    setting: Setting
+    case: Case
+    device: torch.device
+    books: dict[str, int] = field(default_factory=dict)  #: spent so far: by network, and in all
+
+    # -- frames
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a high-resolution frame after cropping."""
+        return int(self.frames[1].shape[2]), int(self.frames[1].shape[3])
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """Numbers, from 0, of the clip's frames that are played."""
+        return np.arange(0, self.source.count, self.setting.stride)
+
+    @cached_property
+    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Low- and high-resolution frames that are played, uint8 (T, 3, h, w) and (T, 3, s h, s w)."""
+        return read_frames(self.source, self.setting, self.case.scale)
+
+    @property
+    def scale(self) -> int:
+        return self.case.scale
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the fine grid."""
+        return self.setting.rows, self.setting.columns
+
+    @property
+    def coarse_grid(self) -> tuple[int, int]:
+        """The grid of Dy-DCA's coarse patches, two by two fine ones; raises UserError where the fine grid is odd."""
+        rows, columns = self.grid
+        if rows % 2 or columns % 2:
+            raise UserError(f"a fine grid of {rows} rows x {columns} columns has no coarse one: both must be even")
+        return rows // 2, columns // 2
+
+    # -- patches
+
+    @cached_property
+    def patches(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fine patches of all frames, low and high, uint8, frame by frame, row by row."""
+        return self.cut(*self.grid)
+
+    def cut(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches of all frames by another grid."""
+        from tasks.mobile_vsr.patches import paired
+
+        return paired(*self.frames, rows, columns, self.scale)
+
+    def general_patches(self, coarse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches of other content than this clip, in equal shares of every source, for the general model.
+
+        They have the size of this clip's fine patches, or of its coarse ones.
+        """
+        rows, columns = self.coarse_grid if coarse else self.grid
+        h, w = self.size[0] // self.scale // rows, self.size[1] // self.scale // columns
+        return general_content(self.spec, self.case, h, w)
+
+    # -- networks
+
+    def network(self, name: str = "", purpose: str = "init") -> nn.Module:
+        """A network with fresh weights that the seed addresses, on the device; the case's backbone unless named."""
+        import torch
+
+        from tasks.mobile_vsr.models import build
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.run.seed(purpose))
+            model = build(name or self.case.backbone, self.scale)
+        return model.to(self.device)
+
+    # -- budget
+
+    @property
+    def starts_from_general(self) -> bool:
+        """Whether every network starts from the general model; on the paper tier all start from scratch, as in the papers."""
+        return self.spec.tier != "paper"
+
+    @property
+    def schedule(self) -> Literal["step", "epoch"]:
+        """When the learning rate falls: every step, or every epoch as in the papers."""
+        return "epoch" if self.spec.tier == "paper" else "step"
+
+    @property
+    def select(self) -> Literal["last", "best"]:
+        """Which weights are sent: the last, or those of the epoch with the lowest training loss, as in the papers."""
+        return "best" if self.spec.tier == "paper" else "last"
+
+    @cached_property
+    def steps(self) -> int:
+        """Optimizer steps of batch 16 that awdnn's network gets."""
+        return self.setting.steps or self.setting.epochs * (len(self.patches[0]) // BATCH)
+
+    @property
+    def budget(self) -> int:
+        """Fine patches that a closed run may train on: in all, or each of its networks (`Case.per_model`)."""
+        return self.steps * BATCH
+
+    def steps_each(self, networks: int) -> int:
+        """Optimizer steps for each of so many networks."""
+        return self.steps if self.case.per_model else self.steps // networks
+
+    def general_budget(self, patches: int) -> int:
+        """Fine patches that each network may see of other content, before it sees the clip."""
+        steps = self.setting.general_steps or GENERAL_EPOCHS * max(1, patches // BATCH)
+        return steps * BATCH
+
+    def book(self, network: str, patches: int, *, general: bool = False, granted: int = 0) -> None:
+        """Book a batch of so many fine patches (their worth in pixels); raises OverBudget.
+
+        Where every network has the same steps (`Case.per_model`) steps are booked, so that a batch of large patches is one too.
+        """
+        closed = self.spec.division == "closed"
+        if general:
+            limit, key, amount = granted, f"general {network}", patches
+        elif self.case.per_model:
+            limit, key, amount = self.steps, f"steps {network}", 1
+        else:
+            limit, key, amount = self.budget, "clip", patches
+        self.books[key] = self.books.get(key, 0) + amount
+        if closed and self.books[key] > limit:
+            raise OverBudget(f"{self.books[key]:,} asked by {key!r}, {limit:,} granted")
+        self.run.spend(patches)
+
+
+class MobileVSR(Task[VideoProblem, "Stream"]):
+    """Overfitted video super-resolution: quality of every frame, bytes sent, speed of the player."""
+
+    name = "mobile_vsr"
+    version = 1
+    question = "Send a small video and networks that enlarge it: how good does it look, how many bytes, how fast?"
+    parent_method = "awdnn"
+    ranked = "psnr_frame"
+    beside = ("psnr_worst_5", "psnr_worst_frame", "ssim", "psnr_patch_shave", "bytes:total", "bits_per_pixel")
+    speed = "play/eager"
+    promised = ""
+    columns = {
+        "row": "int32",
+        "frame": "int32",
+        "covers": "int32",
+        "pixels": "int32",
+        "pixels_hash": "int64",
+        "error_frame": "float64",
+        "error_patch_shave": "float64",
+        "patches": "int32",
+        "error_cafm": "float64",
+        "error_fp16": "float64",
+        "error_played_h264": "float64",
+        "error_played_h265": "float64",
+        "ssim": "float64",
+        "bytes_video_h264": "int64",
+        "bytes_video_h265": "int64",
+        "bytes_model": "int64",
+        "bytes_model_fp16": "int64",
+        "bytes_map": "int64",
+        "bytes_header": "int64",
+    }
+    truth = ("row", "frame", "covers")
+    tiers = {
+        "smoke": Tier(
+            ("bigbuckbunny/x2", "bigbuckbunny/x4"),
+            ("",),
+            300,
+            {"data": "4 frames, cropped to 512x288", "steps": "40 at x2, 20 at x4"},
+        ),
+        "small": Tier(
+            (
+                "bigbuckbunny/x2",
+                "bottle/x2",
+                "bigbuckbunny/x4",
+                "bottle/x4",
+                *(f"{c}/x{s}-per_model" for s in (2, 4) for c in ("bigbuckbunny", "bottle")),
+            ),
+            ("",),
+            3600,
+            {
+                "data": "bigbuckbunny (1280x720) every 10th frame, 14 frames; bottle (640x360) every 50th, 24 frames;"
+                " fine patches 36x32 and 30x32 at x2, 30x32 and 44x40 at x4 (there bottle is cropped to 640x352)",
+                "lr_source": "png: bicubic low-resolution frames (Pillow), not decoded ones; psnr_played is of decoded ones",
+                "start": "every network starts from the general model (f0), trained on the other clip and two photographs, in equal"
+                " shares, by the same seed",
+                "budget": "steps of batch 16, in all networks together: 1,200 and 2,400 at x2, 800 and 600 at x4; -per_model: for"
+                " each network; f0 3,000 and 2,000 at x2, 1,500 and 1,000 at x4, granted beside to each network",
+                "recipe": "L1, Adam 1e-3, cosine by step to 4e-8, whole patches, no augmentation; the last weights are sent",
+                "backbone": "wdsr1_n8_w2: 1 block, 8 units, width 2 (4,340 weights at x2)",
+                "video": "the whole clip at 1/s by libx264 and libx265, preset medium, CRF 23, yuv420p, one thread",
+                "precision": "fp32 everywhere; psnr_fp16 with weights rounded to what is sent",
+                "time": "a solve takes 2 to 4 minutes on two cores, the general model included",
+            },
+        ),
+        "paper": Tier(
+            (
+                *(f"{t}_{n}/x{s}" for t in ("game", "inter", "vlog") for n in (15, 45) for s in (2, 3, 4)),
+                *(f"bosphorus/x{s}" for s in (2, 4)),
+            ),
+            ("",),
+            14 * 86_400,
+            {
+                "data": "VSD4K, the first 30 frames a second, its own low-resolution frames; UVG, bicubic",
+                "start": "from scratch; the general model, which only scores, from DIV2K, 30 epochs",
+                "budget": "50 epochs in all networks together; -per_model: each",
+                "recipe": "L1, Adam 1e-3, cosine by epoch to 4e-8, batch 16; the epoch of the lowest training loss is sent",
+                "backbone": "wdsr16_n32; others by name: x2-wdsr16_n16, x2-espcn, x2-edsr16",
+            },
+        ),
+    }
+
+    def digest(self, spec: Spec) -> str:
+        from tasks.mobile_vsr import data
+
+        case = read_case(spec)
+        source = data.locate(case.clip, spec.data)
+        setting_of(spec, case, source)
+        return data.digest(source)
+
+    def problem(self, spec: Spec, run: Run) -> VideoProblem:
+        import torch
+
+        from tasks.mobile_vsr import data
+
+        case = read_case(spec)
+        source = data.locate(case.clip, spec.data)
+        return VideoProblem(spec, run, source, setting_of(spec, case, source), case, torch.device(spec.device))
+
+    def parent(self, problem: VideoProblem) -> Stream:
+        from tasks.mobile_vsr.player import Routing, Sent, pack
+
+        sent = [Sent(problem.case.backbone, problem.network())]
+        return pack(problem.scale, len(problem.numbers), Routing("one", *problem.grid), sent)
+
+    def examine(self, problem: VideoProblem, solution: Stream) -> Table:
+        """Play every frame three times: from the frames themselves and from both decoded videos; and once more in fp16."""
+        import torch
+
+        from tasks.mobile_vsr import quality
+        from tasks.mobile_vsr.player import rounded
+
+        low, high = (x.to(problem.device) for x in problem.frames)
+        half = rounded(solution, "fp16")
+        for stream in (solution, half):
+            stream.player.models.to(problem.device)
+        videos, decoded = played_videos(problem)
+        frames, scale = len(low), problem.scale
+        columns: dict[str, list[Any]] = {name: [] for name in self.columns}
+        for t in range(frames):
+            hr = high[t : t + 1].float() / 255
+            sr = solution.player.play(t, low[t])[None].float() / 255
+            shaved, patches = patch_errors(solution, t, sr, hr, problem.grid)
+            row = {
+                "row": t,
+                "frame": problem.numbers[t],
+                "pixels": hr.shape[2] * hr.shape[3],
+                "pixels_hash": int.from_bytes(hashlib.sha256(high[t].cpu().numpy().tobytes()).digest()[:8], "big", signed=True),
+                "error_frame": quality.mse(sr, hr).item(),
+                "error_patch_shave": shaved,
+                "patches": patches,
+                "error_cafm": quality.mse(sr, hr, scale + 6).item(),
+                "error_fp16": quality.mse(half.player.play(t, low[t])[None].float() / 255, hr).item(),
+                "ssim": quality.ssim(sr, hr).item(),
+            }
+            for codec, images in decoded.items():
+                played = solution.player.play(t, torch.from_numpy(images[t]).to(problem.device))
+                row[f"error_played_{codec}"] = quality.mse(played[None].float() / 255, hr).item()
+            for name, value in row.items():
+                columns[name].append(value)
+        ends = [*problem.numbers[1:], problem.source.count]
+        columns["covers"] = list(np.array(ends) - problem.numbers)
+        for codec, video in videos.items():
+            columns[f"bytes_video_{codec}"] = [int(video.sizes[a:b].sum()) for a, b in zip(problem.numbers, ends, strict=True)]
+        # what is sent once is sent before the first frame
+        for name, size in (
+            ("bytes_model", solution.size("model")),
+            ("bytes_model_fp16", half.size("model")),
+            ("bytes_map", solution.size("map")),
+            ("bytes_header", solution.size("header")),
+        ):
+            columns[name] = [size] + [0] * (frames - 1)
+        return {k: np.array(columns[k]).astype(kind) for k, kind in self.columns.items()}
+
+    def score(self, spec: Spec, evidence: Table) -> Sequence[Measure]:
+        """PSNR by each protocol, SSIM, the worst frames, and bytes by part.
+
+        psnr_frame averages the squared error over all pixels of all frames before the logarithm; its interval is that of a
+        mean over frames.  Raises UserError where the evidence cannot be what it says.
+        """
+        errors = [k for k in self.columns if k.startswith("error_")]
+        amounts = [k for k in self.columns if k.startswith(("bytes_", "covers", "pixels", "patches")) and k != "pixels_hash"]
+        if not len(evidence["row"]) or any(
+            not np.isfinite(evidence[k]).all() or evidence[k].min() < 0 or evidence[k].max() > 1 for k in errors
+        ):
+            raise UserError("evidence: there must be frames, and squared errors lie in 0..1; run the method again")
+        if any(evidence[k].min() < 0 for k in amounts) or min(evidence["covers"].min(), evidence["pixels"].min()) < 1:
+            raise UserError("evidence: bytes, pixels and frames are counted from 0 and 1; run the method again")
+        if np.abs(evidence["ssim"]).max() > 1 or not np.isfinite(evidence["ssim"]).all():
+            raise UserError("evidence: ssim lies in -1..1; run the method again")
+        error = evidence["error_frame"]
+        worst = np.sort(error)[::-1]
+        share = max(1, math.ceil(0.05 * len(error)))
+        shaved = evidence["error_patch_shave"]
+        patches = evidence["patches"].astype(np.float64)
+        measures = [
+            Measure("psnr_frame", decibels(error.mean()), "dB", "up", interval=_interval(error)),
+            Measure("psnr_worst_5", decibels(worst[:share].mean()), "dB", "up"),
+            Measure("psnr_worst_frame", decibels(worst[0]), "dB", "up"),
+            Measure("psnr_best_frame", decibels(worst[-1]), "dB", "up"),
+            Measure("psnr_patch_shave", decibels((shaved * patches).sum() / patches.sum()), "dB", "up"),
+            Measure("psnr_cafm", float(np.mean([decibels(e) for e in evidence["error_cafm"]])), "dB", "up"),
+            Measure("psnr_fp16", decibels(evidence["error_fp16"].mean()), "dB", "up"),
+            *(Measure("psnr_played", decibels(evidence[f"error_played_{c}"].mean()), "dB", "up", c) for c in ("h264", "h265")),
+            Measure("ssim", float(evidence["ssim"].mean()), "", "up"),
+            Measure("ssim_worst_frame", float(evidence["ssim"].min()), "", "up"),
+        ]
+        sums = {k.removeprefix("bytes_"): float(evidence[k].sum()) for k in self.columns if k.startswith("bytes_")}
+        beside = sums["model"] + sums["map"] + sums["header"]
+        totals = {"total": sums["video_h264"] + beside, "total_h265": sums["video_h265"] + beside}
+        measures += [Measure("bytes", value, "B", "down", part) for part, value in (sums | totals).items()]
+        shown = float((evidence["covers"].astype(np.float64) * evidence["pixels"]).sum())
+        measures += [
+            Measure("bits_per_pixel", 8 * totals[total] / shown, "bit", "down", part)
+            for part, total in (("", "total"), ("h265", "total_h265"))
+        ]
+        return measures
+
+    def truth_of(self, spec: Spec) -> dict[str, Any]:
+        """What truth.toml says of a clip: which frames are played, and how many each stands for."""
+        from tasks.mobile_vsr import data
+
+        case = read_case(spec)
+        source = data.locate(case.clip, spec.data)
+        numbers = np.arange(0, source.count, setting_of(spec, case, source).stride)
+        covers = np.diff(np.append(numbers, source.count))
+        columns = {"row": np.arange(len(numbers)), "frame": numbers, "covers": covers}
+        return {
+            "tier": spec.tier,
+            "name": case.clip,
+            "data": self.digest(spec),
+            "rows": len(numbers),
+            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
+            "classes": [],
+        }
+
+    def workloads(self, problem: VideoProblem, solution: Stream) -> list[Workload]:
+        """Playing some frames of the clip, patch cut, dispatch and paste included, in each runtime."""
+        low = problem.frames[0]
+        chosen = np.unique(np.linspace(0, len(low) - 1, PLAYED).round().astype(int)).tolist()
+
+        def prepare(runtime: str) -> Callable[[], Any]:
+            player = solution.player
+            player.models.to(problem.device)
+            frames = [(t, low[t].to(problem.device)) for t in chosen]
+            program = None if runtime == "eager" else runtime_program(solution, runtime, low.shape[2], low.shape[3])
+            return lambda: [player.play(t, x, program) for t, x in frames]
+
+        return [
+            Workload(f"play/{r}", lambda r=r: prepare(r), len(chosen), versus="" if r == "eager" else "play/eager")  # type: ignore[misc]
+            for r in ("eager", *runtime_names())
+        ]
+
+    def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
+        """Write what a phone needs: both videos, networks as programs, maps, and a description of them."""
+        from tasks.mobile_vsr import codec, export
+
+        routing = solution.player.routing
+        maps = {} if routing.assign is None else {"chunk": routing.assign.astype(np.uint8)}
+        maps |= {f"split{i}": flags.astype(np.uint8) for i, flags in enumerate(routing.splits)}
+        videos = codec.low_streams(problem.source, problem.scale, problem.size)
+        low = problem.frames[0]
+        about = {
+            "clip": problem.case.clip,
+            "rate": problem.source.rate,
+            "frames": problem.numbers.tolist(),
+            "routing": routing.kind,
+            "grid": [routing.rows, routing.columns],
+            "networks": list(routing.networks),
+        }
+        export.write(
+            folder,
+            branches(solution.player, low.shape[2], low.shape[3]),
+            scale=problem.scale,
+            maps=maps,
+            files={f"video.{name}": v.stream for name, v in videos.items()},
+            about=about,
+        )
+
+    def operations(self, problem: VideoProblem, solution: Stream) -> Operations:
+        """Multiply-adds of a frame, the mean over the clip's frames, by network and layer."""
+        import torch
+
+        from suite.meters import operations
+
+        player = solution.player
+        height, width = (n // problem.scale for n in problem.size)
+        sizes = player.sizes(height, width)
+        layers: list[dict[str, Any]] = []
+        warnings: list[str] = []
+        for i, model in enumerate(player.models):
+            lines: dict[str, dict[str, Any]] = {}
+            for h, w in {k[1:] for k in sizes if k[0] == i} or {(height, width)}:
+                count = operations.count(model, (torch.zeros(1, 3, h, w),))
+                warnings += [x for x in count.warnings if x not in warnings]
+                often = sizes.get((i, h, w), 0) / player.frames
+                for layer in count.layers:
+                    line = lines.setdefault(layer["name"], {**layer, "name": f"network {i}: {layer['name']}", "macs": 0.0})
+                    line["macs"] += layer["macs"] * often
+            layers += lines.values()
+        if not player.models:
+            warnings.append("bicubic interpolation is not counted")
+        return Operations(tuple(layers), tuple(warnings))
+
+    def weigh(self, problem: VideoProblem, solution: Stream) -> list[Measure]:
+        """Multiply-adds a frame, parameters on the player, and the player alone in a process, with one thread and with all."""
+        import torch
+
+        from tasks.mobile_vsr import phone
+
+        count = self.operations(problem, solution)
+        measures = [Measure(n, count.total(n), "", "down", source="meter") for n in ("macs", "params", "nonzero")]
+        if problem.device.type != "cpu" or problem.spec.division == "speed":
+            return measures
+        for threads in sorted({1, torch.get_num_threads()}):
+            measures += phone.measure(solution, problem.frames[0], "eager", threads)
+        return measures
+
+
+def read_case(spec: Spec) -> Case:
+    """A Spec's case in parts; raises UserError on a text that is none."""
+    clip, _, rest = spec.case.partition("/")
+    first, *more = rest.split("-")
+    per_model = more[-1:] == ["per_model"]
+    backbone = more[: len(more) - per_model]
+    scale = first.removeprefix("x")
+    if (
+        not clip
+        or clip in (".", "..")
+        or "/" in rest
+        or scale not in ("2", "3", "4")
+        or not first.startswith("x")
+        or len(backbone) > 1
+    ):
+        raise UserError(f"case {spec.case!r}: write clip/x2, clip/x2-backbone or clip/x2-per_model; scales are x2, x3, x4")
+    if backbone:
+        from tasks.mobile_vsr.models import NAME
+
+        if not NAME.fullmatch(backbone[0]):
+            raise UserError(f"case {spec.case!r}: no backbone {backbone[0]!r}; for example wdsr16_n32, wdsr16_n16, espcn, edsr16")
+    return Case(clip, int(scale), backbone[0] if backbone else BACKBONES[spec.tier], per_model)
+
+
+def setting_of(spec: Spec, case: Case, source: Source) -> Setting:
+    """The setting of a case; that of another's clip is chosen by its size.  Raises UserError where the grid does not fit."""
+    from tasks.mobile_vsr import data
+    from tasks.mobile_vsr.patches import divides
+
+    setting = SETTINGS.get((spec.tier, case.clip, case.scale))
+    height, width = data.pixels(next(source.high())).shape[:2]
+    if spec.tier == "paper" and case.clip not in data.EMBEDDED:
+        setting = SETTINGS["paper", "", case.scale]
+    elif case.clip in data.EMBEDDED and setting is None:
+        raise UserError(f"{case.clip} has no x{case.scale} on the {spec.tier} tier; use --tier small with x2 or x4")
+    if setting is None:
+        setting = own_setting(source, height, width, case.scale, smoke=spec.tier == "smoke")
+    height, width = setting.crop or (height, width)
+    divides(height, width, setting.rows, setting.columns, case.scale)
+    return setting
+
+
+def own_setting(source: Source, height: int, width: int, scale: int, *, smoke: bool = False) -> Setting:
+    """A clip of one's own: fine patches near 32x32, even numbers of them, the frame cropped to fit, about 24 frames."""
+    rows, columns = (max(2, 2 * round(n / scale / 64)) for n in (height, width))
+    crop = (height // (scale * rows) * scale * rows, width // (scale * columns) * scale * columns)
+    least = 2 * (scale + 6) + 11  # what is left of a patch once its border is cut, and a window of SSIM
+    if min(crop[0] // rows, crop[1] // columns) < least:
+        raise UserError(f"{source.path}: frames of {width}x{height} are too small for x{scale}; {2 * least}x{2 * least} at least")
+    stride = max(1, source.count // (4 if smoke else 24))
+    if smoke:
+        return Setting(rows, columns, stride, crop, steps=20, general_steps=20)
+    return Setting(rows, columns, stride, crop, steps=1200 if scale == 2 else 800, general_steps=2000 if scale == 2 else 1000)
+
+
+def read_frames(source: Source, setting: Setting, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every `stride`-th frame of a clip, low and high, uint8 (T, 3, h, w)."""
+    import torch
+
+    from tasks.mobile_vsr import data
+
+    lows, highs = [], []
+    for t, frame in enumerate(source.high()):
+        if t % setting.stride:
+            continue
+        image = data.pixels(frame)
+        image = data.crop(image, setting.crop or (highs[0] if highs else image).shape[:2], source.name)
+        lows.append(data.low_resolution(source, t, image, scale))
+        highs.append(image)
+    if not highs:
+        raise UserError(f"{source.path}: no frames; give a clip with at least one")
+    low, high = (torch.from_numpy(np.stack(x).transpose(0, 3, 1, 2).copy()) for x in (lows, highs))
+    return low, high
+
+
+def general_content(spec: Spec, case: Case, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches of other content, low (n, 3, height, width) and high, uint8, in equal shares of every source."""
+    import torch
+
+    from tasks.mobile_vsr import data
+
+    images: list[tuple[list[np.ndarray], int]] = []
+    if spec.tier == "paper":
+        folder = data.Path(spec.data or ".") / "DIV2K_train_HR"
+        files = sorted(folder.glob("*.png"))
+        if not files:
+            raise UserError(
+                f"no {folder}/0001.png ...: the general model needs DIV2K's 800 training images there, from"
+                " data.vision.ee.ethz.ch/cvl/DIV2K (academic research only)"
+            )
+        images = [([data.photograph(f)], DIV2K_SHARE) for f in files]
+    else:
+        for name in data.EMBEDDED if spec.tier == "small" else ():  # to decode a clip takes longer than a smoke run's training
+            if name == case.clip:
+                continue
+            source = data.locate(name, "")
+            stride = max(1, source.count // 14)
+            frames = [data.pixels(f) for t, f in enumerate(source.high()) if t % stride == 0]
+            images.append((frames, GENERAL_SHARE))
+        for path in data.PHOTOGRAPHS.values():
+            photo = data.photograph(path)
+            images.append(([photo, photo[:, ::-1], photo[::-1], photo[::-1, ::-1]], GENERAL_SHARE))
+    pairs = [shares(frames, height, width, case.scale, count) for frames, count in images]
+    low, high = (torch.cat(x) for x in zip(*pairs, strict=True))
+    return low, high
+
+
+def shares(images: Sequence[np.ndarray], height: int, width: int, scale: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """At most `count` patches of some images, evenly spread over all that there are."""
+    import torch
+
+    from tasks.mobile_vsr import data
+    from tasks.mobile_vsr.patches import paired
+
+    lows, highs = [], []
+    for image in images:
+        rows, columns = image.shape[0] // (scale * height), image.shape[1] // (scale * width)
+        if not rows or not columns:
+            continue
+        part = np.ascontiguousarray(image[: rows * scale * height, : columns * scale * width])
+        small = data.bicubic(part, rows * height, columns * width)
+        x, y = (torch.from_numpy(i.transpose(2, 0, 1).copy())[None] for i in (small, part))
+        x, y = paired(x, y, rows, columns, scale)
+        lows.append(x)
+        highs.append(y)
+    if not lows:
+        raise UserError(f"the general model's images hold no patch of {scale * width}x{scale * height}; use a finer grid")
+    low, high = torch.cat(lows), torch.cat(highs)
+    chosen = torch.linspace(0, len(low) - 1, min(count, len(low))).round().long()
+    return low[chosen], high[chosen]
+
+
+def played_videos(problem: VideoProblem) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """Both encoded videos of the clip, and of each the decoded frames that are played, (3, h, w) uint8."""
+    from tasks.mobile_vsr import codec
+
+    videos = codec.low_streams(problem.source, problem.scale, problem.size)
+    wanted = set(problem.numbers.tolist())
+    decoded = {
+        name: [np.ascontiguousarray(f.transpose(2, 0, 1)) for f in codec.decode(v.stream, name, wanted)]
+        for name, v in videos.items()
+    }
+    return videos, decoded
+
+
+def patch_errors(solution: Stream, t: int, sr: torch.Tensor, hr: torch.Tensor, grid: tuple[int, int]) -> tuple[float, int]:
+    """Mean over the player's own patches of the error without scale + 4 pixels of border, and how many there are.
+
+    Where whole frames are played the patches are the fine grid's.
+    """
+    import torch
+
+    from tasks.mobile_vsr import quality
+    from tasks.mobile_vsr.patches import cells, cut
+
+    shave = solution.player.scale + 4
+    found = solution.player.groups(t)
+    if not found:
+        errors = [quality.mse(cut(sr, *grid), cut(hr, *grid), shave)]
+    else:
+        errors = [quality.mse(*(cells(x[0], g.rows, g.columns)[g.row, g.column] for x in (sr, hr)), shave=shave) for g in found]
+    every = torch.cat(errors)
+    return float(every.mean()), len(every)
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error; 100 dB where there is none."""
+    return -10 * math.log10(max(float(error), LEAST_ERROR))
+
+
+def _interval(error: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the PSNR of a mean over frames, by the delta method on the logarithm."""
+    mean = max(float(error.mean()), LEAST_ERROR)
+    if len(error) < 2:
+        return decibels(mean), decibels(mean)
+    half = Z95 * float(error.std(ddof=1)) / math.sqrt(len(error)) / mean * 10 / math.log(10)
+    return decibels(mean) - half, decibels(mean) + half
+
+
+# -- the seam to the other runtimes: `tasks.mobile_vsr.runtimes` holds NAMES, Branch and load
+
+
+def runtime_names() -> tuple[str, ...]:
+    """Runtimes beside eager torch, in the order of the ladder; none where the module of runtimes is absent."""
+    if importlib.util.find_spec("tasks.mobile_vsr.runtimes") is None:
+        return ()
+    from tasks.mobile_vsr import runtimes
+
+    return tuple(n for n in runtimes.NAMES if n != "eager")
+
+
+def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> Callable[..., Any]:
+    """The networks of a Solution in a runtime, for low-resolution frames of this size; raises Unsupported with the reason."""
+    import torch
+
+    from tasks.mobile_vsr import runtimes
+
+    if not solution.player.models:
+        raise Unsupported("bicubic interpolation has no network to deploy")
+    return runtimes.load(runtime, branches(solution.player, height, width), threads=torch.get_num_threads())
+
+
+def branches(player: Player, height: int, width: int) -> list[Any]:
+    """The networks of a player as branches of a runtime, with the patch sizes that each meets."""
+    from tasks.mobile_vsr import runtimes
+
+    sizes = player.sizes(height, width)
+    found = []
+    for i, model in enumerate(player.models):
+        shapes = tuple((1, 3, h, w) for k, h, w in sizes if k == i) or ((1, 3, height, width),)
+        found.append(runtimes.Branch(model, max(shapes), shapes))
+    return found

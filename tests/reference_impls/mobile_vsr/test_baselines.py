@@ -1,0 +1,141 @@
+"""CaFM and EMT against their authors' own functions (vsr_baselines_*.npz), and the backbones' sizes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reference_impls.mobile_vsr.cafm import Cafm, chunk_of_frame, chunk_of_test_frame, modulated
+from reference_impls.mobile_vsr.emt import Emt, gradient_mask, psnr_map, rank, weights_of
+from tasks.mobile_vsr import quality
+from tasks.mobile_vsr.models import EDSR, ContentAwareFM, build, modulate, switch
+from tests.reference_impls.mobile_vsr.test_stdo import load, short
+from tests.tasks.mobile_vsr.helpers import problem
+
+
+def test_psnr_of_cafm() -> None:
+    z = load("vsr_baselines_cafm")
+    sr, hr = (torch.from_numpy(z[k]) / 255 for k in ("psnr_sr_raw", "psnr_hr"))
+    np.testing.assert_array_equal((quality.quantise(sr) * 255).round(), z["psnr_sr_q"])
+    assert quality.psnr_cafm(sr, hr, int(z["scale"])) == pytest.approx(float(z["psnr"]), abs=1e-5)
+
+
+def test_edsr_with_a_modulation_per_chunk() -> None:
+    z = load("vsr_baselines_cafm")
+    blocks, units, chunks = (int(z[k]) for k in ("n_resblocks", "n_feats", "segnum"))
+    model = modulate(EDSR(2, blocks, units, peak=255.0), f"edsr{blocks}_n{units}", chunks)
+    names = {"head": "head.0", "last": f"body.{blocks}", "upsample.0": "tail.0.0", "tail": "tail.1"}
+    for i in range(blocks):
+        for j in (1, 2):
+            names[f"body.{i}.conv{j}.inner"] = f"body.{i}.conv{j}"
+            for k in range(chunks):
+                names[f"body.{i}.conv{j}.fms.{k}.transformer"] = f"body.{i}.cafms{j}.{k}.transformer"
+    state = {f"{a}.{p}": torch.from_numpy(z[f"edsr_w__{b}.{p}"]) for a, b in names.items() for p in ("weight", "bias")}
+    for i in range(blocks):
+        for j in (1, 2):
+            for k in range(chunks):
+                gamma = z[f"edsr_w__body.{i}.cafms{j}.{k}.gamma"]
+                state[f"body.{i}.conv{j}.fms.{k}.gamma"] = torch.from_numpy(gamma)
+    model.load_state_dict(state)
+    for k in range(chunks):
+        switch(model, k)
+        np.testing.assert_allclose(model(torch.from_numpy(z["edsr_x"])).detach(), z[f"edsr_out_chunk{k}"], atol=1e-3)
+
+
+def test_pairwise_modulation_and_chunks_of_frames() -> None:
+    z = load("vsr_baselines_cafm")
+    fm = ContentAwareFM(8, 4)
+    with torch.no_grad():
+        fm.transformer.weight.copy_(torch.from_numpy(z["fm2_w"]))
+        fm.transformer.bias.copy_(torch.from_numpy(z["fm2_b"]))
+        fm.gamma.fill_(float(z["fm2_gamma"]))
+    np.testing.assert_allclose(fm(torch.from_numpy(z["fm2_x"])).detach(), z["fm2_out"], atol=1e-5)
+    assert [chunk_of_frame(int(f), 450, 3) for f in z["chunk_frame_ids"]] == z["chunk_of_frame"].tolist()
+    assert [chunk_of_test_frame(int(f), 450, 3) for f in z["test_frame_ids"]] == z["test_chunk_of_frame"].tolist()
+
+
+def test_the_map_of_psnrs_and_its_ranking() -> None:
+    z = load("vsr_baselines_emt")
+    found = psnr_map(torch.from_numpy(z["sr"]), torch.from_numpy(z["hr"]), int(z["scale"]), int(z["hr_patch_size"]))
+    np.testing.assert_allclose(found, z["psnr_map"], atol=1e-4)
+    np.testing.assert_array_equal(rank(found)[:, :2], z["sorted_index"][:, :2])
+
+
+def test_the_gradient_mask() -> None:
+    z = load("vsr_baselines_gradmask")
+    names = [k.removeprefix("mask__") for k in z if k.startswith("mask__") and k.endswith("weight")]
+    before, after = ({n: torch.from_numpy(z[f"{w}__model.{n}"]) for n in names} for w in ("before", "after"))
+    mask = gradient_mask(before, after, float(z["p_mask"]))
+    for n in names:
+        np.testing.assert_array_equal(mask[n], z[f"mask__{n}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("edsr16", (1_369_859, 1_554_499, 1_517_571)),
+        ("edsr32", (2_551_555, 2_736_195, 2_699_267)),
+        ("wdsr16_n32", (1_187_484, 1_192_959, 1_200_624)),
+        ("espcn", (60_652, 64_987, 71_056)),
+        ("srcnn", (69_251,) * 3),
+        ("vdsr20_n64", (668_227,) * 3),
+        ("vdsr16", (520_515,) * 3),
+        ("vdsr20_n8", (10_955,) * 3),
+    ],
+)
+def test_backbones_have_the_sheets_parameters(name: str, params: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        found = [build(name, s) for s in (2, 3, 4)]
+    folded = [sum(p.numel() for n, p in m.named_parameters() if not n.endswith("original0")) for m in found]
+    assert tuple(folded) == params
+    assert build("wdsr16_n16", 4, normed=False).head.out_channels == 16
+
+
+@pytest.mark.parametrize(("name", "params"), [("edsr16", 4_128), ("vdsr20_n64", 2_322), ("espcn", 483), ("srcnn", 290)])
+def test_a_chunk_of_cafm_costs_little(name: str, params: int) -> None:
+    model = build(name, 2)
+    whole = sum(p.numel() for p in model.parameters())
+    assert sum(p.numel() for p in modulate(model, name, 1).parameters()) - whole == params
+
+
+@pytest.mark.parametrize("name", ["wdsr1_n8_w2", "espcn", "edsr2_n16", "srcnn", "vdsr4_n8"])
+def test_cafm_starts_as_the_plain_network(name: str) -> None:
+    p = problem(case=f"bigbuckbunny/x2-{name}")
+    plain = p.network()
+    x = torch.rand(2, 3, 9, 11)
+    assert torch.equal(modulated(p, plain, 3)(x), plain(x))
+    assert plain(x).shape == (2, 3, 18, 22)
+
+
+def test_cafm_sends_the_backbone_once() -> None:
+    p = problem(division="speed")
+    stream = Cafm(chunks=3).solve(p)
+    backbone = 4 * sum(q.numel() for q in build(p.case.backbone, 2, normed=False).parameters())
+    own = 4 * (16 + 16 + 1 + 8 + 8 + 1)
+    assert stream.size("model") == backbone + 3 * own
+    assert stream.size("map") == 0
+
+
+def test_emt_changes_few_weights_and_sends_only_those() -> None:
+    p = short()
+    stream = Emt(steps=3).solve(p)
+    first, second = stream.player.models
+    total = sum(w.numel() for w in weights_of(first).values())
+    changed = sum(int((a != b).sum()) for a, b in zip(weights_of(first).values(), weights_of(second).values(), strict=True))
+    # without ties at most floor(P p_mask) + 1; after so few steps of Adam many weights moved alike
+    assert 0 < changed <= 2 * (math.floor(0.01 * total) + 1)
+    biases = [[m.bias for m in x.modules() if isinstance(m, nn.Conv2d)] for x in (first, second)]
+    assert all(torch.equal(a, b) for a, b in zip(*biases, strict=True))
+    width = (total - 1).bit_length()
+    assert len(stream.files["model.1"]) == math.ceil(changed * width / 8) + 4 * changed
+
+
+def test_a_mask_without_ties_has_one_weight_more_than_its_share() -> None:
+    before = {"a": torch.zeros(40, 5), "b": torch.zeros(100)}
+    moved = torch.randperm(300).float()
+    mask = gradient_mask(before, {"a": moved[:200].view(40, 5), "b": -moved[200:]}, 0.2)
+    assert sum(int(m.sum()) for m in mask.values()) == 61
