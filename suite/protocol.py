@@ -1,11 +1,7 @@
-"""The protocol: everything a task and a method must know about the suite, on one screen.
+"""The protocol: everything a task and a method must know about the suite, on one screen; torch is not imported here.
 
-A *Spec* fixes a run together with a method's name and configuration.  A *Task* turns a Spec into a
-*Problem*; a *Method* solves it and returns a *Solution* of the task's own type; the task examines
-the Solution into evidence, scores evidence with a pure function, and lists the *Workloads* that are
-timed beside the dense parent's.  Nothing here knows a task or a method by name, and nothing here
-imports torch.  How each of the six families fills these nouns is tabled in site/docs/protocol.md
-and acted out in tests/suite/test_six_families.py.
+A *Task* turns a *Spec* into a *Problem*; a *Method* solves it and returns a *Solution* of the task's type; the task examines it
+into evidence, scores that by a pure function, and lists *Workloads*, which are timed beside the parent's (site/docs/protocol.md).
 """
 
 from __future__ import annotations
