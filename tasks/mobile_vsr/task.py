@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -420,7 +419,9 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         }
 
     def workloads(self, problem: VideoProblem, solution: Stream) -> list[Workload]:
-        """Playing some frames of the clip, patch cut, dispatch and paste included, in each runtime."""
+        """Playing some frames of the clip, patch cut, dispatch and paste included, by runtime; on the smoke tier in eager alone."""
+        from tasks.mobile_vsr import runtimes
+
         low = problem.frames[0]
         chosen = np.unique(np.linspace(0, len(low) - 1, PLAYED).round().astype(int)).tolist()
 
@@ -431,9 +432,10 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             program = None if runtime == "eager" else runtime_program(solution, runtime, low.shape[2], low.shape[3])
             return lambda: [player.play(t, x, program) for t, x in frames]
 
+        others = () if problem.spec.tier == "smoke" else (n for n in runtimes.NAMES if n != "eager")
         return [
             Workload(f"play/{r}", lambda r=r: prepare(r), len(chosen), versus="" if r == "eager" else "play/eager")  # type: ignore[misc]
-            for r in ("eager", *runtime_names())
+            for r in ("eager", *others)
         ]
 
     def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
@@ -681,16 +683,7 @@ def _interval(error: np.ndarray) -> tuple[float, float]:
     return decibels(mean) - half, decibels(mean) + half
 
 
-# -- the seam to the other runtimes: `tasks.mobile_vsr.runtimes` holds NAMES, Branch and load
-
-
-def runtime_names() -> tuple[str, ...]:
-    """Runtimes beside eager torch, in the order of the ladder; none where the module of runtimes is absent."""
-    if importlib.util.find_spec("tasks.mobile_vsr.runtimes") is None:
-        return ()
-    from tasks.mobile_vsr import runtimes
-
-    return tuple(n for n in runtimes.NAMES if n != "eager")
+# -- runtimes beside eager torch
 
 
 def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> Callable[..., Any]:
