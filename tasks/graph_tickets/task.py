@@ -165,7 +165,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
                 "width": "64 hidden units (gat: 8 heads of 8; gcn512: 512), two layers",
                 "budget": "up to 24 trainings of 100 full-graph passes; dense, random and static sparsifiers take 1, a ladder one a"
                 " round (two where it looks at an adversary) and a last one; what was used stands beside each row",
-                "ladder": "about 0.2 of the remaining edges and weights a round, so that the last meets the target; every round"
+                "ladder": "about 0.2 of the remaining edges and weights a round, the last meeting the target; every round"
                 " starts from the same initial weights; where the target names no weights none are pruned, and so with edges",
                 "recipe": "Adam 0.008, weight decay 8e-5, dropout 0.5 (gat: 0.6); test accuracy at the best validation epoch",
                 "timing": "one forward pass for all nodes; each product by the kernel that is fastest there, parent and ticket alike",
