@@ -58,10 +58,14 @@ class GraphTrainer:
     """Runs the stages of one solve.  Make one per solve: it reads the checkpoint, if there is one."""
 
     def __init__(self, problem: GraphProblem) -> None:
-        self.problem = problem
-        saved: dict[str, Any] = problem.run.load() or {"finished": {}, "current": None}
-        self._finished: dict[str, dict[str, Any]] = saved["finished"]
-        self._current: dict[str, Any] | None = saved["current"]
+        self.problem, self._prefix = problem, ""
+        self._books: dict[str, Any] = problem.run.load() or {"finished": {}, "current": None}
+
+    def on(self, problem: GraphProblem, prefix: str) -> GraphTrainer:
+        """A trainer of another problem of the same run; its stages are named apart and share the checkpoint."""
+        other = copy.copy(self)
+        other.problem, other._prefix = problem, f"{self._prefix}{prefix} "
+        return other
 
     def fit(self, stage: str, make: Callable[[], Learner], epochs: int | None = None) -> dict[str, Any]:
         """Train for `epochs` (the problem's own if None) what `make` gives, and return its outcome.
@@ -69,13 +73,16 @@ class GraphTrainer:
         A stage that was finished before is not made again.  Raises Diverged where a loss is not finite; OverBudget and
         Stopped come from the problem.  In the `speed` division no epoch is run.
         """
-        if stage in self._finished:
-            return self._finished[stage]
+        stage = self._prefix + stage
+        finished: dict[str, dict[str, Any]] = self._books["finished"]
+        if stage in finished:
+            return finished[stage]
         learner = make()
         first, run = 0, self.problem.run
-        if self._current is not None and self._current["stage"] == stage:
-            learner.restore(self._current["state"])
-            first = self._current["epoch"]
+        current = self._books["current"]
+        if current is not None and current["stage"] == stage:
+            learner.restore(current["state"])
+            first = current["epoch"]
         total = self.problem.passes(epochs)
         for epoch in range(first, total):
             torch.manual_seed(run.seed("torch", epoch))
@@ -85,14 +92,14 @@ class GraphTrainer:
             with run.off_clock():
                 accuracy = learner.judge(epoch)
             if (epoch + 1) % EVERY == 0 and epoch + 1 < total:
-                run.save({"finished": self._finished, "current": {"stage": stage, "epoch": epoch + 1, "state": learner.state()}})
+                run.save({"finished": finished, "current": {"stage": stage, "epoch": epoch + 1, "state": learner.state()}})
                 run.progress(epoch + 1, total, train_loss=loss, val_accuracy=100 * accuracy)
             if learner.done():
                 break
-        self._finished[stage] = copy.deepcopy(learner.outcome())
-        self._current = None
-        run.save({"finished": self._finished, "current": None})
-        return self._finished[stage]
+        finished[stage] = copy.deepcopy(learner.outcome())
+        self._books["current"] = None
+        run.save(self._books)
+        return finished[stage]
 
 
 def apply_masks(model: GraphNetwork, masks: Masks) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -203,8 +203,12 @@ def _features(name: str, x: Features, normalise: bool) -> Features:
 # -- where graphs come from
 
 
+PROJECTED = "-128"  #: ends the name of a set whose features are projected to that many columns, as transfer between graphs needs
+
+
 def locate(name: str, folder: str) -> Path | None:
     """The file or folder of a set, None for a generated one; raises UserError that says what to put where, under which licence."""
+    name = name.removesuffix(PROJECTED)
     if name in EMBEDDED:
         return EMBEDDED[name]
     if name in GENERATED:
@@ -243,6 +247,9 @@ def locate(name: str, folder: str) -> Path | None:
 @lru_cache(maxsize=8)
 def digest(name: str, folder: str) -> str:
     """SHA-256 of a file, of the files of a set together, or of what a generated set is made by."""
+    if name.endswith(PROJECTED):
+        whole = digest(name.removesuffix(PROJECTED), folder)
+        return hashlib.sha256(f"{whole} projected 1".encode()).hexdigest()
     path = locate(name, folder)
     if path is None:
         return hashlib.sha256(f"generated {name} 1".encode()).hexdigest()
@@ -259,7 +266,9 @@ def digest(name: str, folder: str) -> str:
 
 @lru_cache(maxsize=4)
 def load(name: str, folder: str) -> GraphData:
-    """A set by its name; self-loops are stripped."""
+    """A set by its name; self-loops are stripped.  ``<name>-128`` is the set with its features projected."""
+    if name.endswith(PROJECTED):
+        return project(load(name.removesuffix(PROJECTED), folder))
     path = locate(name, folder)
     if path is None:
         return block_model()
@@ -296,6 +305,14 @@ def _npz(name: str, path: Path) -> GraphData:
     classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else CLASSES.get(name, ())
     split = {p: arrays[f"{p}_idx"] for p in SPLITS}
     return make(name, arrays["edges"], x, arrays["y"], split, classes)
+
+
+def project(data: GraphData, columns: int = 128) -> GraphData:
+    """Features times a Gaussian matrix of the set's own, entries N(0, 1/columns) (rethinking_glt.md 2.5)."""
+    seed = int.from_bytes(hashlib.sha256(data.name.encode()).digest()[:8], "big")
+    rng = np.random.Generator(np.random.Philox(seed))
+    matrix = rng.standard_normal((data.x.shape[1], columns)).astype(np.float32) / np.float32(columns**0.5)
+    return replace(data, name=f"{data.name}-{columns}", x=np.ascontiguousarray(data.x @ matrix, np.float32))
 
 
 # -- Planetoid
@@ -426,6 +443,8 @@ def _block_model(seed: int, blocks: int, size: int, inside: float, outside: floa
 
 def imitation(name: str, seed: int = 0) -> GraphData:
     """A graph of a set's shape without its content, for the speed division and benchmarks: degrees are as skewed as citations'."""
+    if name.endswith(PROJECTED):
+        return project(imitation(name.removesuffix(PROJECTED), seed))
     if name not in SHAPES:
         raise UserError(f"the speed division knows no graph {name!r}; there are: {', '.join(SHAPES)}")
     n, edges, f, classes, train = SHAPES[name]

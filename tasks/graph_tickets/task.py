@@ -157,7 +157,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
             {"data": "Cora", "width": "16", "epochs": "10 a training", "ladder": "0.3 of edges and weights a round"},
         ),
         "small": Tier(
-            ("cora/gcn", "cora/gin", "cora/gat", "cora/gcn512", "sbm/gcn"),
+            ("cora/gcn", "cora/gin", "cora/gat", "cora/gcn512", "cora-128/gcn", "sbm/gcn", "sbm-128/gcn"),
             ("edges=0.5,weights=0.5", "edges=0.25,weights=0.25", "edges=0.1,weights=0.1", "edges=0.5", "edges=0.25", "edges=0.1"),
             3600,
             {
@@ -168,7 +168,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
                 "ladder": "about 0.2 of the remaining edges and weights a round, the last meeting the target; every round"
                 " starts from the same initial weights; where the target names no weights none are pruned, and so with edges",
                 "recipe": "Adam 0.008, weight decay 8e-5, dropout 0.5 (gat: 0.6); test accuracy at the best validation epoch",
-                "timing": "one forward pass for all nodes; each product by the kernel that is fastest there, parent and ticket alike",
+                "timing": "a forward pass for all nodes; each product by the kernel that is fastest there, for parent and ticket",
             },
         ),
         "paper": Tier(
@@ -225,7 +225,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
             hidden,
             EPOCHS[spec.tier],
             RATES[spec.tier],
-            Recipe(*RECIPES.get((name, kind), RECIPE_ELSE)),
+            Recipe(*RECIPES.get((name.removesuffix(data.PROJECTED), kind), RECIPE_ELSE)),
             device,
             TRAININGS[spec.tier] * EPOCHS[spec.tier] * len(d.split["train"]),
         )
