@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from reference_impls.parts.graph_masks import prune_lowest, target_shares
-from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks
+from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks, views
 from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
 __all__ = ["Gebt"]
@@ -74,20 +74,21 @@ class CoTrain(Learner):
         self.epochs = 0
 
     def step(self, epoch: int) -> float:
-        problem = self.problem
-        problem.book()
+        problem, total = self.problem, 0.0
         self.model.train()
-        logits = self.model(problem.x, problem.graph, self.adjacency[self.pair])
-        loss = F.cross_entropy(logits[problem.train], problem.y[problem.train])
-        for o in self.optimizers:
-            o.zero_grad()
-        loss.backward()
-        for o in self.optimizers:
-            o.step()
+        for view in views(problem, problem.graph, epoch):
+            logits = self.model(problem.x, problem.graph, self.adjacency[self.pair], sample=view.sample)
+            loss = F.cross_entropy(logits[view.train], view.labels)
+            for o in self.optimizers:
+                o.zero_grad()
+            loss.backward()
+            for o in self.optimizers:
+                o.step()
+            total += float(loss.detach())
         before, self.masks = self.masks, self.derive()
         self.distances = [*self.distances, mask_distance(before, self.masks)][-self.method.window :]
         self.epochs = epoch + 1
-        return float(loss.detach())
+        return total
 
     def derive(self) -> tuple[torch.Tensor, Masks]:
         """Masks at the target's rates: pairs that stay, and weights."""

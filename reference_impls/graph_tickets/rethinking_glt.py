@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from reference_impls.parts.graph_masks import Search, climb, rungs, target_shares, ticket
-from reference_impls.parts.graph_training import GraphTrainer
+from reference_impls.parts.graph_training import GraphTrainer, View
 from reference_impls.parts.wasserstein import wd_loss
 from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
@@ -65,8 +65,8 @@ class Auxiliary(Search):
         self.method = method
         super().__init__(problem, *rest)
 
-    def objective(self, logits: torch.Tensor, epoch: int) -> torch.Tensor:
-        loss = super().objective(logits, epoch)
+    def objective(self, logits: torch.Tensor, view: View, epoch: int) -> torch.Tensor:
+        loss = super().objective(logits, view, epoch)
         m = self.method
         if not m.lam:
             return loss
@@ -77,14 +77,13 @@ class Auxiliary(Search):
 class Perturb(Auxiliary):
     """`minmax_perturb`: the gradient is taken at the mask moved against the loss, and passed straight through to the mask."""
 
-    def step(self, epoch: int) -> float:
-        self.problem.book()
-        self.problem.book()  # two passes over the graph
-        self.model.train()
-        first = self.objective(self.logits(self.m_g), epoch)
+    passes = 2
+
+    def move(self, view: View, epoch: int) -> float:
+        first = self.objective(self.logits(self.m_g, view), view, epoch)
         (gradient,) = torch.autograd.grad(first, self.m_g)
         adversary = perturbed(self.m_g.detach(), gradient, self.method.rho).requires_grad_()
-        loss = self.objective(self.logits(adversary), epoch)
+        loss = self.objective(self.logits(adversary, view), view, epoch)
         self.optimizer.zero_grad()
         loss.backward()
         self.m_g.grad = adversary.grad
@@ -103,15 +102,13 @@ class Literally(Auxiliary):
     """`minmax_literal`: the mask climbs by plain steps, the rest descends at the mask that was climbed to."""
 
     decays = False
+    passes = 2
 
-    def step(self, epoch: int) -> float:
-        self.problem.book()
-        self.problem.book()
-        self.model.train()
+    def move(self, view: View, epoch: int) -> float:
         theta = [p for group in self.optimizer.param_groups for p in group["params"]]
 
         def loss(m_g: torch.Tensor, _: Sequence[torch.Tensor]) -> torch.Tensor:
-            return self.objective(self.logits(m_g), epoch)
+            return self.objective(self.logits(m_g, view), view, epoch)
 
         value, climbed, gradients, ascent = minmax_gradient(loss, self.m_g.detach(), theta, self.method.eta1, self.method.alpha)
         for p, gradient in zip(theta, gradients, strict=True):

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from reference_impls.parts.graph_masks import target_shares
-from reference_impls.parts.graph_training import GraphTrainer, Retrain, train
+from reference_impls.parts.graph_training import GraphTrainer, Retrain, View, train
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import GraphNetwork
 from tasks.graph_tickets.task import GraphProblem, Ticket
@@ -87,9 +87,9 @@ class Projected(Retrain):
         super().__init__(problem, model, graph)
         self.taught, self.lam, self.rate = taught, lam, rate
 
-    def loss(self, logits: torch.Tensor) -> torch.Tensor:
-        divergence = F.kl_div(logits.log_softmax(1), self.taught, reduction="batchmean")
-        return super().loss(logits) + self.lam * divergence
+    def loss(self, logits: torch.Tensor, view: View) -> torch.Tensor:
+        taught = self.taught if view.sample is None else self.taught[view.sample.nodes]
+        return super().loss(logits, view) + self.lam * F.kl_div(logits.log_softmax(1), taught, reduction="batchmean")
 
     def after_step(self) -> None:
         project(self.model, self.rate)

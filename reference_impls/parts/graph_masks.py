@@ -14,7 +14,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, train
+from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, View, train, views
 from suite.naming import UserError
 from tasks.graph_tickets.graph import Graph, row_sum
 from tasks.graph_tickets.models import LEAST_DEGREE, Gcn, GraphNetwork
@@ -201,15 +201,19 @@ class Search(Learner):
         own = [*self.model.parameters(), *self.m_theta.values(), *([self.m_g] if self.decays else [])]
         return torch.optim.Adam(own, recipe.lr, weight_decay=recipe.weight_decay)
 
-    def objective(self, logits: torch.Tensor, epoch: int) -> torch.Tensor:
-        """Of all nodes' logits, without the L1 terms."""
-        problem = self.problem
-        return F.cross_entropy(logits[problem.train], problem.y[problem.train])
+    def objective(self, logits: torch.Tensor, view: View, epoch: int) -> torch.Tensor:
+        """Of the logits of what is looked at, without the L1 terms."""
+        return F.cross_entropy(logits[view.train], view.labels)
+
+    passes = 1  #: over the graph, that a step takes
 
     def step(self, epoch: int) -> float:
-        self.problem.book()
         self.model.train()
-        loss = self.objective(self.logits(self.m_g), epoch)
+        return sum(self.move(view, epoch) for view in views(self.problem, self.graph, epoch, self.passes))
+
+    def move(self, view: View, epoch: int) -> float:
+        """One step of the optimizer; returns the loss."""
+        loss = self.objective(self.logits(self.m_g, view), view, epoch)
         self.optimizer.zero_grad()
         loss.backward()
         self.penalise()
@@ -235,11 +239,12 @@ class Search(Learner):
         """P: the graph's mask into [0, 1]."""
         self.m_g.clamp_(0, 1)
 
-    def logits(self, m_g: torch.Tensor) -> torch.Tensor:
-        """f(A * m_g * b_g, X; Theta * m_theta * b_theta), all nodes."""
+    def logits(self, m_g: torch.Tensor, view: View | None = None) -> torch.Tensor:
+        """f(A * m_g * b_g, X; Theta * m_theta * b_theta), of all nodes or of a view's."""
         own = dict(self.model.named_parameters())
         effective = {n: own[n] * m * self.hard[n] for n, m in self.m_theta.items()}
-        out: torch.Tensor = functional_call(self.model, effective, (self.problem.x, *self.masked_graph(m_g)))
+        sample = None if view is None else view.sample
+        out: torch.Tensor = functional_call(self.model, effective, (self.problem.x, *self.masked_graph(m_g), sample))
         return out
 
     def masked_graph(self, m_g: torch.Tensor) -> tuple[Graph, torch.Tensor, torch.Tensor | None]:

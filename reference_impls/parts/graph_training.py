@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from suite.protocol import Diverged
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import GraphNetwork
+from tasks.graph_tickets.sampling import Sample, sample
 
 if TYPE_CHECKING:
     from tasks.graph_tickets.task import GraphProblem
@@ -102,6 +104,31 @@ class GraphTrainer:
         return finished[stage]
 
 
+@dataclass(frozen=True)
+class View:
+    """What one training step looks at: the whole graph, or a sampled neighbourhood."""
+
+    train: torch.Tensor  #: places of the labelled nodes among the logits
+    labels: torch.Tensor
+    sample: Sample | None = None
+
+
+def views(problem: GraphProblem, graph: Graph, epoch: int, passes: int = 1) -> Iterator[View]:
+    """The steps of an epoch, each booked `passes` times; every labelled node is met once."""
+    if not problem.batch:
+        for _ in range(passes):
+            problem.book()
+        yield View(problem.train, problem.y[problem.train])
+        return
+    generator = torch.Generator().manual_seed(problem.run.seed("neighbours", epoch))
+    shuffled = problem.train[torch.randperm(len(problem.train), generator=generator).to(problem.device)]
+    for seeds in shuffled.split(problem.batch):
+        for _ in range(passes):
+            problem.book(len(seeds))
+        drawn = sample(graph, seeds, generator)
+        yield View(torch.arange(len(seeds), device=problem.device), problem.y[seeds], drawn)
+
+
 def apply_masks(model: GraphNetwork, masks: Masks) -> None:
     """Zero the weights outside the masks, in place."""
     own = dict(model.named_parameters())
@@ -127,24 +154,25 @@ class Retrain(Learner):
         """The graph of an epoch's forward pass."""
         return self.graph
 
-    def loss(self, logits: torch.Tensor) -> torch.Tensor:
-        """Of all nodes' logits."""
-        problem = self.problem
-        return F.cross_entropy(logits[problem.train], problem.y[problem.train])
+    def loss(self, logits: torch.Tensor, view: View) -> torch.Tensor:
+        """Of the logits of what is looked at."""
+        return F.cross_entropy(logits[view.train], view.labels)
 
     def after_step(self) -> None:
         """The optimizer has moved."""
         apply_masks(self.model, self.masks)
 
     def step(self, epoch: int) -> float:
-        self.problem.book()
+        graph, total = self.training_graph(epoch), 0.0
         self.model.train()
-        loss = self.loss(self.model(self.problem.x, self.training_graph(epoch)))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.after_step()
-        return float(loss.detach())
+        for view in views(self.problem, graph, epoch):
+            loss = self.loss(self.model(self.problem.x, graph, sample=view.sample), view)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.after_step()
+            total += float(loss.detach())
+        return total
 
     def judge(self, epoch: int) -> float:
         self.model.eval()

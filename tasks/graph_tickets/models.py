@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from suite.naming import UserError
 from tasks.graph_tickets import graph as ops
 from tasks.graph_tickets.graph import Graph, Input
+from tasks.graph_tickets.sampling import Sample
 
 LEAST_DEGREE = 1e-6  #: a row sum of a mask may not fall to 0 or below: its root would not be a number
 
@@ -60,16 +61,24 @@ class GraphNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, x: Input, graph: Graph, values: torch.Tensor | None = None, degree: torch.Tensor | None = None
+        self,
+        x: Input,
+        graph: Graph,
+        values: torch.Tensor | None = None,
+        degree: torch.Tensor | None = None,
+        sample: Sample | None = None,
     ) -> torch.Tensor:
-        """Logits (n, classes) of all nodes.
+        """Logits (n, classes) of all nodes, or of a sample's.
 
         Args:
             x: (n, f) features.
             graph: the entries; values: (E,) their masks, ones where None.
             degree: (n,) in-degrees to count with instead of the graph's (GIN, legacy).
         """
-        return self.apply_operator(x, self.operator(graph, values, degree), TRAINING)
+        operator = self.operator(graph, values, degree)
+        if sample is not None:
+            x, operator = sample.rows(x), sample.restrict(operator)
+        return self.apply_operator(x, operator, TRAINING)
 
     def operator(self, graph: Graph, values: torch.Tensor | None = None, degree: torch.Tensor | None = None) -> Operator:
         """What does not depend on the features: computed once where a network is deployed."""

@@ -49,7 +49,8 @@ RECIPES: dict[tuple[str, str], tuple[float, float, float, float]] = {
 }
 #: for a graph without a published command; ogbn-arxiv's own is of a network that is not here
 RECIPE_ELSE = (0.01, 5e-4, 1e-2, 1e-2)
-LARGE = 50_000  #: nodes from which features count as a table and validation is not done at every epoch
+WHOLE = 500_000  #: nodes up to which a training pass is over the whole graph; larger ones are trained on sampled neighbourhoods
+BATCH = 8_192  #: labelled nodes of such a sample
 Z95 = 1.959963984540054
 
 
@@ -92,6 +93,7 @@ class GraphProblem(Problem):
     recipe: Recipe
     device: torch.device
     budget: int  #: labelled nodes that a closed run may see
+    batch: int = 0  #: labelled nodes of a sampled neighbourhood; 0: a pass is over the whole graph
     lender: GraphProblem | None = None  #: whose budget is spent, where the problem is another one's `other`
     _spent: int = 0
 
@@ -228,6 +230,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
             Recipe(*RECIPES.get((name.removesuffix(data.PROJECTED), kind), RECIPE_ELSE)),
             device,
             TRAININGS[spec.tier] * EPOCHS[spec.tier] * len(d.split["train"]),
+            BATCH if d.nodes > WHOLE else 0,
         )
 
     def parent(self, problem: GraphProblem) -> Ticket:
@@ -309,7 +312,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         nodes = problem.graph.nodes
         return [
             Workload("infer@graph", lambda: prepare("measured"), nodes),
-            Workload("infer@graph/csr_weights", lambda: prepare("csr"), nodes, versus="infer@graph"),
+            Workload("infer_csr@graph", lambda: prepare("csr"), nodes, versus="infer@graph"),
         ]
 
     def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:

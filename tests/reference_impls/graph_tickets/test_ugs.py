@@ -245,3 +245,12 @@ def test_the_speed_division_yields_the_shapes() -> None:
     problem = graph_problem(division="speed")
     assert kept(problem, Ugs().solve(problem)) == (pytest.approx(0.5, rel=0.02), pytest.approx(0.5, rel=0.02))
     assert problem.run.examples == 0
+
+
+def test_sampled_training_meets_every_labelled_node_once_an_epoch() -> None:
+    problem = graph_problem()
+    problem.batch = 30
+    found = Ugs().solve(problem)
+    assert kept(problem, found) == (pytest.approx(0.5, rel=0.01), pytest.approx(0.5, rel=0.01))
+    assert problem.run.examples == 100 * 10 * 3
+    assert problem.run.batches == 4 * 10 * 3

@@ -15,6 +15,7 @@ from tasks.graph_tickets import graph as ops
 from tasks.graph_tickets.deploy import compact, deploy
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import TRAINING, Gat, Gcn, Gin, build, gcn_values
+from tasks.graph_tickets.sampling import sample
 from tests.helpers import graph_problem
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -244,3 +245,36 @@ def test_unknown_networks_are_told() -> None:
     with pytest.raises(UserError, match="no architecture"):
         build("mlp", 3, 2, 4)
     assert build("gcn512", 3, 2, 4).layers[0].weight.shape == (512, 3)  # type: ignore[index,union-attr]
+
+
+def test_a_sample_of_everything_is_the_graph() -> None:
+    for case in ("cora/gcn", "cora/gin", "cora/gat"):
+        problem = graph_problem(case=case)
+        model = problem.model().eval()
+        seeds = torch.arange(0, 2708, 97)
+        drawn = sample(problem.graph, seeds, torch.Generator().manual_seed(0), fanout=(10_000, 10_000))
+        assert torch.equal(drawn.nodes[: len(seeds)], seeds)
+        expected = model(problem.x, problem.graph)[seeds]
+        found = model(problem.x, problem.graph, sample=drawn)[: len(seeds)]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sample_takes_so_many_of_each_node() -> None:
+    problem = graph_problem(case="cora/gcn")
+    graph, seeds = problem.graph, torch.arange(100)
+    drawn = sample(graph, seeds, torch.Generator().manual_seed(0), fanout=(3,))
+    arriving = torch.bincount(graph.col[drawn.entries], minlength=graph.nodes)
+    assert torch.equal(arriving[seeds], graph.in_degree[seeds].clamp_max(3))
+    assert arriving[100:].sum() == 0
+    assert len(drawn.entries.unique()) == len(drawn.entries)
+    ends = torch.stack([drawn.nodes[drawn.graph.row], drawn.nodes[drawn.graph.col]])[:, : len(drawn.entries)]
+    assert torch.equal(ends, torch.stack([graph.row, graph.col])[:, drawn.entries])
+
+
+def test_features_of_a_sample() -> None:
+    problem = graph_problem(case="cora/gcn")
+    drawn = sample(problem.graph, torch.tensor([5, 900, 17]), torch.Generator().manual_seed(0))
+    rows = drawn.rows(problem.x)
+    flat = problem.x.forward.to_dense()[drawn.nodes]
+    torch.testing.assert_close(rows.forward.to_dense(), flat)
+    torch.testing.assert_close(rows.backward.to_dense(), flat.t())
