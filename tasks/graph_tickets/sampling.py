@@ -1,7 +1,7 @@
 """Sampled neighbourhoods, for graphs whose full pass does not fit: seeds, their neighbours by hops, the entries between them.
 
-PyG's NeighborLoader draws the same way but needs a compiled extension that no package index carries for the processors at hand;
-a hop here is one sort.  An epoch's masks still see every seed; entries keep the values that the whole graph gives them.
+PyG's NeighborLoader draws the same way but needs a compiled extension (pyg-lib or torch-sparse) that PyG itself does not bring; a
+hop here is one sort.  Entries keep the values that the whole graph gives them, so masks and degrees are never sampled.
 """
 
 from __future__ import annotations
