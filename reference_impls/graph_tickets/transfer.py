@@ -4,7 +4,7 @@ Paper: Hui, Yan, Ma, Ku. Rethinking Graph Lottery Tickets: Graph Sparsity Matter
 
 Departs: a reconstruction of its transfer experiment (rethinking_glt.md 2.5). Weights move between graphs whose features were
 projected to the same width (`cora-128`, `sbm-128`, ...) and onto the whole target graph; a last layer of another width is new and
-unmasked, so that a row may keep some more weights than its target. Edges move between networks of the same graph.
+unmasked, and the others are pruned so much the more. Edges move between networks of the same graph.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ class Transfer:
         if source.name == problem.name:
             if weights < 1 or self.arm != "ticket":
                 raise UserError("between networks of one graph edges alone move: ask for --target edges=0.5, arm=ticket")
-            found = self.find(there, edges, weights)
-            own = problem.model()
-            ones = {n: torch.ones_like(p, dtype=torch.bool) for n, p in own.named_parameters() if n in own.prunable()}
-            return ticket(trainer, found.edges, ones, {"source": self.source, "rounds": found.notes})
+            found = self.find(there, edges, 1.0, source.model().prunable())
+            return ticket(trainer, found.edges, {}, {"source": self.source, "rounds": found.notes})
         if edges < 1 or source.architecture != problem.architecture or source.inputs != problem.inputs:
             raise UserError(
                 f"from {self.source} to {problem.spec.case}: between graphs weights alone move, within one architecture and one"
@@ -55,31 +53,36 @@ class Transfer:
             )
         return self.move_weights(trainer, there, weights)
 
-    def find(self, trainer: GraphTrainer, edges: float, weights: float) -> Found:
-        """The ladder on the source."""
+    def find(self, trainer: GraphTrainer, edges: float, weights: float, names: list[str]) -> Found:
+        """The ladder on the source; masks cover the weights of these names."""
         source = trainer.problem
-        ladder = rungs(source, edges, weights, source.graph.edges, kept_weights(source.model())[1])
+        total = sum(p.numel() for n, p in source.model().named_parameters() if n in names)
+        ladder = rungs(source, edges, weights, source.graph.edges, total)
         if self.finder == "ugs":
             s1, s2 = (0.0 if share == 1 else s for share, s in ((edges, source.recipe.s1), (weights, source.recipe.s2)))
-            return climb(trainer, lambda m, e, w, r: Search(source, m, e, w, r, s1=s1, s2=s2), ladder)
+            return climb(trainer, lambda m, e, w, r: Search(source, m, e, w, r, s1=s1, s2=s2), ladder, names)
         kind, method = (Auxiliary, RethinkingGlt(mode="wd")) if self.finder == "wd" else (Perturb, RethinkingGlt())
-        return climb(trainer, lambda m, e, w, r: kind(method, source, m, e, w, r), ladder)
+        return climb(trainer, lambda m, e, w, r: kind(method, source, m, e, w, r), ladder, names)
 
     def move_weights(self, trainer: GraphTrainer, there: GraphTrainer, weights: float) -> Ticket:
         problem, source = trainer.problem, there.problem
         fresh = problem.model()
         shapes = {n: p.shape for n, p in fresh.named_parameters()}
         masks: Masks = {}
-        if self.arm not in ("dense", "dense_scratch"):
-            found = self.find(there, 1.0, weights)
-            masks = {n: m for n, m in found.weights.items() if m.shape == shapes[n]}
+        if self.arm in ("ticket", "scratch", "random"):
+            names = [n for n, p in source.model().named_parameters() if n in fresh.prunable() and p.shape == shapes[n]]
+            moved, total = sum(shapes[n].numel() for n in names), kept_weights(fresh)[1]
+            share = (weights * total - (total - moved)) / moved if moved else 0.0
+            if share <= 0:
+                raise UserError(f"target {problem.spec.target!r}: the layers that do not move hold {1 - moved / total:.0%} already")
+            found = self.find(there, 1.0, share, names)
+            masks = found.weights
         if self.arm == "random":
             generator = torch.Generator().manual_seed(problem.run.seed("transfer masks"))
             masks = {n: shuffled(m, generator) for n, m in masks.items()}
         trained: dict[str, Any] = {}
         if self.arm in ("ticket", "dense", "random"):
-            inner = found.weights if self.arm == "ticket" else None
-            trained = train(there, source.graph, inner).state_dict()
+            trained = train(there, source.graph, masks if self.arm == "ticket" else None).state_dict()
 
         def begin() -> Retrain:
             model = problem.model()

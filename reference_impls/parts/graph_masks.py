@@ -123,17 +123,18 @@ class Found:
 Make = Callable[[GraphNetwork, torch.Tensor, Masks, Rung], Learner]
 
 
-def climb(trainer: GraphTrainer, make: Make, ladder: Sequence[Rung]) -> Found:
+def climb(trainer: GraphTrainer, make: Make, ladder: Sequence[Rung], names: Sequence[str] | None = None) -> Found:
     """All rounds: each starts from the same initial weights and from the masks of the last (rewinding).
 
     `make` gives a round's learner from the initial network, the entries that are left (bool, of the whole graph), the
-    weights' masks and the rung; its outcome holds `edges`, of the same shape, and `weights`.
+    weights' masks and the rung; its outcome holds `edges`, of the same shape, and `weights`.  `names` are the parameters
+    that masks cover, all prunable ones where None.
     """
     problem = trainer.problem
     model = problem.model()
     own = dict(model.named_parameters())
     edges = torch.ones(problem.graph.edges, dtype=torch.bool, device=problem.device)
-    weights = {n: torch.ones_like(own[n], dtype=torch.bool) for n in model.prunable()}
+    weights = {n: torch.ones_like(own[n], dtype=torch.bool) for n in (model.prunable() if names is None else names)}
     notes = []
     for k, rung in enumerate(ladder, 1):
         found = trainer.fit(f"masks {k}", lambda e=edges, w=weights, r=rung: make(problem.model(), e, w, r))  # type: ignore[misc]
