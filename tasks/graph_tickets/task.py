@@ -13,6 +13,7 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from tasks.intervals import mean_interval, wilson
 from tasks.truth import class_names, column_digest
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ RECIPES: dict[tuple[str, str], tuple[float, float, float, float]] = {
 RECIPE_ELSE = (0.01, 5e-4, 1e-2, 1e-2)
 WHOLE = 500_000  #: nodes up to which a training pass is over the whole graph; larger ones are trained on sampled neighbourhoods
 BATCH = 8_192  #: labelled nodes of such a sample
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         worst = int(known[np.argmin(recall)])
         measures = [
             _share("accuracy", hit),
-            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=_mean_interval(recall, count[known])),
+            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=mean_interval(recall, count[known])),
             _share("worst_class", hit[label == worst]),
         ]
         low, high = degree_groups(degree)
@@ -429,27 +429,11 @@ def degree_groups(degree: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | N
     return degree <= low, degree >= high
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, in per cent (Wilson 1927)."""
-    p, z2 = hits / count, Z95**2
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * float(np.sqrt(p * (1 - p) / count + z2 / (4 * count**2)))
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
-
-
 def newcombe(hits: int, count: int, other_hits: int, other_count: int) -> tuple[float, float]:
     """95 % interval of the difference of two independent shares, in points (Newcombe 1998, method 10)."""
     p, q = 100 * hits / count, 100 * other_hits / other_count
     (low_p, high_p), (low_q, high_q) = wilson(hits, count), wilson(other_hits, other_count)
     return p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
-
-
-def _mean_interval(recall: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    # a class that is all right or all wrong has no plug-in variance: add a half hit and a half miss
-    p = (recall * count + 0.5) / (count + 1)
-    half = Z95 * float(np.sqrt((p * (1 - p) / count).sum())) / len(recall)
-    middle = float(recall.mean())
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def _case(spec: Spec) -> tuple[str, str]:

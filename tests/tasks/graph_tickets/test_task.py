@@ -10,7 +10,8 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import OverBudget, Spec
 from tasks.graph_tickets import data
-from tasks.graph_tickets.task import Ticket, degree_groups, newcombe, wilson
+from tasks.graph_tickets.task import Ticket, degree_groups, newcombe
+from tasks.intervals import wilson
 from tests.helpers import MemoryRun, graph_problem
 
 TASK = registry.task("graph_tickets")
