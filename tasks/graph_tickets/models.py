@@ -1,4 +1,4 @@
-"""GCN, GIN and GAT as UGS defines them (ugs.md 2.4), over edge lists; what they differ in from PyG's is told at each.
+"""GCN, GIN, GAT and DeeperGCN as UGS defines them (ugs.md 2.4), over edge lists; what they differ in from PyG's is told at each.
 
 PyG's layers have no place for a mask in the attention's logit, nor a normalisation by the row sums of an asymmetric
 mask, so the layers are ours; without masks they equal PyG's, which tests hold them to.  Every layer transforms first and
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from suite.naming import UserError
 from tasks.graph_tickets import graph as ops
@@ -237,6 +238,67 @@ class Gat(GraphNetwork):
         return lines
 
 
+class DeeperGcn(GraphNetwork):
+    """28 residual blocks (norm, ReLU, dropout, convolution, sum) of softmax aggregation, as UGS has it on ogbn-arxiv.
+
+    A convolution's message is ReLU(h) + 1e-7, weighted per channel by softmax(t message), through which no gradient goes; its
+    linear layer takes h + aggregate.  PyG's GENConv and DeepGCNLayer, without a mask on the message, are the same.
+    """
+
+    layers = 28
+    temperature = 0.1
+    chunk = 16  #: channels whose messages are laid out edge by edge at a time, where a mask makes that necessary
+
+    def __init__(self, inputs: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.encoder, self.head = nn.Linear(inputs, hidden), nn.Linear(hidden, classes)
+        self.convs = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(self.layers))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(self.layers))
+
+    def prunable(self) -> list[str]:
+        return [f"convs.{i}.weight" for i in range(self.layers)]
+
+    def operator(self, graph: Graph, values: torch.Tensor | None = None, degree: torch.Tensor | None = None) -> Operator:
+        own = None if values is None else torch.cat([values, values.new_ones(graph.nodes)])
+        return [(graph.looped, own)] * self.layers
+
+    def apply_operator(self, x: Input, operator: Operator, kernels: Kernels) -> torch.Tensor:
+        h = kernels.linear(x, self.encoder.weight) + self.encoder.bias
+        for i, (conv, norm, (graph, mask)) in enumerate(zip(self.convs, [None, *self.norms[:-1]], operator, strict=True)):
+            inner = h if norm is None else F.dropout(F.relu(norm(h)), 0.5, self.training)
+            out = kernels.linear(inner + self.aggregate(inner, graph, mask, kernels), conv.weight) + conv.bias  # type: ignore
+            h = out if i == 0 else h + out
+        h = F.dropout(F.relu(self.norms[-1](h)), 0.5, self.training)
+        return kernels.linear(h, self.head.weight) + self.head.bias
+
+    def aggregate(self, h: torch.Tensor, graph: Graph, mask: torch.Tensor | None, kernels: Kernels) -> torch.Tensor:
+        """Softmax aggregation (n, d): two products where no mask changes messages, else a few channels at a time."""
+        message = F.relu(h) + 1e-7
+        if mask is not None:
+            parts = message.split(self.chunk, 1)
+            return torch.cat([checkpoint(self._edgewise, part, mask, graph, use_reentrant=False) for part in parts], 1)
+        scaled = self.temperature * message.detach()
+        weight = torch.exp(scaled - scaled.amax(0))
+        ones = torch.ones(graph.edges, dtype=h.dtype, device=h.device)
+        # every node has a self-loop, so no sum is empty; a source far below the largest one may vanish in it
+        total = kernels.propagate(graph, ones, weight).clamp_min(torch.finfo(h.dtype).tiny)
+        return kernels.propagate(graph, ones, weight * message) / total
+
+    def _edgewise(self, message: torch.Tensor, mask: torch.Tensor, graph: Graph) -> torch.Tensor:
+        sent = message.index_select(0, graph.row) * mask[:, None]
+        weight = ops.edge_softmax(graph, self.temperature * sent.detach())
+        return torch.zeros_like(message).index_add(0, graph.col, weight * sent)
+
+    def work(self, nodes: int, edges: int) -> list[dict[str, Any]]:
+        lines = [_combination("encoder.weight")]
+        for i in range(self.layers):
+            arriving = (edges + nodes) * self.hidden
+            lines.append(_aggregation(f"convs.{i}.aggregate", 2 * arriving, 2 * arriving) | {"exps": arriving})
+            lines.append(_combination(f"convs.{i}.weight"))
+        return [*lines, _combination("head.weight")]
+
+
 def _scores(z: torch.Tensor, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The two halves of a^T [z_source ; z_target], (n, heads) each."""
     source, target = a.view(len(a), 2, -1).unbind(1)
@@ -251,12 +313,12 @@ def _aggregation(name: str, aggregate: int, transform: int) -> dict[str, Any]:
     return {"name": name, "kind": "edges", "weight": "", "aggregate": aggregate, "transform": transform, "exps": 0}
 
 
-ARCHITECTURES: dict[str, type[GraphNetwork]] = {"gcn": Gcn, "gin": Gin, "gat": Gat}
+ARCHITECTURES: dict[str, type[GraphNetwork]] = {"gcn": Gcn, "gin": Gin, "gat": Gat, "deepergcn": DeeperGcn}
 
 
 def build(architecture: str, inputs: int, classes: int, hidden: int) -> GraphNetwork:
-    """A network by name: ``gcn``, ``gin``, ``gat`` with `hidden` units (GAT: a head), or as many as the name says (``gcn512``)."""
-    match = re.fullmatch(r"(gcn|gin|gat)(\d*)", architecture)
+    """A network by name, with `hidden` units (GAT: a head), or as many as the name says: ``gcn512``."""
+    match = re.fullmatch(r"(deepergcn|gcn|gin|gat)(\d*)", architecture)
     if match is None or match[2] == "0":
         raise UserError(f"no architecture {architecture!r}; there are: {', '.join(ARCHITECTURES)}, with a width as in gcn512")
     return ARCHITECTURES[match[1]](inputs, int(match[2] or hidden), classes)  # type: ignore[call-arg]

@@ -14,7 +14,7 @@ from suite.naming import UserError
 from tasks.graph_tickets import graph as ops
 from tasks.graph_tickets.deploy import compact, deploy
 from tasks.graph_tickets.graph import Graph
-from tasks.graph_tickets.models import TRAINING, Gat, Gcn, Gin, build, gcn_values
+from tasks.graph_tickets.models import TRAINING, DeeperGcn, Gat, Gcn, Gin, build, gcn_values
 from tasks.graph_tickets.sampling import sample
 from tests.helpers import graph_problem
 
@@ -278,3 +278,43 @@ def test_features_of_a_sample() -> None:
     flat = problem.x.forward.to_dense()[drawn.nodes]
     torch.testing.assert_close(rows.forward.to_dense(), flat)
     torch.testing.assert_close(rows.backward.to_dense(), flat.t())
+
+
+def test_deeper_gcn_equals_pyg_and_its_masked_form() -> None:
+    nn = pytest.importorskip("torch_geometric.nn")
+    graph = directed()
+    model = DeeperGcn(5, 4, 3)
+    draw = torch.Generator().manual_seed(4)
+    for norm in model.norms:
+        norm.running_mean.normal_(generator=draw)
+        norm.running_var.uniform_(0.5, 2, generator=draw)
+    model.eval()
+    x = torch.randn(graph.nodes, 5, generator=draw)
+    index = torch.stack([graph.looped.row, graph.looped.col])
+    h = model.encoder(x)
+    for i, linear in enumerate(model.convs):
+        conv = nn.GENConv(4, 4, aggr="softmax", t=0.1, num_layers=1, bias=True)
+        conv.mlp[0] = linear
+        layer = nn.DeepGCNLayer(conv, model.norms[i - 1] if i else None, torch.nn.ReLU(), "res+", 0.5).eval()
+        h = conv(h, index) if i == 0 else layer(h, index)
+    expected = model.head(F.relu(model.norms[-1](h)))
+    torch.testing.assert_close(model(x, graph), expected, rtol=1e-4, atol=1e-5)
+    ones = torch.ones(graph.edges)
+    torch.testing.assert_close(model(x, graph, ones), expected, rtol=1e-4, atol=1e-5)
+    # a gradient reaches the mask, and not through the softmax's weights
+    mask = torch.full((graph.edges,), 0.7, requires_grad=True)
+    model(x, graph, mask).sum().backward()
+    assert mask.grad is not None
+    assert mask.grad.isfinite().all()
+    assert (mask.grad != 0).any()
+    message = torch.rand(graph.nodes, 4, generator=draw)
+    own = torch.full((graph.looped.edges,), 0.7, requires_grad=True)
+    sent = message[graph.looped.row] * own[:, None]
+    weight = ops.edge_softmax(graph.looped, 0.1 * sent.detach())
+    by_hand = torch.zeros(graph.nodes, 4).index_add(0, graph.looped.col, weight * sent)
+    found = model.aggregate(message - 1e-7, graph.looped, own, TRAINING)
+    torch.testing.assert_close(found, by_hand, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad((out**2).sum(), own, retain_graph=True)[0] for out in (found, by_hand)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    call, _ = deploy(model, graph, x)
+    torch.testing.assert_close(call(), expected, rtol=1e-4, atol=1e-5)
