@@ -12,6 +12,7 @@ import torch
 
 from reference_impls.graph_tickets.backbone import Backbone
 from reference_impls.graph_tickets.degree import Degree, degree_scores
+from reference_impls.graph_tickets.dglt import Dglt, Fade
 from reference_impls.graph_tickets.dropedge import Dropedge, normalised, sample_entries
 from reference_impls.graph_tickets.effective_resistance import EffectiveResistance
 from reference_impls.graph_tickets.gebt import CoTrain, Gebt, mask_distance, prune_adjacency
@@ -211,6 +212,7 @@ ALL = [
     Backbone(),
     Teddy(),
     Gebt(),
+    Dglt(),
 ]
 
 
@@ -221,7 +223,7 @@ def test_targets_are_met(method: Any) -> None:
     alive, total = kept_weights(found.model)
     assert len(found.row) / problem.graph.edges == pytest.approx(0.4, rel=0.01)
     assert alive / total == pytest.approx(0.6, rel=0.01)
-    if not isinstance(method, RandomEdges | Teddy):
+    if not isinstance(method, RandomEdges | Teddy | Dglt):
         assert (Graph(found.row, found.col, 600).reverse != torch.arange(len(found.row))).all()  # both directions left together
 
 
@@ -234,6 +236,19 @@ def test_similarity_keeps_noise_less_often_than_edges_within_blocks() -> None:
     listed = zip(problem.graph.row.tolist(), problem.graph.col.tolist(), strict=True)
     of_blocks = np.mean([(u, v) in kept for u, v in listed if y[u] == y[v]])
     assert 0 < of_noise < of_blocks < 1
+
+
+def test_the_penalty_fades_what_lies_outside_the_ticket() -> None:
+    problem = graph_problem()
+    keep = torch.arange(problem.graph.edges) % 2 > 0
+    masks = {n: torch.arange(p.numel()).view(p.shape) % 2 > 0 for n, p in problem.model().named_parameters()}
+    one = Fade(Dglt(delta=1.0), problem, keep, masks)
+    before = one.left()
+    for epoch in range(100):
+        one.step(epoch % 10)
+    assert one.left() < 0.5 * before
+    m_g = one.m_g.detach().abs()
+    assert float(m_g[~keep].mean()) < 0.2 * float(m_g[keep].mean())
 
 
 def test_dropedge_trains_on_samples_and_deploys_the_whole_graph() -> None:
@@ -272,7 +287,7 @@ def test_transfers_that_cannot_be_are_told() -> None:
         Transfer(source="cora-128/gcn").solve(graph_problem(target="weights=0.01", case="sbm-128/gcn"))
 
 
-@pytest.mark.parametrize("method", [Gebt(), Teddy(), Transfer(source="sbm/gin"), Dropedge()], ids=str)
+@pytest.mark.parametrize("method", [Gebt(), Teddy(), Dglt(), Transfer(source="sbm/gin"), Dropedge()], ids=str)
 def test_a_stopped_run_ends_alike(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.graph_training.EVERY", 4)
     target = {Transfer: "edges=0.5", Dropedge: "edges=1"}.get(type(method), "edges=0.5,weights=0.5")
