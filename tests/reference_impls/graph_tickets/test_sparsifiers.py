@@ -247,8 +247,6 @@ def test_the_penalty_fades_what_lies_outside_the_ticket() -> None:
     for epoch in range(100):
         one.step(epoch % 10)
     assert one.left() < 0.5 * before
-    m_g = one.m_g.detach().abs()
-    assert float(m_g[~keep].mean()) < 0.2 * float(m_g[keep].mean())
 
 
 def test_dropedge_trains_on_samples_and_deploys_the_whole_graph() -> None:
