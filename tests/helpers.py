@@ -83,3 +83,11 @@ class Mine:
     path = folder / f"{name}.py"
     path.write_text(text, encoding="utf-8")
     return str(path)
+
+
+def graph_problem(run: MemoryRun | None = None, **changes: Any) -> Any:
+    """A graph problem of the smoke tier, with a run in memory; the generated graph unless a case is named."""
+    fields = {"tier": "smoke", "division": "closed", "case": "sbm/gcn", "target": "edges=0.5,weights=0.5", "seed": 0}
+    task = registry.task("graph_tickets")
+    asked = Spec("graph_tickets", task.version, **{**fields, **changes})
+    return task.problem(asked, run or MemoryRun(asked))

@@ -34,7 +34,7 @@ def test_list_names_tasks_and_methods() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "nothing", "-m", "dense"], "there are: image_pruning"),
+        (["run", "nothing", "-m", "dense"], "there are: graph_tickets, image_pruning"),
         (["run", "image_pruning", "-m", "nothing"], "chex"),
         (["run", "image_pruning", "-m", "chex", "--set", "shape=1"], "delta0"),
         (["run", "image_pruning", "-m", "chex", "--set", "share=lots"], "share=lots"),

@@ -1,0 +1,81 @@
+"""A random ticket; what lies outside it is faded out by a growing penalty before it is cut (a surrogate of DGLT).
+
+Paper: Wang, Liang, Wang, Wang, Huang, Zhang. Searching Lottery Tickets in Graph Neural Networks: A Dual Perspective. ICLR 2023.
+
+Departs: no code and no numbers of it could be had. This is a surrogate by its idea alone, that what is to go hands on what it
+knows: an L2 penalty on edges and weights outside a random target mask grows with every epoch; the rest goes on from its weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reference_impls.graph_tickets.random_edges import random_mask
+from reference_impls.parts.graph_masks import Rung, Search, target_shares
+from reference_impls.parts.graph_training import GraphTrainer, Masks, Retrain, View, apply_masks
+from tasks.graph_tickets.task import GraphProblem, Ticket
+
+__all__ = ["Dglt"]
+
+
+@dataclass(frozen=True)
+class Dglt:
+    """delta is what the penalty's factor grows by in an epoch."""
+
+    delta: float = 0.02
+
+    def solve(self, problem: GraphProblem) -> Ticket:
+        edges, weights = target_shares(problem)
+        generator = torch.Generator().manual_seed(problem.run.seed(f"dglt {problem.spec.target}"))
+        model = problem.model()
+        own = dict(model.named_parameters())
+        keep = random_mask(problem.graph.edges, 1 - edges, generator).to(problem.device)
+        masks = {
+            n: random_mask(own[n].numel(), 1 - weights, generator).view(own[n].shape).to(problem.device) for n in model.prunable()
+        }
+        trainer = GraphTrainer(problem)
+        faded = trainer.fit("fade", lambda: Fade(self, problem, keep, masks))
+        graph = problem.graph.take(keep)
+
+        def inherit() -> Retrain:
+            started = problem.model()
+            started.load_state_dict(faded["model"])
+            return Retrain(problem, started, graph, masks)
+
+        model.load_state_dict(trainer.fit("ticket", inherit)["model"])
+        apply_masks(model, masks)
+        return Ticket(graph.row, graph.col, model)
+
+
+class Fade(Search):
+    """Weights and the graph's mask are trained under the penalty; which of them stay is settled from the start."""
+
+    def __init__(self, method: Dglt, problem: GraphProblem, keep: torch.Tensor, masks: Masks) -> None:
+        self.method, self.keep, self.target = method, keep, masks
+        ones = {n: torch.ones_like(m) for n, m in masks.items()}
+        super().__init__(problem, problem.model(), torch.ones_like(keep), ones, Rung(0, 0), noise=0.0)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        recipe = self.problem.recipe
+        return torch.optim.Adam([*self.model.parameters(), self.m_g], recipe.lr, weight_decay=recipe.weight_decay)
+
+    def objective(self, logits: torch.Tensor, view: View, epoch: int) -> torch.Tensor:
+        own = dict(self.model.named_parameters())
+        outside = (self.m_g[~self.keep] ** 2).sum() + sum((own[n][~m] ** 2).sum() for n, m in self.target.items())
+        return super().objective(logits, view, epoch) + self.method.delta * (epoch + 1) / 2 * outside
+
+    def masks(self) -> dict[str, Any]:
+        return {"edges": self.keep, "weights": self.target}
+
+    def outcome(self) -> dict[str, Any]:
+        return {**super().outcome(), "model": self.model.state_dict(), "left": self.left()}
+
+    @torch.no_grad()
+    def left(self) -> float:
+        """Largest magnitude outside the target mask: what the cut still changes."""
+        own = dict(self.model.named_parameters())
+        parts = [self.m_g[~self.keep], *(own[n][~m] for n, m in self.target.items())]
+        return max((float(p.abs().max()) for p in parts if p.numel()), default=0.0)

@@ -1,0 +1,155 @@
+"""Weights and adjacency trained together until their masks stop changing, pruned early, and trained on (early-bird tickets).
+
+Paper: You, Lu, Zhou, Fu, Lin. Early-Bird GCNs: Graph-Network Co-Optimization Towards More Efficient GCN Training and Inference via
+Drawing Early-Bird Lottery Tickets. AAAI 2022, arXiv 2103.00794.
+
+Departs: width, rate and decay of the weights are the table's; the adjacency follows its gradient without the ADMM penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from reference_impls.parts.graph_masks import prune_lowest, target_shares
+from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks, views
+from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
+
+__all__ = ["Gebt"]
+
+
+@dataclass(frozen=True)
+class Gebt:
+    """Masks count as settled when over `window` epochs no two in a row differ by `tolerance` of edges and weights together."""
+
+    adjacency_lr: float = 0.001
+    window: int = 3
+    tolerance: float = 0.1
+
+    def solve(self, problem: GraphProblem) -> Ticket:
+        edges, weights = target_shares(problem)
+        trainer = GraphTrainer(problem)
+        early = trainer.fit("early bird", lambda: CoTrain(self, problem, edges, weights))
+        graph = problem.graph.take(early["edges"])
+
+        def inherit() -> Retrain:
+            model = problem.model()
+            model.load_state_dict(early["model"])
+            return Retrain(problem, model, graph, early["weights"])
+
+        outcome = trainer.fit("ticket", inherit)
+        model = problem.model()
+        model.load_state_dict(outcome["model"])
+        apply_masks(model, early["weights"])
+        return Ticket(graph.row, graph.col, model, {"epochs": early["epochs"]})
+
+
+class CoTrain(Learner):
+    """Weights by Adam, values of the adjacency by another; its two directions move together."""
+
+    def __init__(self, method: Gebt, problem: GraphProblem, edges: float, weights: float) -> None:
+        self.method, self.problem = method, problem
+        self.shares = edges, weights
+        self.model = problem.model()
+        graph = problem.graph
+        self.lower = (graph.row > graph.col).nonzero().flatten()
+        # entry -> its pair, numbered by the lower triangle in row-major order
+        pair = torch.full((graph.edges,), -1, dtype=torch.long, device=graph.device)
+        pair[self.lower] = torch.arange(len(self.lower), device=graph.device)
+        pair[graph.reverse[self.lower]] = pair[self.lower]
+        self.pair = pair
+        self.adjacency = torch.ones(len(self.lower), device=graph.device, requires_grad=True)
+        recipe = problem.recipe
+        self.optimizers = [
+            torch.optim.Adam(self.model.parameters(), recipe.lr, weight_decay=recipe.weight_decay),
+            torch.optim.Adam([self.adjacency], method.adjacency_lr),
+        ]
+        self.masks: tuple[torch.Tensor, Masks] = self.derive()
+        self.distances: list[float] = []
+        self.epochs = 0
+
+    def step(self, epoch: int) -> float:
+        problem, total = self.problem, 0.0
+        self.model.train()
+        for view in views(problem, problem.graph, epoch):
+            logits = self.model(problem.x, problem.graph, self.adjacency[self.pair], sample=view.sample)
+            loss = F.cross_entropy(logits[view.train], view.labels)
+            for o in self.optimizers:
+                o.zero_grad()
+            loss.backward()
+            for o in self.optimizers:
+                o.step()
+            total += float(loss.detach())
+        before, self.masks = self.masks, self.derive()
+        self.distances = [*self.distances, mask_distance(before, self.masks)][-self.method.window :]
+        self.epochs = epoch + 1
+        return total
+
+    def derive(self) -> tuple[torch.Tensor, Masks]:
+        """Masks at the target's rates: pairs that stay, and weights."""
+        share_e, share_w = self.shares
+        pairs = prune_adjacency(self.adjacency.detach().cpu().numpy(), 100 * (1 - share_e))
+        own = dict(self.model.named_parameters())
+        names = self.model.prunable()
+        index = round((1 - share_w) * kept_weights(self.model)[1]) - 1
+        weights = prune_lowest([own[n] for n in names], index)
+        return torch.from_numpy(pairs).to(self.adjacency.device), dict(zip(names, weights, strict=True))
+
+    def done(self) -> bool:
+        return len(self.distances) == self.method.window and max(self.distances) < self.method.tolerance
+
+    def judge(self, epoch: int) -> float:
+        self.model.eval()
+        with torch.no_grad():
+            return self.problem.accuracy(self.model(self.problem.x, self.problem.graph, self.adjacency[self.pair]))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "adjacency": self.adjacency.detach(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "masks": self.masks,
+            "distances": self.distances,
+            "epochs": self.epochs,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            self.adjacency.copy_(state["adjacency"])
+        for o, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            o.load_state_dict(kept)
+        self.masks, self.distances, self.epochs = state["masks"], list(state["distances"]), int(state["epochs"])
+
+    def outcome(self) -> dict[str, Any]:
+        pairs, weights = self.masks
+        return {"edges": pairs[self.pair], "weights": weights, "model": self.model.state_dict(), "epochs": self.epochs}
+
+
+def prune_adjacency(lower: np.ndarray, percent: float) -> np.ndarray:
+    """`prune_adj`: bool of what stays among the strictly lower triangle's non-zeros, (m,) in row-major order.
+
+    What lies under the percentile (linear) of magnitudes goes; where fewer than int(m percent / 100) went, the smallest by
+    signed value go as well, ties in order.
+    """
+    if len(lower) == 0:
+        return np.zeros(0, bool)
+    magnitude = np.abs(lower)
+    keep = magnitude >= np.percentile(magnitude, percent)
+    missing = int(len(lower) * percent / 100) - int((~keep).sum())
+    if missing > 0:
+        left = np.flatnonzero(keep)
+        keep[left[np.argsort(lower[left], kind="stable")[:missing]]] = False
+    return np.asarray(keep)
+
+
+def mask_distance(before: tuple[torch.Tensor, Masks], after: tuple[torch.Tensor, Masks]) -> float:
+    """Share of edges plus share of weights in which two pairs of masks differ."""
+    edges = float((before[0] != after[0]).float().mean()) if len(after[0]) else 0.0
+    changed = sum(int((before[1][n] != m).sum()) for n, m in after[1].items())
+    return edges + changed / sum(m.numel() for m in after[1].values())

@@ -1,0 +1,450 @@
+"""Make a graph and its network sparse: who keeps accuracy, also for the poorly connected, and is it faster in fact?"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from suite import parallel
+from suite.naming import UserError
+from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from tasks.intervals import mean_interval, wilson
+from tasks.truth import class_names, column_digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.graph_tickets.data import GraphData
+    from tasks.graph_tickets.graph import Graph, Input
+    from tasks.graph_tickets.models import GraphNetwork
+
+#: width of a hidden layer, of one of the eight heads for GAT
+HIDDEN = {
+    "smoke": {"gcn": 16, "gin": 16, "gat": 4},
+    "small": {"gcn": 64, "gin": 64, "gat": 8},
+    "paper": {"gcn": 512, "gin": 512, "gat": 512, "deepergcn": 128},
+}
+#: epochs of one training: mask search, retraining (ugs.md 2.5 and 6)
+EPOCHS = {"smoke": 10, "small": 100, "paper": 200}
+EPOCHS_OF = {("paper", "ogbn-arxiv"): 500}
+#: shares of the remaining edges and weights that a round removes (ugs.md 2.2 and 6)
+RATES = {"smoke": (0.3, 0.3), "small": (0.2, 0.2), "paper": (0.05, 0.2)}
+#: Trainings of `EPOCHS` passes over the graph that a closed run may spend: a ladder of ten rounds whose every epoch takes
+#: two passes, its last retraining and three to spare; the paper's ladders have up to 45 rounds of the graph's 5 %.
+TRAININGS = {"smoke": 12, "small": 24, "paper": 96}
+#: learning rate, weight decay, s1 (edges) and s2 (weights), from UGS's published commands (ugs.md 2.5)
+RECIPES: dict[tuple[str, str], tuple[float, float, float, float]] = {
+    ("cora", "gcn"): (0.008, 8e-5, 1e-2, 1e-2),
+    ("citeseer", "gcn"): (0.01, 5e-4, 1e-2, 1e-2),
+    ("pubmed", "gcn"): (0.01, 5e-4, 1e-6, 1e-3),
+    ("cora", "gin"): (0.008, 8e-5, 1e-3, 1e-3),
+    ("citeseer", "gin"): (0.01, 5e-4, 1e-5, 1e-5),
+    ("pubmed", "gin"): (0.01, 5e-4, 1e-5, 1e-5),
+    ("cora", "gat"): (0.008, 8e-5, 1e-3, 1e-3),
+    ("citeseer", "gat"): (0.01, 5e-4, 1e-7, 1e-3),
+    ("pubmed", "gat"): (0.01, 5e-4, 1e-2, 1e-2),
+    ("ogbn-arxiv", "deepergcn"): (0.01, 0.0, 1e-6, 1e-4),
+}
+#: for a graph without a published command
+RECIPE_ELSE = (0.01, 5e-4, 1e-2, 1e-2)
+WHOLE = 500_000  #: nodes up to which a training pass is over the whole graph; larger ones are trained on sampled neighbourhoods
+BATCH = 8_192  #: labelled nodes of such a sample
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam's rates and the penalties on the masks, the same for every method."""
+
+    lr: float
+    weight_decay: float
+    s1: float  #: L1 on the graph's mask
+    s2: float  #: L1 on the weights' masks
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The Solution: the edges that are left and the network that runs on them, its pruned weights zero."""
+
+    row: torch.Tensor  #: (E,) entries of the graph, self-loops of the model not among them
+    col: torch.Tensor
+    model: GraphNetwork
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class GraphProblem(Problem):
+    """A graph, models and a budget of passes over it.  Methods see labels of training and validation nodes alone."""
+
+    name: str
+    architecture: str
+    graph: Graph
+    x: Input
+    y: torch.Tensor  #: (n,) int64, -1 but on training and validation nodes
+    train: torch.Tensor  #: node numbers
+    val: torch.Tensor
+    classes: int
+    citations: int
+    hidden: int
+    epochs: int  #: of one training
+    rates: tuple[float, float]  #: of edges and weights, a round
+    recipe: Recipe
+    device: torch.device
+    budget: int  #: labelled nodes that a closed run may see
+    batch: int = 0  #: labelled nodes of a sampled neighbourhood; 0: a pass is over the whole graph
+    lender: GraphProblem | None = None  #: whose budget is spent, where the problem is another one's `other`
+    _spent: int = 0
+
+    @property
+    def inputs(self) -> int:
+        return int(self.x.shape[1])
+
+    def model(self, seed: int | None = None) -> GraphNetwork:
+        """A fresh network, its initial weights addressed by the run's seed, or drawn by another."""
+        import torch
+
+        from tasks.graph_tickets.models import build
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.run.seed("init") if seed is None else seed)
+            model = build(self.architecture, self.inputs, self.classes, self.hidden)
+        return model.to(self.device)
+
+    def other(self, case: str) -> GraphProblem:
+        """The problem of another case within this run: same seed, budget and books; for tickets that move."""
+        theirs = GraphTickets().problem(replace(self.spec, case=case), self.run)
+        theirs.lender = self
+        return theirs
+
+    def book(self, labels: int | None = None) -> None:
+        """Spend one pass over the graph: its labelled training nodes, or as many as a sampled batch holds."""
+        count = len(self.train) if labels is None else labels
+        if self.lender is not None:
+            self.lender.book(count)
+            return
+        self._spent = max(self._spent, getattr(self.run, "examples", 0)) + count
+        if self.spec.division == "closed" and self._spent > self.budget:
+            raise OverBudget(f"{self._spent:,} labelled nodes asked, {self.budget:,} granted")
+        self.run.spend(count)
+
+    def passes(self, epochs: int | None = None) -> int:
+        """Epochs of a training, 0 in the `speed` division: there nothing is trained."""
+        return 0 if self.spec.division == "speed" else self.epochs if epochs is None else epochs
+
+    def accuracy(self, logits: torch.Tensor) -> float:
+        """Of the validation nodes, as a share; for choices."""
+        return float((logits[self.val].argmax(1) == self.y[self.val]).float().mean())
+
+
+class GraphTickets(Task[GraphProblem, Ticket]):
+    """Sparser graphs and graph networks: accuracy by class and by degree, saving on paper and in fact."""
+
+    name = "graph_tickets"
+    version = 1
+    question = "Make a graph and its network sparse. Who keeps accuracy, also for poorly connected nodes, and is it faster in fact?"
+    parent_method = "dense"
+    ranked = "accuracy"
+    beside = ("worst_class", "low_degree", "degree_gap")
+    speed = "infer@graph"
+    promised = "kept.macs"
+    columns = {"row": "int32", "label": "int16", "prediction": "int16", "degree": "int32"}
+    truth = ("row", "label", "degree")
+    tiers = {
+        "smoke": Tier(
+            ("cora/gcn",),
+            ("edges=0.5,weights=0.5",),
+            300,
+            {"data": "Cora", "width": "16", "epochs": "10 a training", "ladder": "0.3 of edges and weights a round"},
+        ),
+        "small": Tier(
+            ("cora/gcn", "cora/gin", "cora/gat", "cora/gcn512", "cora-128/gcn", "sbm/gcn", "sbm-128/gcn"),
+            ("edges=0.5,weights=0.5", "edges=0.25,weights=0.25", "edges=0.1,weights=0.1", "edges=0.5", "edges=0.25", "edges=0.1"),
+            3600,
+            {
+                "data": "Cora, public split: 140 training, 500 validation, 1,000 test nodes; 5,278 edges, each in both directions",
+                "width": "64 hidden units (gat: 8 heads of 8; gcn512: 512), two layers",
+                "budget": "up to 24 trainings of 100 full-graph passes; dense, random and static sparsifiers take 1, a ladder one a"
+                " round (two where it looks at an adversary) and a last one; what was used stands beside each row",
+                "ladder": "about 0.2 of the remaining edges and weights a round, the last meeting the target; every round"
+                " starts from the same initial weights; where the target names no weights none are pruned, and so with edges",
+                "recipe": "Adam 0.008, weight decay 8e-5, dropout 0.5 (gat: 0.6); test accuracy at the best validation epoch",
+                "timing": "a forward pass for all nodes; each product by the kernel that is fastest there, for parent and ticket",
+            },
+        ),
+        "paper": Tier(
+            (
+                *(f"{d}/{m}" for d in ("cora", "citeseer", "pubmed") for m in ("gcn", "gin", "gat")),
+                "ogbn-arxiv/gcn",
+                "ogbn-arxiv/deepergcn",
+            ),
+            ("edges=0.5,weights=0.1", "edges=0.25,weights=0.1", "edges=0.5", "edges=0.25", "edges=0.1"),
+            14 * 86_400,
+            {
+                "width": "512 hidden units (gat: 8 heads of 512), two layers; deepergcn: 28 layers of 128",
+                "budget": "up to 96 trainings of 200 full-graph passes (ogbn-arxiv: 500)",
+                "ladder": "about 0.05 of the remaining edges and 0.2 of the remaining weights a round",
+                "recipe": "UGS's published commands; self-loops of the data are stripped first",
+            },
+        ),
+    }
+
+    def digest(self, spec: Spec) -> str:
+        from tasks.graph_tickets import data
+
+        name, _ = _case(spec)
+        if spec.division == "speed":
+            return hashlib.sha256(f"shapes of {name}".encode()).hexdigest()  # no node is looked at
+        return data.digest(name, spec.data)
+
+    def problem(self, spec: Spec, run: Run) -> GraphProblem:
+        import torch
+
+        from tasks.graph_tickets import data
+        from tasks.graph_tickets.graph import Graph, features
+        from tasks.graph_tickets.models import build
+
+        name, architecture = _case(spec)
+        d = data.imitation(name) if spec.division == "speed" else data.load(name, spec.data)
+        device = torch.device(parallel.own_device(spec.device))
+        kind = architecture.rstrip("0123456789")
+        hidden = HIDDEN[spec.tier].get(kind, 0)
+        with torch.device("meta"):
+            build(architecture, 1, 1, hidden or 1)  # an unknown name is told before anything is loaded
+        seen = np.full(d.nodes, -1, np.int64)
+        for part in ("train", "val"):
+            seen[d.split[part]] = d.y[d.split[part]]
+        x = features(d.x).to(device)
+        epochs = EPOCHS_OF.get((spec.tier, name), EPOCHS[spec.tier])
+        return GraphProblem(
+            spec,
+            run,
+            name,
+            architecture,
+            Graph(torch.from_numpy(d.row).to(device), torch.from_numpy(d.col).to(device), d.nodes),
+            x,
+            torch.from_numpy(seen).to(device),
+            torch.from_numpy(d.split["train"]).to(device),
+            torch.from_numpy(d.split["val"]).to(device),
+            len(d.classes),
+            d.citations,
+            hidden,
+            epochs,
+            RATES[spec.tier],
+            Recipe(*RECIPES.get((name.removesuffix(data.PROJECTED), kind), RECIPE_ELSE)),
+            device,
+            TRAININGS[spec.tier] * epochs * len(d.split["train"]),
+            BATCH if d.nodes > WHOLE else 0,
+        )
+
+    def parent(self, problem: GraphProblem) -> Ticket:
+        return Ticket(problem.graph.row, problem.graph.col, problem.model())
+
+    def examine(self, problem: GraphProblem, solution: Ticket) -> Table:
+        import torch
+
+        d = self._data(problem.spec)
+        model = solution.model.eval()
+        with torch.inference_mode():
+            prediction = model(problem.x, self._graph(problem, solution)).argmax(1).cpu().numpy()
+        test = d.split["test"]
+        columns = {"row": np.arange(len(test)), "label": d.y[test], "prediction": prediction[test], "degree": d.degree()[test]}
+        return {k: v.astype(self.columns[k]) for k, v in columns.items()}
+
+    def score(self, spec: Spec, evidence: Table) -> Sequence[Measure]:
+        """Accuracy, balanced, by class, of the worst class, and of poorly against well connected nodes, in per cent.
+
+        Poorly connected is the third of the test nodes with the fewest neighbours in the whole graph, ties included, well
+        connected the third with the most; where the two would meet, neither is told.  Intervals are Wilson's at 95 %, that of
+        the gap Newcombe's (1998, method 10), that of a mean over classes adds the classes' variances.
+
+        Raises UserError where the evidence cannot be what it says.
+        """
+        label, prediction = evidence["label"].astype(int), evidence["prediction"].astype(int)
+        degree = evidence["degree"].astype(int)
+        if len(label) == 0 or label.min() < 0 or degree.min() < 0:
+            raise UserError("evidence: there must be rows, labels and degrees from 0 up; run the method again")
+        hit = label == prediction
+        count = np.bincount(label)
+        known = np.flatnonzero(count)
+        correct = np.bincount(label, weights=hit, minlength=len(count))
+        recall = correct[known] / count[known]
+        names = class_names(self.name, spec.tier, spec.case)
+        worst = int(known[np.argmin(recall)])
+        measures = [
+            _share("accuracy", hit),
+            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=mean_interval(recall, count[known])),
+            _share("worst_class", hit[label == worst]),
+        ]
+        low, high = degree_groups(degree)
+        if low is not None and high is not None:
+            few, many = hit[low], hit[high]
+            gap = 100 * float(many.mean() - few.mean())
+            between = newcombe(int(many.sum()), len(many), int(few.sum()), len(few))
+            measures += [
+                _share("low_degree", few),
+                _share("high_degree", many),
+                Measure("degree_gap", gap, "points", "down", interval=between),
+            ]
+        for k in known:
+            measures.append(_share("class_accuracy", hit[label == k], names[k] if k < len(names) else f"class {k}"))
+        return measures
+
+    def truth_of(self, spec: Spec) -> dict[str, Any]:
+        """What truth.toml says of a case: digests of rows, labels and degrees, taken from the data."""
+        name, _ = _case(spec)
+        d = self._data(spec)
+        test = d.split["test"]
+        columns = {"row": np.arange(len(test)), "label": d.y[test], "degree": d.degree()[test]}
+        return {
+            "tier": spec.tier,
+            "name": name,
+            "data": self.digest(spec),
+            "rows": len(test),
+            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
+            "classes": list(d.classes),
+        }
+
+    def workloads(self, problem: GraphProblem, solution: Ticket) -> list[Workload]:
+        """One forward pass for all nodes, as deployed; and once more with the network's weights in compressed rows."""
+
+        def prepare(weights: Literal["measured", "csr"]) -> Any:
+            from tasks.graph_tickets.deploy import deploy
+
+            return deploy(solution.model.to(problem.device), self._graph(problem, solution), problem.x, weights)[0]
+
+        nodes = problem.graph.nodes
+        return [
+            Workload("infer@graph", lambda: prepare("measured"), nodes),
+            Workload("infer_csr@graph", lambda: prepare("csr"), nodes, versus="infer@graph"),
+        ]
+
+    def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:
+        """The full count (graph_baselines.md 2.2), in the order that is cheaper for the dense model's layer."""
+        return Operations(tuple(_layers(problem, solution, "cheaper")))
+
+    def weigh(self, problem: GraphProblem, solution: Ticket) -> list[Measure]:
+        """Shares kept, and multiply-adds by every convention."""
+        parent = self.parent(problem)
+        ours, theirs = (Operations(tuple(_layers(problem, t, "cheaper"))) for t in (solution, parent))
+        weights, total = kept_weights(solution.model)
+        edges = len(solution.row)
+        n = problem.graph.nodes
+        dense_linear = sum(n * w.numel() for w in _combined(parent.model).values())
+        first = next(iter(_combined(parent.model).values()))
+        gebt = sum(n * int(w.count_nonzero()) for w in _combined(solution.model).values())
+        gebt += round(2 * problem.citations * edges / max(1, problem.graph.edges)) * first.shape[1]
+        orders = {o: sum(line["macs"] for line in _layers(problem, solution, o)) for o in ("transform", "aggregate")}
+        exps = sum(line["exps"] for line in solution.model.work(n, edges))
+        macs = ours.total("macs")
+
+        def told(name: str, value: float, direction: Literal["up", "down", ""] = "down") -> Measure:
+            return Measure(name, float(value), "", direction, source="meter")
+
+        return [
+            told("macs", macs),
+            told("macs_parent", theirs.total("macs"), ""),
+            told("kept.macs", macs / theirs.total("macs")),
+            told("kept.edges", edges / max(1, problem.graph.edges)),
+            told("kept.weights", weights / total),
+            told("edges", edges),
+            told("edges_parent", problem.graph.edges, ""),
+            told("weights", weights),
+            told("weights_total", total, ""),
+            told("params", ours.total("params")),
+            told("nonzero", ours.total("nonzero")),
+            told("macs_transform_first", orders["transform"]),
+            told("macs_aggregate_first", orders["aggregate"]),
+            told("macs_sparse_x", _sparse_input_macs(problem, solution)),
+            told("macs_linear_legacy", weights / total * dense_linear),
+            told("macs_gebt", gebt),
+            told("nonlinear_ops", exps),
+        ]
+
+    def _data(self, spec: Spec) -> GraphData:
+        from tasks.graph_tickets import data
+
+        return data.load(_case(spec)[0], spec.data)
+
+    @staticmethod
+    def _graph(problem: GraphProblem, solution: Ticket) -> Graph:
+        from tasks.graph_tickets.graph import Graph
+
+        row, col = solution.row.to(problem.device), solution.col.to(problem.device)
+        if len(row) and int(row.max()) >= problem.graph.nodes:
+            raise UserError(f"the ticket's edges name node {int(row.max())} of {problem.graph.nodes}: it is of another graph")
+        return Graph(row, col, problem.graph.nodes)
+
+
+def kept_weights(model: GraphNetwork) -> tuple[int, int]:
+    """Non-zero and all prunable weights."""
+    own = dict(model.named_parameters())
+    chosen = [own[n] for n in model.prunable()]
+    return sum(int(w.count_nonzero()) for w in chosen), sum(w.numel() for w in chosen)
+
+
+def _combined(model: GraphNetwork) -> dict[str, torch.Tensor]:
+    """Weights of the layers that a linear-only count sees: attention vectors are none."""
+    return {n: p for n, p in model.named_parameters() if p.ndim == 2 and not n.startswith("attention")}
+
+
+def _layers(problem: GraphProblem, ticket: Ticket, order: Literal["cheaper", "transform", "aggregate"]) -> list[dict[str, Any]]:
+    """Lines of the full count: combinations by non-zero weights, aggregations by edges that are left."""
+    n, own = problem.graph.nodes, dict(ticket.model.named_parameters())
+    dense = problem.model().work(n, problem.graph.edges)
+    lines = []
+    for line, full in zip(ticket.model.work(n, len(ticket.row)), dense, strict=True):
+        if line["weight"]:
+            weight = own[line["weight"]]
+            alive = int(weight.count_nonzero())
+            lines.append(
+                {"name": line["name"], "kind": "Linear", "macs": float(n * alive), "params": weight.numel(), "nonzero": alive}
+            )
+            continue
+        way = order if order != "cheaper" else min(("transform", "aggregate"), key=lambda o: full[o])
+        lines.append({"name": line["name"], "kind": line["kind"], "macs": float(line[way]), "params": 0, "nonzero": 0})
+    counted = {line["name"] for line in lines}
+    for name, p in own.items():
+        if name not in counted:
+            lines.append({"name": name, "kind": "scalar", "macs": 0.0, "params": p.numel(), "nonzero": int(p.count_nonzero())})
+    return lines
+
+
+def _sparse_input_macs(problem: GraphProblem, ticket: Ticket) -> int:
+    """The first layer's combination over stored features alone: sum over stored (i, f) of the non-zeros of W[:, f]."""
+    from tasks.graph_tickets.graph import SparseFeatures
+
+    weight = next(iter(_combined(ticket.model).values()))
+    alive = (weight != 0).sum(0)
+    if isinstance(problem.x, SparseFeatures):
+        return int(alive[problem.x.forward.col_indices()].sum())
+    return int((alive * (problem.x != 0).sum(0)).sum())
+
+
+def _share(name: str, hit: np.ndarray, part: str = "") -> Measure:
+    return Measure(name, 100 * float(hit.mean()), "%", "up", part, wilson(int(hit.sum()), len(hit)))
+
+
+def degree_groups(degree: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Masks of the poorly and the well connected third, ties included; None, None where they would meet."""
+    low, high = np.quantile(degree, [1 / 3, 2 / 3], method="inverted_cdf")
+    if low >= high:
+        return None, None
+    return degree <= low, degree >= high
+
+
+def newcombe(hits: int, count: int, other_hits: int, other_count: int) -> tuple[float, float]:
+    """95 % interval of the difference of two independent shares, in points (Newcombe 1998, method 10)."""
+    p, q = 100 * hits / count, 100 * other_hits / other_count
+    (low_p, high_p), (low_q, high_q) = wilson(hits, count), wilson(other_hits, other_count)
+    return p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
+
+
+def _case(spec: Spec) -> tuple[str, str]:
+    name, _, architecture = spec.case.partition("/")
+    if not name or not architecture or "/" in architecture or name in (".", ".."):
+        raise UserError(f"case {spec.case!r}: write data/architecture, for example cora/gcn")
+    return name, architecture

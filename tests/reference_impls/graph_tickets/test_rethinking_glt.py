@@ -1,0 +1,221 @@
+"""The reconstruction against the public code's loss (rethinking_glt_*.npz), and the sheet's other checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reference_impls.graph_tickets.rethinking_glt import (
+    RethinkingGlt,
+    minmax_gradient,
+    perturbed,
+    without_highest,
+)
+from reference_impls.graph_tickets.wd_glt import WdGlt
+from reference_impls.parts.wasserstein import class_distances, sinkhorn, wd_loss
+from suite.protocol import Stopped
+from tasks.graph_tickets.graph import Graph
+from tasks.graph_tickets.models import Gcn, gcn_values
+from tests.helpers import MemoryRun, graph_problem
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{name}.npz") as z:
+        return dict(z)
+
+
+def test_sinkhorn_of_the_public_code() -> None:
+    z = golden("rethinking_glt_sinkhorn")
+    for i, (eps, iterations, p) in enumerate(z["cfg_eps_iters_p"]):
+        x, y = (torch.from_numpy(z[k]).double().requires_grad_() for k in ("x", "y"))
+        distance = sinkhorn(x, y, float(eps), int(iterations), int(p))
+        distance.backward()
+        assert distance.item() == pytest.approx(float(z["distance"][i]), abs=2e-4)
+        np.testing.assert_allclose(x.grad, z["grad_x"][i], atol=2e-4)
+        np.testing.assert_allclose(y.grad, z["grad_y"][i], atol=2e-4)
+
+
+def test_sinkhorn_converges_to_the_exact_distance() -> None:
+    z = golden("rethinking_glt_sinkhorn")
+    x, y = (torch.from_numpy(z[k]).double() for k in ("x", "y"))
+    assert sinkhorn(x, y, 1e-3, 5000).item() == pytest.approx(float(z["exact_w1_euclid"]), abs=2e-3)
+
+
+def test_loss_of_the_public_code() -> None:
+    z = golden("rethinking_glt_wdloss")
+    logits = torch.from_numpy(z["logits"]).double().requires_grad_()
+    found = class_distances(logits, float(z["eps"]), int(z["max_iters"]))
+    for mine, theirs in zip(found, z["per_class_distance"], strict=True):
+        assert (mine is None) == bool(np.isnan(theirs))
+        if mine is not None:
+            assert mine.item() == pytest.approx(float(theirs), abs=5e-5)
+    loss = wd_loss(logits, float(z["eps"]), int(z["max_iters"]))
+    assert loss.item() == pytest.approx(float(z["wd_loss"]), abs=5e-5)
+    loss.backward()
+    np.testing.assert_allclose(logits.grad, z["grad_logits"], atol=2e-4)
+
+
+def test_classes_predicted_for_nobody_or_everybody() -> None:
+    logits = torch.zeros(5, 3, requires_grad=True)
+    everybody = logits + torch.tensor([1.0, 0.0, 0.0])
+    assert class_distances(everybody) == [None, None, None]
+    loss = wd_loss(everybody)
+    loss.backward()
+    assert loss.item() == 0
+    some = torch.zeros(5, 3)
+    some[0, 0] = some[1:, 1] = 1.0
+    assert [d is None for d in class_distances(some)] == [False, False, True]
+
+
+def test_identical_points_have_a_finite_gradient_while_training() -> None:
+    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    wd_loss(logits, floor=1e-12).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("detached", "expected"), [(False, 7778), (True, 3834)])
+def test_the_supervised_loss_reaches_a_part_of_the_graph(detached: bool, expected: int) -> None:
+    """Entries of Cora's adjacency with a gradient of L0 (the sheet's coverage table, to the unit)."""
+    torch.manual_seed(0)
+    problem = graph_problem(case="cora/gcn")
+    values, logits = _covered(problem, detached)
+    train = problem.train
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits[train], problem.y[train]), values)
+    assert int(gradient.count_nonzero()) == expected
+
+
+def test_the_auxiliary_loss_reaches_all_of_it() -> None:
+    torch.manual_seed(0)
+    values, logits = _covered(graph_problem(case="cora/gcn"), False)
+    (gradient,) = torch.autograd.grad((logits.softmax(1) ** 2).sum(), values)
+    assert int((gradient != 0).sum()) == 10_556
+    values, logits = _covered(graph_problem(case="cora/gcn"), False)
+    (gradient,) = torch.autograd.grad(wd_loss(logits, 1e-2, 2, floor=1e-12), values)
+    assert int((gradient != 0).sum()) == 10_556
+
+
+def _covered(problem: Any, detached: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    graph = problem.graph
+    model = Gcn(problem.inputs, 64, problem.classes).double().eval()
+    x = problem.x.forward.to_dense().double()
+    values = torch.ones(graph.edges, dtype=torch.float64, requires_grad=True)
+    entries, loops = gcn_values(graph, values, detached=detached)
+    operator = [(graph.looped, torch.cat([entries, loops]))] * 2
+    from tasks.graph_tickets.models import TRAINING
+
+    return values, model.apply_operator(x, operator, TRAINING)  # type: ignore[arg-type]
+
+
+def six_nodes() -> tuple[Any, torch.Tensor, list[torch.Tensor]]:
+    """A smooth loss on six nodes, a mask of which the clamp holds some entries, and weights."""
+    draw = torch.Generator().manual_seed(0)
+    row, col = (torch.rand(6, 6, generator=draw) < 0.5).fill_diagonal_(False).nonzero().t()
+    graph = Graph(row, col, 6)
+    x = torch.randn(6, 4, generator=draw, dtype=torch.float64)
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    theta = [torch.randn(s, generator=draw, dtype=torch.float64).requires_grad_() for s in ((5, 4), (3, 5))]
+    m_g = 0.2 + 0.6 * torch.rand(graph.edges, generator=draw, dtype=torch.float64)
+    m_g[0], m_g[1], m_g[2] = 0.0, 1.0, 1.0
+
+    def loss(m: torch.Tensor, weights: Any) -> torch.Tensor:
+        entries, loops = gcn_values(graph, m)
+        whole = torch.cat([entries, loops])
+        from tasks.graph_tickets.graph import propagate
+
+        h = torch.tanh(propagate(graph.looped, whole, x @ weights[0].t()))
+        return F.cross_entropy(propagate(graph.looped, whole, h @ weights[1].t()), y)
+
+    return loss, m_g, theta
+
+
+def test_total_derivative_of_the_literal_game() -> None:
+    loss, m_g, theta = six_nodes()
+    eta1 = 0.5
+
+    def through(weights: list[torch.Tensor]) -> float:
+        _, climbed, _, _ = minmax_gradient(loss, m_g, weights, eta1, 0)
+        return float(loss(climbed, weights).detach())
+
+    _, climbed, exact, ascent = minmax_gradient(loss, m_g, theta, eta1, 1)
+    _, _, first_order, _ = minmax_gradient(loss, m_g, theta, eta1, 0)
+    torch.testing.assert_close(climbed, (m_g + eta1 * ascent).clamp(0, 1))
+    assert ((climbed == 0) | (climbed == 1)).any()
+    step, largest = 1e-5, 0.0
+    for k, t in enumerate(theta):
+        for i in range(t.numel()):
+            moved = []
+            for sign in (1, -1):
+                other = [u.detach().clone() for u in theta]
+                other[k].view(-1)[i] += sign * step
+                moved.append(through([u.requires_grad_() for u in other]))
+            by_difference = (moved[0] - moved[1]) / (2 * step)
+            assert exact[k] is not None
+            assert exact[k].view(-1)[i].item() == pytest.approx(by_difference, abs=1e-6)  # type: ignore[union-attr]
+            largest = max(largest, abs(first_order[k].view(-1)[i].item() - by_difference))  # type: ignore[union-attr]
+    assert largest > 1e-3
+
+
+def test_perturbation_is_the_worst_within_reach() -> None:
+    m_g = torch.tensor([0.5, 1.0, 0.0, 0.5])
+    found = perturbed(m_g, torch.tensor([2.0, 1.0, -2.0, -1.0]), 0.1)
+    torch.testing.assert_close(found, torch.tensor([0.6, 1.0, 0.0, 0.45]))
+    assert torch.equal(perturbed(m_g, torch.zeros(4), 0.1), m_g)
+
+
+def test_highest_go_exactly_and_ties_by_the_way_climbed() -> None:
+    m_g = torch.tensor([1.0, 1.0, 0.2, 1.0, 0.0])
+    way = torch.tensor([1.1, 1.3, 0.2, 1.2, -0.4])
+    assert without_highest(m_g, way, 2).tolist() == [True, False, True, False, True]
+
+
+MODES = ["wd", "minmax_perturb", "minmax_literal", "minmax_flip"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_masks_stay_in_the_unit_interval_and_targets_are_met(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reference_impls.parts.graph_masks import Search
+
+    bounds = []
+    judge = Search.judge
+
+    def spy(self: Search, epoch: int) -> float:
+        bounds.append((float(self.m_g.detach().min()), float(self.m_g.detach().max())))
+        return judge(self, epoch)
+
+    monkeypatch.setattr(Search, "judge", spy)
+    problem = graph_problem()
+    ticket = RethinkingGlt(mode=mode, alpha=1, most=8).solve(problem)
+    assert all(low >= 0 and high <= 1 for low, high in bounds)
+    assert len(ticket.row) == pytest.approx(problem.graph.edges / 2, rel=0.02)
+    passes = 2 if mode != "wd" else 1
+    assert problem.run.examples == 100 * 10 * (2 * passes + 1)  # two rounds and the last training
+
+
+def test_the_two_parts_alone() -> None:
+    methods = (RethinkingGlt(most=8), RethinkingGlt(lam=0.0), WdGlt(most=8), RethinkingGlt(mode="wd", most=8))
+    both, adversary_alone, auxiliary_alone, named = (m.solve(graph_problem()).row for m in methods)
+    assert not torch.equal(both, adversary_alone)
+    assert not torch.equal(both, auxiliary_alone)
+    assert torch.equal(auxiliary_alone, named)
+
+
+@pytest.mark.parametrize("mode", ["minmax_perturb", "minmax_flip"])
+def test_a_stopped_run_ends_alike(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_impls.parts.graph_training.EVERY", 4)
+    method = RethinkingGlt(mode=mode, most=8)
+    whole = method.solve(graph_problem())
+    run = MemoryRun(graph_problem().spec, stop_after=31)
+    with pytest.raises(Stopped):
+        method.solve(graph_problem(run))
+    resumed = method.solve(graph_problem(MemoryRun(run.spec, saved=run.saved)))
+    assert torch.equal(whole.row, resumed.row)
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
