@@ -60,7 +60,9 @@ class Fade(Search):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         recipe = self.problem.recipe
-        return torch.optim.Adam([*self.model.parameters(), self.m_g], recipe.lr, weight_decay=recipe.weight_decay)
+        # Adam makes a whole step of any decay, however small: what is to stay would fade as well
+        parts = [{"params": self.model.parameters(), "weight_decay": recipe.weight_decay}, {"params": [self.m_g]}]
+        return torch.optim.Adam(parts, recipe.lr)
 
     def objective(self, logits: torch.Tensor, view: View, epoch: int) -> torch.Tensor:
         own = dict(self.model.named_parameters())

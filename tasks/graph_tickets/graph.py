@@ -88,6 +88,15 @@ def csr(graph: Graph, values: torch.Tensor, *, transposed: bool = False) -> torc
     )
 
 
+def multiply(table: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """A CSR tensor times a dense one, each row summed by one thread in order: the same bits in every run.
+
+    MKL's product, which `@` calls on a CPU, does not promise that with several threads.
+    """
+    h = h.contiguous()
+    return table @ h if table.is_cuda else torch.sparse.mm(table, h, "sum")
+
+
 def propagate(graph: Graph, values: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
     """out_j = sum over entries (i, j) of value_ij * h_i; values (E,), h (n, d) to (n, d)."""
     out: torch.Tensor = _Propagate.apply(values, h, graph, False)
@@ -105,7 +114,7 @@ class _Propagate(torch.autograd.Function):
     def forward(ctx: Any, values: torch.Tensor, h: torch.Tensor, graph: Graph, transposed: bool) -> torch.Tensor:
         ctx.save_for_backward(values, h)
         ctx.graph, ctx.transposed = graph, transposed
-        return csr(graph, values.detach(), transposed=transposed) @ h.contiguous()
+        return multiply(csr(graph, values.detach(), transposed=transposed), h.detach())
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -206,7 +215,7 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: torch.Tensor, x: SparseFeatures, transposed: bool) -> torch.Tensor:
         ctx.x, ctx.transposed = x, transposed
-        return (x.backward if transposed else x.forward) @ h.contiguous()
+        return multiply(x.backward if transposed else x.forward, h.detach())
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
