@@ -29,7 +29,7 @@ test: $(MARK)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -rs -n auto --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -rs -n auto --dist loadfile
 	@if ls results/*/*/*/*/run.json >/dev/null 2>&1; then $(BIN)/weighin check results; else echo 'no bundles in results/ yet'; fi
 
 lint: $(MARK)

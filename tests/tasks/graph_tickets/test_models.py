@@ -283,7 +283,9 @@ def test_features_of_a_sample() -> None:
 def test_deeper_gcn_equals_pyg_and_its_masked_form() -> None:
     nn = pytest.importorskip("torch_geometric.nn")
     graph = directed()
-    model = DeeperGcn(5, 4, 3)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)  # of some weights all units are dead, and no gradient passes
+        model = DeeperGcn(5, 4, 3)
     draw = torch.Generator().manual_seed(4)
     for norm in model.norms:
         norm.running_mean.normal_(generator=draw)
