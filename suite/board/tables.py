@@ -130,7 +130,7 @@ def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
     all_ = [r for r in (Ranking(*row) for row in found) if versions.get(r.task) == r.version]
     asked = {(r.task, r.version, r.tier, r.division, r.case) for r in all_ if r.target}
     kept = [r for r in all_ if r.target or (r.task, r.version, r.tier, r.division, r.case) not in asked]
-    return sorted(kept, key=lambda r: (r.task, r.tier, r.division, _case_order(r), [-v for v in _numbers(r.target)]))
+    return sorted(kept, key=lambda r: (r.task, r.tier, r.division, _case_order(r), _target_order(r)))
 
 
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
@@ -335,6 +335,13 @@ def _case_order(r: Ranking) -> tuple[int, str]:
     shape = registry.task(r.task).tiers.get(r.tier)
     cases = list(shape.cases) if shape else []
     return (cases.index(r.case) if r.case in cases else len(cases)), r.case
+
+
+def _target_order(r: Ranking) -> tuple[int, list[float]]:
+    """Targets that the tier names come first, in its order; of the others the larger."""
+    shape = registry.task(r.task).tiers.get(r.tier)
+    named = list(shape.targets) if shape else []
+    return (named.index(r.target) if r.target in named else len(named)), [-v for v in _numbers(r.target)]
 
 
 def facts(text: str) -> dict[str, Any]:
