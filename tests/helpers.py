@@ -85,6 +85,21 @@ class Mine:
     return str(path)
 
 
+def golden(name: str) -> dict[str, Any]:
+    """The arrays of tests/golden/<name>.npz."""
+    import numpy as np
+
+    with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as z:
+        return dict(z)
+
+
+def golden_tensors(name: str) -> dict[str, Any]:
+    """The same as tensors; single values are numbers."""
+    import torch
+
+    return {k: torch.from_numpy(v) if v.ndim else v.item() for k, v in golden(name).items()}
+
+
 def graph_problem(run: MemoryRun | None = None, **changes: Any) -> Any:
     """A graph problem of the smoke tier, with a run in memory; the generated graph unless a case is named."""
     fields = {"tier": "smoke", "division": "closed", "case": "sbm/gcn", "target": "edges=0.5,weights=0.5", "seed": 0}

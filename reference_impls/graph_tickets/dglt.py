@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from reference_impls.graph_tickets.random_edges import random_mask
-from reference_impls.parts.graph_masks import Rung, Search, target_shares
+from reference_impls.graph_tickets.random_edges import random_masks
+from reference_impls.parts.graph_masks import Rung, Search
 from reference_impls.parts.graph_training import GraphTrainer, Masks, Retrain, View, apply_masks
 from tasks.graph_tickets.task import GraphProblem, Ticket
 
@@ -28,14 +28,7 @@ class Dglt:
     delta: float = 0.02
 
     def solve(self, problem: GraphProblem) -> Ticket:
-        edges, weights = target_shares(problem)
-        generator = torch.Generator().manual_seed(problem.run.seed(f"dglt {problem.spec.target}"))
-        model = problem.model()
-        own = dict(model.named_parameters())
-        keep = random_mask(problem.graph.edges, 1 - edges, generator).to(problem.device)
-        masks = {
-            n: random_mask(own[n].numel(), 1 - weights, generator).view(own[n].shape).to(problem.device) for n in model.prunable()
-        }
+        keep, masks = random_masks(problem, "dglt")
         trainer = GraphTrainer(problem)
         faded = trainer.fit("fade", lambda: Fade(self, problem, keep, masks))
         graph = problem.graph.take(keep)
@@ -45,6 +38,7 @@ class Dglt:
             started.load_state_dict(faded["model"])
             return Retrain(problem, started, graph, masks)
 
+        model = problem.model()
         model.load_state_dict(trainer.fit("ticket", inherit)["model"])
         apply_masks(model, masks)
         return Ticket(graph.row, graph.col, model)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from reference_impls.parts.graph_masks import target_shares, ticket
-from reference_impls.parts.graph_training import GraphTrainer
+from reference_impls.parts.graph_training import GraphTrainer, Masks
 from tasks.graph_tickets.task import GraphProblem, Ticket
 
 __all__ = ["RandomEdges"]
@@ -21,15 +21,19 @@ class RandomEdges:
     """No setting."""
 
     def solve(self, problem: GraphProblem) -> Ticket:
-        edges, weights = target_shares(problem)
-        generator = torch.Generator().manual_seed(problem.run.seed(f"random_edges {problem.spec.target}"))
-        keep = random_mask(problem.graph.edges, 1 - edges, generator).to(problem.device)
-        own = dict(problem.model().named_parameters())
-        masks = {
-            n: random_mask(own[n].numel(), 1 - weights, generator).view(own[n].shape).to(problem.device)
-            for n in problem.model().prunable()
-        }
+        keep, masks = random_masks(problem, "random_edges")
         return ticket(GraphTrainer(problem), keep, masks, {})
+
+
+def random_masks(problem: GraphProblem, method: str) -> tuple[torch.Tensor, Masks]:
+    """Masks of the target's shares: entries of the graph (E,), and the weights of each prunable layer."""
+    edges, weights = target_shares(problem)
+    generator = torch.Generator().manual_seed(problem.run.seed(f"{method} {problem.spec.target}"))
+    model = problem.model()
+    own = dict(model.named_parameters())
+    keep = random_mask(problem.graph.edges, 1 - edges, generator).to(problem.device)
+    masks = {n: random_mask(own[n].numel(), 1 - weights, generator).view(own[n].shape).to(problem.device) for n in model.prunable()}
+    return keep, masks
 
 
 def random_mask(count: int, rate: float, generator: torch.Generator) -> torch.Tensor:

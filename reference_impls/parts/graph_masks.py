@@ -6,9 +6,10 @@ Masks live on edges: those that are left at a round, never on pairs of nodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch.func import functional_call
@@ -18,9 +19,7 @@ from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, R
 from suite.naming import UserError
 from tasks.graph_tickets.graph import Graph, row_sum
 from tasks.graph_tickets.models import LEAST_DEGREE, Gcn, GraphNetwork
-
-if TYPE_CHECKING:
-    from tasks.graph_tickets.task import GraphProblem, Ticket
+from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
 NOISE = 1e-5  #: c of the soft masks' tie-breaking
 
@@ -53,6 +52,11 @@ def prune(scores: Sequence[torch.Tensor], p: float) -> list[torch.Tensor]:
     """UGS's rule at rate p of what is non-zero (`get_each_mask`); p = 0 removes nothing."""
     count = sum(int(s.count_nonzero()) for s in scores)
     return prune_lowest(scores, removed_index(count, p) if p > 0 else -1)
+
+
+def keep_largest(scores: Sequence[torch.Tensor], count: int) -> list[torch.Tensor]:
+    """Masks of the `count` largest non-zero magnitudes of all tensors together; fewer where some tie with the threshold."""
+    return prune_lowest(scores, sum(int(s.count_nonzero()) for s in scores) - count - 1)
 
 
 def soft_mask(hard: torch.Tensor, uniform: torch.Tensor, noise: float = NOISE) -> torch.Tensor:
@@ -97,13 +101,8 @@ def target_shares(problem: GraphProblem, *, edges: bool = True, weights: bool = 
 
 def rungs(problem: GraphProblem, edges: float, weights: float, total_edges: int, total_weights: int) -> list[Rung]:
     """Rounds at about the tier's rates, each removing the same share of what is left, the last meeting both shares."""
-    import math
-
-    count = max(
-        (round(math.log(share) / math.log(1 - rate)) for share, rate in zip((edges, weights), problem.rates, strict=True)),
-        default=0,
-    )
-    count = max(1, count)
+    shares = zip((edges, weights), problem.rates, strict=True)
+    count = max(1, *(round(math.log(share) / math.log(1 - rate)) for share, rate in shares))
 
     def left(total: int, share: float, k: int) -> int:
         return max(1, round(total * share ** (k / count)))
@@ -146,8 +145,6 @@ def climb(trainer: GraphTrainer, make: Make, ladder: Sequence[Rung], names: Sequ
 
 def ticket(trainer: GraphTrainer, edges: torch.Tensor, weights: Masks, notes: Mapping[str, Any], seed: int | None = None) -> Ticket:
     """The last training, of what was found, and the Solution: pruned entries are gone from its graph."""
-    from tasks.graph_tickets.task import Ticket
-
     graph = trainer.problem.graph.take(edges)
     return Ticket(graph.row, graph.col, train(trainer, graph, weights, seed=seed), dict(notes))
 
@@ -269,25 +266,21 @@ class Search(Learner):
     def masks(self) -> dict[str, Any]:
         """The round's masks by the soft masks as they are now."""
         names = list(self.m_theta)
-        pooled = prune_lowest([self.m_theta[n] for n in names], self._index(self.m_theta.values(), self.rung.weights))
+        pooled = keep_largest(list(self.m_theta.values()), self.rung.weights)
         return {"edges": self.edges.masked_scatter(self.edges, self.kept_edges()), "weights": dict(zip(names, pooled, strict=True))}
 
     def kept_edges(self) -> torch.Tensor:
         """Bool over the entries that were left."""
         scores = self.edge_scores()
         if not self.symmetric:
-            return prune_lowest([scores], self._index([scores], self.rung.edges))[0]
+            return keep_largest([scores], self.rung.edges)[0]
         other = self.graph.reverse
         pair = (scores + scores[other]) / 2
         first = torch.arange(len(other), device=other.device) <= other
-        stays = prune_lowest([pair[first]], self._index([pair[first]], self.rung.edges // 2))[0]
+        stays = keep_largest([pair[first]], self.rung.edges // 2)[0]
         out = torch.zeros_like(first)
         out[first] = stays
         return out | out[other]
-
-    @staticmethod
-    def _index(scores: Any, left: int) -> int:
-        return sum(int(s.count_nonzero()) for s in scores) - left - 1
 
     def notes(self) -> dict[str, Any]:
         """What to remember of a round."""
@@ -330,9 +323,7 @@ class ByMagnitude(Retrain):
     def outcome(self) -> dict[str, Any]:
         trained = super().outcome()
         names = list(self.masks)
-        scores = [trained["model"][n] * self.masks[n] for n in names]
-        index = sum(int(s.count_nonzero()) for s in scores) - self.rung.weights - 1
-        kept = prune_lowest(scores, index)
+        kept = keep_largest([trained["model"][n] * self.masks[n] for n in names], self.rung.weights)
         return {"edges": self.edges, "weights": dict(zip(names, kept, strict=True)), "val": trained["val"]}
 
 
@@ -345,7 +336,6 @@ def static(problem: GraphProblem, keep: torch.Tensor, notes: Mapping[str, Any] |
     trainer = GraphTrainer(problem)
     weights: Masks = {}
     if share < 1:
-        total = sum(p.numel() for n, p in problem.model().named_parameters() if n in problem.model().prunable())
-        ladder = rungs(problem, 1.0, share, problem.graph.edges, total)
+        ladder = rungs(problem, 1.0, share, problem.graph.edges, kept_weights(problem.model())[1])
         weights = climb(trainer, lambda m, _, w, r: ByMagnitude(problem, m, keep, w, r), ladder).weights
     return ticket(trainer, keep, weights, notes or {})

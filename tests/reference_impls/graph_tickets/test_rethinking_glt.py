@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,7 @@ from reference_impls.parts.wasserstein import class_distances, sinkhorn, wd_loss
 from suite.protocol import Stopped
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import Gcn, gcn_values
-from tests.helpers import MemoryRun, graph_problem
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{name}.npz") as z:
-        return dict(z)
+from tests.helpers import MemoryRun, golden, graph_problem
 
 
 def test_sinkhorn_of_the_public_code() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import networkx
@@ -36,14 +35,7 @@ from suite.protocol import Stopped
 from tasks.graph_tickets import data
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.task import kept_weights
-from tests.helpers import MemoryRun, graph_problem
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"graph_baselines_{name}.npz") as z:
-        return dict(z)
+from tests.helpers import MemoryRun, golden, graph_problem
 
 
 def graph_of(edges: np.ndarray, nodes: int) -> Graph:
@@ -56,7 +48,7 @@ def rng() -> np.random.Generator:
 
 
 def test_teddy_of_the_authors() -> None:
-    z = golden("teddy")
+    z = golden("graph_baselines_teddy")
     graph = Graph(torch.from_numpy(z["row"]), torch.from_numpy(z["col"]), int(z["n"]))
     scores = edge_scores(graph)
     np.testing.assert_allclose(scores, z["edge_score"], rtol=1e-5, atol=1e-6)
@@ -81,7 +73,7 @@ def test_teddy_projects_exactly() -> None:
 
 
 def test_adjacency_pruning_of_the_authors() -> None:
-    z = golden("gebt_prune_adj")
+    z = golden("graph_baselines_gebt_prune_adj")
     lower = np.tril(z["adj"], -1)
     row, col = np.nonzero(lower)
     keep = prune_adjacency(lower[row, col], float(z["percent"]))
@@ -112,7 +104,7 @@ def test_early_bird_stops_when_masks_settle() -> None:
 
 @pytest.mark.parametrize("operator", ["AugNormAdj", "BingGeNormAdj", "FirstOrderGCN"])
 def test_dropedge_of_the_authors(operator: str) -> None:
-    z = golden("dropedge")
+    z = golden("graph_baselines_dropedge")
     state = np.random.RandomState(int(z["numpy_legacy_seed"]))
     chosen = sample_entries(len(z["row"]), float(z["keep_percent"]), state)
     row, col = (torch.from_numpy(z[k][chosen]).long() for k in ("row", "col"))
@@ -121,7 +113,7 @@ def test_dropedge_of_the_authors(operator: str) -> None:
 
 
 def test_resistance_and_jaccard_of_networkx() -> None:
-    z = golden("effective_resistance")
+    z = golden("graph_baselines_effective_resistance")
     pairs = Pairs.of(graph_of(z["edges"], int(z["n"])))
     order = np.lexsort((z["edges"][:, 1], z["edges"][:, 0]))
     found = effective_resistance(pairs)

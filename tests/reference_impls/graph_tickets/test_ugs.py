@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -29,18 +27,11 @@ from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import Gcn
-from tests.helpers import MemoryRun, graph_problem
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-def golden(name: str) -> dict[str, Any]:
-    with np.load(GOLDEN / f"{name}.npz") as z:
-        return {k: torch.from_numpy(v) if v.ndim else v.item() for k, v in z.items()}
+from tests.helpers import MemoryRun, golden_tensors, graph_problem
 
 
 def test_masks_of_the_authors() -> None:
-    z = golden("ugs_mask_select")
+    z = golden_tensors("ugs_mask_select")
     assert int(z["adj_mask_train"].count_nonzero()) == z["n_adj_nonzero"]
     (edges,) = prune([z["adj_mask_train"]], z["adj_percent"])
     first, second = prune([z["w1_mask_train"], z["w2_mask_train"]], z["wei_percent"])
@@ -49,14 +40,14 @@ def test_masks_of_the_authors() -> None:
 
 
 def test_counts_over_twenty_rounds() -> None:
-    z = golden("ugs_mask_select")
+    z = golden_tensors("ugs_mask_select")
     for trace, p in ((z["cora_edge_trace"], 0.05), (z["cora_weight_trace"], 0.2)):
         left = [int(trace[0])]
         for _ in range(20):
             left.append(left[-1] - removed_index(left[-1], p) - 1)
         assert left == trace.tolist()
     scores = torch.rand(10556, generator=torch.Generator().manual_seed(0)) + 0.1
-    for kept in golden("ugs_mask_select")["cora_edge_trace"][1:4].tolist():
+    for kept in golden_tensors("ugs_mask_select")["cora_edge_trace"][1:4].tolist():
         (mask,) = prune([scores], 0.05)
         scores = scores * mask
         assert int(mask.sum()) == kept
@@ -70,7 +61,7 @@ def test_ties_with_the_threshold_all_go() -> None:
 
 
 def test_one_step_of_the_authors() -> None:
-    z = golden("ugs_gcn_step")
+    z = golden_tensors("ugs_gcn_step")
     row, col = z["adj"].nonzero().t()
     graph = Graph(row, col, len(z["adj"]))
     model = Gcn(9, 6, 3).eval()

@@ -21,15 +21,8 @@ from suite.protocol import Stopped
 from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import WDSR, fold
 from tasks.mobile_vsr.patches import paired
-from tests.helpers import MemoryRun
+from tests.helpers import MemoryRun, golden
 from tests.tasks.mobile_vsr.helpers import frames, problem, spec
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-def load(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{name}.npz") as z:
-        return dict(z)
 
 
 def wdsr(z: dict[str, np.ndarray], prefix: str, scale: int, blocks: int, units: int, width: int) -> WDSR:
@@ -46,7 +39,7 @@ def wdsr(z: dict[str, np.ndarray], prefix: str, scale: int, blocks: int, units: 
 
 
 def test_errors_and_psnr() -> None:
-    z = load("stdo_psnr")
+    z = golden("stdo_psnr")
     sr, hr, scale = torch.from_numpy(z["sr"]), torch.from_numpy(z["hr"]), int(z["scale"])
     assert scale + 4 == int(z["shave"])
     np.testing.assert_allclose(quality.mse(sr, hr, scale + 4), z["mse"], rtol=1e-6)
@@ -56,7 +49,7 @@ def test_errors_and_psnr() -> None:
 
 
 def test_the_network_a_step_of_adam_and_the_learning_rate() -> None:
-    z = load("stdo_wdsr")
+    z = golden("stdo_wdsr")
     model = wdsr(z, "w__", *(int(z[k]) for k in ("scale", "num_blocks", "num_residual_units", "width_multiplier")))
     x, y = torch.from_numpy(z["x"]), torch.from_numpy(z["y"])
     before = x.clone()
@@ -74,7 +67,7 @@ def test_the_network_a_step_of_adam_and_the_learning_rate() -> None:
 
 
 def test_patches_thresholds_and_chunks() -> None:
-    z = load("stdo_cluster")
+    z = golden("stdo_cluster")
     low, high = (torch.from_numpy(z[k]).permute(0, 3, 1, 2) for k in ("lr_frames", "hr_frames"))
     x, y = paired(low, high, int(z["size_h"]), int(z["size_w"]), int(z["scale"]))
     np.testing.assert_array_equal(x.permute(0, 2, 3, 1), z["lr_patches"])

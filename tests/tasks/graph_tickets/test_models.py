@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -16,14 +12,7 @@ from tasks.graph_tickets.deploy import compact, deploy
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import TRAINING, DeeperGcn, Gat, Gcn, Gin, build, gcn_values
 from tasks.graph_tickets.sampling import sample
-from tests.helpers import graph_problem
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-def golden(name: str) -> dict[str, Any]:
-    with np.load(GOLDEN / f"{name}.npz") as z:
-        return {k: torch.from_numpy(v) if v.ndim else v.item() for k, v in z.items()}
+from tests.helpers import golden_tensors, graph_problem
 
 
 def directed(nodes: int = 9, seed: int = 0) -> Graph:
@@ -35,7 +24,7 @@ def directed(nodes: int = 9, seed: int = 0) -> Graph:
 
 
 def test_gcn_step_of_the_authors() -> None:
-    z = golden("ugs_gcn_step")
+    z = golden_tensors("ugs_gcn_step")
     row, col = z["adj"].nonzero().t()
     graph = Graph(row, col, len(z["adj"]))
     model = Gcn(9, 6, 3)
@@ -59,7 +48,7 @@ def test_gcn_step_of_the_authors() -> None:
 
 
 def test_gin_of_the_authors_and_its_pruning_mode() -> None:
-    z = golden("ugs_gin_forward")
+    z = golden_tensors("ugs_gin_forward")
     graph = Graph(z["src"], z["dst"], int(z["n"]))
     model = Gin(7, 4, 3).eval()
     weights = {"layers.0.weight": z["w1"], "layers.1.weight": z["w2"], "head.weight": z["w_pred"], "eps": z["eps"]}
@@ -82,7 +71,7 @@ def test_gin_of_the_authors_and_its_pruning_mode() -> None:
 
 
 def test_gat_of_the_authors_and_its_pruning_mode() -> None:
-    z = golden("ugs_gat_forward")
+    z = golden_tensors("ugs_gat_forward")
     n = int(z["n"])
     listed = Graph(z["src"], z["dst"], n)  # self-loops included
     model = Gat(7, 4, 3).eval()
