@@ -6,27 +6,15 @@ the same code runs on tiny ones and nothing is judged.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from reference_impls.parts.blocks import Block, BlockConv2d, pays
+from tests.benchmarks.timing import seconds
 
-ROUNDS, SECONDS = 9, 0.05
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    """Of one call, over calls that fill a block of time."""
-    done, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < SECONDS or not done:
-        call()
-        done += 1
-    return spent / done
+ROUNDS = 9
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3])

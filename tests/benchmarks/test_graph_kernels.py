@@ -6,27 +6,15 @@ without it the same code runs on the smallest of them and nothing is judged.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tasks.graph_tickets.deploy import deploy
+from tests.benchmarks.timing import seconds
 from tests.helpers import graph_problem
 
-ROUNDS, SECONDS = 9, 0.05
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    """Of one call, over calls that fill a block of time."""
-    done, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < SECONDS or not done:
-        call()
-        done += 1
-    return spent / done
+ROUNDS = 9
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25, 0.1, 0.02])
