@@ -38,7 +38,7 @@ def measure(
 
 def high_water(device: str) -> list[Measure]:
     """The most memory that this process has held so far."""
-    found = [_figure("solve_resident", resident)] if (resident := _status("VmHWM")) else []
+    found = [_figure("solve_resident", resident)] if (resident := status("VmHWM")) else []
     if device.startswith("cuda"):
         import torch
 
@@ -53,14 +53,14 @@ def _figure(name: str, value: float, workload: str = "", *warnings: str) -> Meas
 def _cpu(prepare: Callable[[], Callable[[], object]], workload: str) -> list[Measure]:
     call = prepare()
     _trim()
-    reset = _reset()
+    reset = reset_high_water()
     call()
-    first = _status("VmHWM")
+    first = status("VmHWM")
     _trim()
-    warnings = () if _reset() and reset else (UNRESET,)
-    before = _status("VmRSS")
+    warnings = () if reset_high_water() and reset else (UNRESET,)
+    before = status("VmRSS")
     call()
-    after = _status("VmHWM")
+    after = status("VmHWM")
     if not before or not after:  # no /proc, or not Linux's
         return []
     return [
@@ -76,7 +76,7 @@ def _trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _reset() -> bool:
+def reset_high_water() -> bool:
     """Let the high-water mark start again from what is resident now; False where the kernel forbids it."""
     try:
         CLEAR.write_text("5")
@@ -126,7 +126,7 @@ def _booked(device: str) -> int:
     return sum(int(p.usedGpuMemory or 0) for p in processes if p.pid == os.getpid())
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """A field of /proc/self/status in bytes; 0 where the system has none."""
     try:
         for line in STATUS.read_text().splitlines():

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 WARM, TIMED = 10, 50  #: frames that are played before the clock runs, and while it does
 JOB, LOW = "job.json", "low.npy"
-PROC = Path("/proc/self")
 
 
 def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> list[Measure]:
@@ -77,20 +76,22 @@ def run(folder: Path) -> dict[str, Any]:
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     import torch
 
+    from suite.meters import memory
     from suite.meters.environment import BUSY, Ledger, prepare_process
     from tasks.mobile_vsr.player import open_player
+    from tasks.mobile_vsr.task import runtime_program
 
     prepare_process(job["threads"])
     low = torch.from_numpy(np.load(folder / LOW))
     files = {p.name: p.read_bytes() for p in (folder / "files").iterdir()}
-    before, began = resident(), time.perf_counter()
+    before, began = memory.status("VmRSS"), time.perf_counter()
     player = open_player(files)
     try:
-        program = None if job["runtime"] == "eager" else program_of(player, job["runtime"], low, job["threads"])
+        program = None if job["runtime"] == "eager" else runtime_program(player, job["runtime"], *low.shape[2:], job["threads"])
     except Unsupported as e:
         return {"unsupported": str(e)}
-    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "load_memory": max(0, resident() - before)}
-    warnings = [] if reset_peak() else ["the high-water mark could not be reset: loading counts too"]
+    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "load_memory": max(0, memory.status("VmRSS") - before)}
+    warnings = [] if memory.reset_high_water() else [memory.UNRESET]
     ledger = Ledger()
     seconds = []
     for i in range(WARM + TIMED):
@@ -102,25 +103,11 @@ def run(folder: Path) -> dict[str, Any]:
         warnings.append(f"busy: other processes used {busy:.1f} cores")
     found["first_frame"] = seconds[0]
     found |= {f"p{p}": float(np.percentile(seconds[WARM:], p)) for p in (50, 90, 99)}
-    found["play_memory"] = max(0, peak() - before)
+    found["play_memory"] = max(0, memory.status("VmHWM") - before)
     cost = switch_cost(player, low, program)
     if cost is not None:
         found["switch_cost"] = cost
     return {**found, "warnings": warnings}
-
-
-def program_of(player: Player, runtime: str, low: torch.Tensor, threads: int) -> Program:
-    """The player's networks in a runtime."""
-    from tasks.mobile_vsr.task import branches
-
-    try:
-        from tasks.mobile_vsr import runtimes
-    except ImportError as e:
-        raise Unsupported(f"no runtimes here: {e}") from e
-    if not player.models:
-        raise Unsupported("bicubic interpolation has no network to deploy")
-    program: Program = runtimes.load(runtime, branches(player, low.shape[2], low.shape[3]), threads=threads)
-    return program
 
 
 def switch_cost(player: Player, low: torch.Tensor, program: Program | None, frames: int = 4) -> float | None:
@@ -155,32 +142,6 @@ def switch_cost(player: Player, low: torch.Tensor, program: Program | None, fram
             costs.append(took[mine & after].mean() - took[mine & ~after].mean())
             weights.append(int((mine & after).sum()))
     return float(np.average(costs, weights=weights)) if costs else None
-
-
-def resident() -> int:
-    """Bytes that this process holds in memory now; 0 where the system does not tell."""
-    try:
-        return int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def peak() -> int:
-    """The most bytes that it held since `reset_peak`; 0 where the system does not tell."""
-    try:
-        lines = (PROC / "status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-
-
-def reset_peak() -> bool:
-    """Let the high-water mark start again; False where the kernel forbids it."""
-    try:
-        (PROC / "clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

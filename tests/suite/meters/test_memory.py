@@ -75,4 +75,4 @@ prepare = lambda: lambda: None
 def test_the_high_water_mark_of_a_process_is_no_less_than_what_it_holds() -> None:
     (resident,) = memory.high_water("cpu")
     assert resident.name == "solve_resident"
-    assert resident.value >= memory._status("VmRSS") * 0.9 > 0
+    assert resident.value >= memory.status("VmRSS") * 0.9 > 0
