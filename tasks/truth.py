@@ -9,12 +9,15 @@ import hashlib
 import json
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from suite.protocol import Spec, Task
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,6 +35,20 @@ def class_names(task: str, tier: str, case: str) -> tuple[str, ...]:
     """Names of the classes of a case, empty where truth.toml does not know it."""
     entry = entries(task).get((tier, case.partition("/")[0]))
     return tuple(entry["classes"]) if entry else ()
+
+
+def entry(
+    task: Task[Any, Any], spec: Spec, name: str, columns: Mapping[str, np.ndarray], classes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What truth.toml says of a Spec's data, from the evidence columns that they dictate; what a task's `truth_of` returns."""
+    return {
+        "tier": spec.tier,
+        "name": name,
+        "data": task.digest(spec),
+        "rows": len(columns["row"]),
+        "columns": {k: column_digest(v, task.columns[k]) for k, v in columns.items()},
+        "classes": list(classes),
+    }
 
 
 def column_digest(column: np.ndarray, kind: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,9 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
-from tasks.intervals import mean_interval, wilson
-from tasks.truth import class_names, column_digest
+from tasks.classification import by_class, data_and_model, shapes_digest, share
+from tasks.intervals import wilson
+from tasks.truth import class_names, entry
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.graph_tickets.graph import Graph, Input
     from tasks.graph_tickets.models import GraphNetwork
 
+EXAMPLE = "cora/gcn"  #: of a case
 #: width of a hidden layer, of one of the eight heads for GAT
 HIDDEN = {
     "smoke": {"gcn": 16, "gin": 16, "gat": 4},
@@ -195,9 +196,9 @@ class GraphTickets(Task[GraphProblem, Ticket]):
     def digest(self, spec: Spec) -> str:
         from tasks.graph_tickets import data
 
-        name, _ = _case(spec)
+        name, _ = data_and_model(spec, EXAMPLE)
         if spec.division == "speed":
-            return hashlib.sha256(f"shapes of {name}".encode()).hexdigest()  # no node is looked at
+            return shapes_digest(name)
         return data.digest(name, spec.data)
 
     def problem(self, spec: Spec, run: Run) -> GraphProblem:
@@ -207,7 +208,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         from tasks.graph_tickets.graph import Graph, features
         from tasks.graph_tickets.models import build
 
-        name, architecture = _case(spec)
+        name, architecture = data_and_model(spec, EXAMPLE)
         d = data.imitation(name) if spec.division == "speed" else data.load(name, spec.data)
         device = torch.device(parallel.own_device(spec.device))
         kind = architecture.rstrip("0123456789")
@@ -268,45 +269,26 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         if len(label) == 0 or label.min() < 0 or degree.min() < 0:
             raise UserError("evidence: there must be rows, labels and degrees from 0 up; run the method again")
         hit = label == prediction
-        count = np.bincount(label)
-        known = np.flatnonzero(count)
-        correct = np.bincount(label, weights=hit, minlength=len(count))
-        recall = correct[known] / count[known]
-        names = class_names(self.name, spec.tier, spec.case)
-        worst = int(known[np.argmin(recall)])
-        measures = [
-            _share("accuracy", hit),
-            Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=mean_interval(recall, count[known])),
-            _share("worst_class", hit[label == worst]),
-        ]
+        measures = by_class("accuracy", label, prediction, class_names(self.name, spec.tier, spec.case))
         low, high = degree_groups(degree)
         if low is not None and high is not None:
             few, many = hit[low], hit[high]
             gap = 100 * float(many.mean() - few.mean())
             between = newcombe(int(many.sum()), len(many), int(few.sum()), len(few))
             measures += [
-                _share("low_degree", few),
-                _share("high_degree", many),
+                share("low_degree", few.sum(), len(few)),
+                share("high_degree", many.sum(), len(many)),
                 Measure("degree_gap", gap, "points", "down", interval=between),
             ]
-        for k in known:
-            measures.append(_share("class_accuracy", hit[label == k], names[k] if k < len(names) else f"class {k}"))
         return measures
 
     def truth_of(self, spec: Spec) -> dict[str, Any]:
         """What truth.toml says of a case: digests of rows, labels and degrees, taken from the data."""
-        name, _ = _case(spec)
+        name, _ = data_and_model(spec, EXAMPLE)
         d = self._data(spec)
         test = d.split["test"]
         columns = {"row": np.arange(len(test)), "label": d.y[test], "degree": d.degree()[test]}
-        return {
-            "tier": spec.tier,
-            "name": name,
-            "data": self.digest(spec),
-            "rows": len(test),
-            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
-            "classes": list(d.classes),
-        }
+        return entry(self, spec, name, columns, d.classes)
 
     def workloads(self, problem: GraphProblem, solution: Ticket) -> list[Workload]:
         """One forward pass for all nodes, as deployed; and once more with the network's weights in compressed rows."""
@@ -367,7 +349,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
     def _data(self, spec: Spec) -> GraphData:
         from tasks.graph_tickets import data
 
-        return data.load(_case(spec)[0], spec.data)
+        return data.load(data_and_model(spec, EXAMPLE)[0], spec.data)
 
     @staticmethod
     def _graph(problem: GraphProblem, solution: Ticket) -> Graph:
@@ -424,10 +406,6 @@ def _sparse_input_macs(problem: GraphProblem, ticket: Ticket) -> int:
     return int((alive * (problem.x != 0).sum(0)).sum())
 
 
-def _share(name: str, hit: np.ndarray, part: str = "") -> Measure:
-    return Measure(name, 100 * float(hit.mean()), "%", "up", part, wilson(int(hit.sum()), len(hit)))
-
-
 def degree_groups(degree: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Masks of the poorly and the well connected third, ties included; None, None where they would meet."""
     low, high = np.quantile(degree, [1 / 3, 2 / 3], method="inverted_cdf")
@@ -441,10 +419,3 @@ def newcombe(hits: int, count: int, other_hits: int, other_count: int) -> tuple[
     p, q = 100 * hits / count, 100 * other_hits / other_count
     (low_p, high_p), (low_q, high_q) = wilson(hits, count), wilson(other_hits, other_count)
     return p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
-
-
-def _case(spec: Spec) -> tuple[str, str]:
-    name, _, architecture = spec.case.partition("/")
-    if not name or not architecture or "/" in architecture or name in (".", ".."):
-        raise UserError(f"case {spec.case!r}: write data/architecture, for example cora/gcn")
-    return name, architecture

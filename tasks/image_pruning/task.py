@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,8 +12,8 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
-from tasks.intervals import mean_interval, wilson
-from tasks.truth import class_names, column_digest
+from tasks.classification import by_class, data_and_model, shapes_digest
+from tasks.truth import class_names, entry
 
 if TYPE_CHECKING:
     import torch
@@ -262,7 +261,7 @@ class ImagePruning(Task[ImageProblem, Network]):
 
         name, _ = _case(spec)
         if spec.division == "speed":
-            return hashlib.sha256(f"shapes of {name}".encode()).hexdigest()  # no image is looked at
+            return shapes_digest(name)
         return data.digest(data.locate(name, spec.data))
 
     def problem(self, spec: Spec, run: Run) -> ImageProblem:
@@ -301,38 +300,9 @@ class ImagePruning(Task[ImageProblem, Network]):
         confidence = evidence["confidence"].astype(np.float64)
         if len(label) == 0 or not np.isfinite(confidence).all() or confidence.min() < 0 or confidence.max() > 1:
             raise UserError("evidence: confidence must lie in 0..1 and there must be rows; run the method again")
-        hit = label == prediction
-        count = np.bincount(label)
-        known = np.flatnonzero(count)
-        correct = np.bincount(label, weights=hit, minlength=len(count))
-        recall = correct[known] / count[known]
-        names = class_names(self.name, spec.tier, spec.case)
-        measures = [
-            Measure("top1", 100 * float(hit.mean()), "%", "up", interval=wilson(int(hit.sum()), len(hit))),
-            Measure(
-                "balanced_accuracy",
-                100 * float(recall.mean()),
-                "%",
-                "up",
-                interval=mean_interval(recall, count[known]),
-            ),
-        ]
-        worst = int(np.argmin(recall))
-        measures.append(
-            Measure(
-                "worst_class",
-                100 * float(recall[worst]),
-                "%",
-                "up",
-                interval=wilson(int(correct[known[worst]]), int(count[known[worst]])),
-            )
-        )
-        for k in known:
-            part = names[k] if k < len(names) else f"class {k}"
-            interval = wilson(int(correct[k]), int(count[k]))
-            measures.append(Measure("class_accuracy", 100 * float(correct[k] / count[k]), "%", "up", part, interval))
-        measures.append(Measure("calibration_error", 100 * calibration_error(confidence, hit), "%", "down"))
-        return measures
+        measures = by_class("top1", label, prediction, class_names(self.name, spec.tier, spec.case))
+        error = calibration_error(confidence, label == prediction)
+        return [*measures, Measure("calibration_error", 100 * error, "%", "down")]
 
     def truth_of(self, spec: Spec) -> dict[str, Any]:
         """What truth.toml says of a case: digests of rows and labels, taken from the data."""
@@ -342,14 +312,7 @@ class ImagePruning(Task[ImageProblem, Network]):
         source = sources.open_source(name, spec.data, SMOKE if spec.tier == "smoke" else None)
         label = np.concatenate([y.numpy() for _, y in source.evaluate("test", 5000)])
         columns = {"row": np.arange(len(label)), "label": label}
-        return {
-            "tier": spec.tier,
-            "name": name,
-            "data": self.digest(spec),
-            "rows": len(label),
-            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
-            "classes": list(source.classes),
-        }
+        return entry(self, spec, name, columns, source.classes)
 
     def workloads(self, problem: ImageProblem, solution: Network) -> list[Workload]:
         """Inference at three batch sizes: as deployed (batch norms folded), fp32, channels last, one fixed random input."""
@@ -415,9 +378,7 @@ def _weighted(model: nn.Module) -> list[Any]:
 
 
 def _case(spec: Spec) -> tuple[str, str]:
-    name, _, architecture = spec.case.partition("/")
-    if not name or not architecture or "/" in architecture or name in (".", ".."):
-        raise UserError(f"case {spec.case!r}: write data/architecture, for example fashion/resnet20")
+    name, architecture = data_and_model(spec, "fashion/resnet20")
     if spec.tier == "paper" and name in ("fashion", "clothing10"):
         raise UserError(f"{name} is a set of the small tier; use --tier small")
     return name, architecture

@@ -13,7 +13,7 @@ import numpy as np
 
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
-from tasks.truth import column_digest
+from tasks.truth import entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tasks.mobile_vsr.data import Source
-    from tasks.mobile_vsr.player import Player, Stream
+    from tasks.mobile_vsr.player import Player, Program, Stream
 
 BATCH = 16
 Z95 = 1.959963984540054
@@ -409,17 +409,12 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         numbers = np.arange(0, source.count, setting_of(spec, case, source).stride)
         covers = np.diff(np.append(numbers, source.count))
         columns = {"row": np.arange(len(numbers)), "frame": numbers, "covers": covers}
-        return {
-            "tier": spec.tier,
-            "name": case.clip,
-            "data": self.digest(spec),
-            "rows": len(numbers),
-            "columns": {k: column_digest(v, self.columns[k]) for k, v in columns.items()},
-            "classes": [],
-        }
+        return entry(self, spec, case.clip, columns)
 
     def workloads(self, problem: VideoProblem, solution: Stream) -> list[Workload]:
         """Playing some frames of the clip, patch cut, dispatch and paste included, by runtime; on the smoke tier in eager alone."""
+        import torch
+
         from tasks.mobile_vsr import runtimes
 
         low = problem.frames[0]
@@ -429,7 +424,9 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             player = solution.player
             player.models.to(problem.device)
             frames = [(t, low[t].to(problem.device)) for t in chosen]
-            program = None if runtime == "eager" else runtime_program(solution, runtime, low.shape[2], low.shape[3])
+            program = None
+            if runtime != "eager":
+                program = runtime_program(player, runtime, low.shape[2], low.shape[3], torch.get_num_threads())
             return lambda: [player.play(t, x, program) for t, x in frames]
 
         others = () if problem.spec.tier == "smoke" else (n for n in runtimes.NAMES if n != "eager")
@@ -686,15 +683,13 @@ def _interval(error: np.ndarray) -> tuple[float, float]:
 # -- runtimes beside eager torch
 
 
-def runtime_program(solution: Stream, runtime: str, height: int, width: int) -> Callable[..., Any]:
-    """The networks of a Solution in a runtime, for low-resolution frames of this size; raises Unsupported with the reason."""
-    import torch
-
+def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int) -> Program:
+    """The networks of a player in a runtime, for low-resolution frames of this size; raises Unsupported with the reason."""
     from tasks.mobile_vsr import runtimes
 
-    if not solution.player.models:
+    if not player.models:
         raise Unsupported("bicubic interpolation has no network to deploy")
-    return runtimes.load(runtime, branches(solution.player, height, width), threads=torch.get_num_threads())
+    return runtimes.load(runtime, branches(player, height, width), threads=threads)
 
 
 def branches(player: Player, height: int, width: int) -> list[Any]:

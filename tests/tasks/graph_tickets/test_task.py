@@ -143,3 +143,10 @@ def test_truth_is_the_datas() -> None:
     for (tier, name), entry in entries("graph_tickets").items():
         spec = Spec("graph_tickets", TASK.version, tier, "closed", f"{name}/gcn", "", 0)
         assert TASK.truth_of(spec) == {k: entry[k] for k in TASK.truth_of(spec)}
+
+
+def test_every_case_that_needs_no_files_has_its_truth() -> None:
+    from tasks.truth import entries
+
+    wanted = {(tier, case.partition("/")[0]) for tier in ("smoke", "small") for case in TASK.tiers[tier].cases}
+    assert wanted <= entries("graph_tickets").keys()
