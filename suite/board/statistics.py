@@ -2,7 +2,9 @@
 
 Methods of one seed share initial weights, data order and test rows, so seeds are blocks: the noise that
 remains when method and seed effects are taken out is pooled over all methods, which gives three seeds
-enough degrees of freedom to say something.  Comparisons are Tukey's, as every pair is looked at.
+enough degrees of freedom to say something.  Where methods plainly differ in their noise, each has its own,
+drawn towards the others' (Smyth 2004): one wild method must not blur the calm ones, nor be called different
+by their calm.  Comparisons are Tukey's, as every pair is looked at.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Noise:
-    """Residual standard deviation of one seed's value, and its degrees of freedom."""
+    """Residual standard deviation of one seed's value, and the degrees of freedom behind it."""
 
     deviation: float
-    freedom: int
+    freedom: float
 
 
 @dataclass(frozen=True)
@@ -35,43 +37,90 @@ class Standing:
     worst: int
 
 
-def noise(values: Sequence[Mapping[int, float]]) -> Noise:
-    """Pooled residual noise of methods (rows) over seeds (keys): least squares of the two-way layout method + seed.
+def noise(values: Sequence[Mapping[int, float]]) -> list[Noise]:
+    """Residual noise of each method (row) over seeds (keys): least squares of the two-way layout method + seed.
 
-    Rows need not have the same seeds.  Where the layout leaves nothing over (one row, or no seed in two
-    rows), the scatter within methods, which contains the seeds' own effects and is therefore cautious.
+    Fitted twice, the second time with each row weighed by what the first found, so that a wild row does
+    not move the seeds' effects.  Rows need not have the same seeds.  Where the layout leaves nothing over
+    (one row, or no seed in two rows), as `scatter`.
     """
     cells = [(i, seed, value) for i, row in enumerate(values) for seed, value in row.items()]
     seeds = sorted({seed for _, seed, _ in cells})
-    if len(values) > 1 and cells:
-        design = np.zeros((len(cells), len(values) + len(seeds)))
-        for at, (i, seed, _) in enumerate(cells):
-            design[at, i] = design[at, len(values) + seeds.index(seed)] = 1
-        y = np.array([value for *_, value in cells])
-        y = y - y.mean()  # large common values would cost digits
-        fit, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-        freedom = len(cells) - int(rank)
-        if freedom:
-            return Noise(float(np.sqrt(((y - design @ fit) ** 2).sum() / freedom)), freedom)
-    return scatter(values)
+    if len(values) < 2 or not cells:
+        return scatter(values)
+    row = np.array([i for i, *_ in cells])
+    design = np.zeros((len(cells), len(values) + len(seeds)))
+    design[np.arange(len(cells)), row] = 1
+    design[np.arange(len(cells)), [len(values) + seeds.index(seed) for _, seed, _ in cells]] = 1
+    y = np.array([value for *_, value in cells])
+    y = y - y.mean()  # large common values would cost digits
+    found: list[Noise] = []
+    weight = np.ones(len(cells))
+    for _ in range(2):
+        scaled = design * weight[:, None]
+        # columns of the hat matrix: the share of each value that the fit takes for itself
+        basis, size, _ = np.linalg.svd(scaled, full_matrices=False)
+        basis = basis[:, size > 1e-10 * size[0]]
+        residual = (weight * y - basis @ (basis.T @ (weight * y))) / weight
+        left = np.clip(1 - (basis**2).sum(1), 0, None)
+        if len(cells) == basis.shape[1]:
+            return scatter(values)
+        squares, freedom = (np.bincount(row, v, minlength=len(values)) for v in (residual**2, left))
+        found = moderated(squares, freedom)
+        deviation = np.array([n.deviation for n in found])[row]
+        if not (deviation > 0).all():
+            break
+        weight = deviation.min() / deviation
+    return found
 
 
-def scatter(values: Sequence[Mapping[int, float]]) -> Noise:
-    """Pooled standard deviation within rows: noise and the seeds' own effects together."""
-    rows = [np.array(list(v.values())) for v in values if len(v) > 1]
-    freedom = sum(len(r) - 1 for r in rows)
-    if not freedom:
-        return Noise(math.nan, 0)
-    return Noise(math.sqrt(sum(float(((r - r.mean()) ** 2).sum()) for r in rows) / freedom), freedom)
+def scatter(values: Sequence[Mapping[int, float]]) -> list[Noise]:
+    """Standard deviation within each row: noise and the seeds' own effects together."""
+    rows = [np.array(list(v.values())) for v in values]
+    squares = [float(((r - r.mean()) ** 2).sum()) if len(r) else 0.0 for r in rows]
+    return moderated(np.array(squares), np.array([max(0.0, len(r) - 1) for r in rows]))
 
 
-def interval(values: Mapping[int, float], pooled: Noise) -> float:
+def moderated(squares: np.ndarray, freedom: np.ndarray) -> list[Noise]:
+    """Each row's noise from its residual sum of squares and their degrees of freedom, drawn towards that of all.
+
+    True variances are taken as drawn from a scaled inverse chi-squared law, whose two parameters come from the
+    mean and the variance of the rows' log variances (Smyth 2004, section 6.2).  Where these vary no more
+    than chance makes them, one pooled estimate serves all.  But no row's variance is taken for less than its
+    own residuals show: a row wilder than the law foresees must not be called different too easily.
+    """
+    total = float(freedom.sum())
+    if not round(total, 6):
+        return [Noise(math.nan, 0)] * len(squares)
+    own = np.divide(squares, freedom, out=np.zeros(len(squares)), where=freedom > 1e-6)
+    centre, prior = _law(own, freedom, total)
+    weight = freedom / (prior + freedom)
+    variance = np.maximum(own, (1 - weight) * centre + weight * own)
+    return [Noise(math.sqrt(v), float(f)) for v, f in zip(variance, np.minimum(prior + freedom, total), strict=True)]
+
+
+def _law(variance: np.ndarray, freedom: np.ndarray, total: float) -> tuple[float, float]:
+    """Centre of the law of variances and the degrees of freedom that it is worth; infinitely many where all are alike."""
+    from scipy import optimize, special
+
+    d = freedom[variance > 1e-12 * variance.max()]
+    if len(d) > 1:
+        logs = np.log(variance[variance > 1e-12 * variance.max()]) - special.digamma(d / 2) + np.log(d / 2)
+        excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
+        if excess > 1e-3:
+            # trigamma falls from infinity to zero and lies between 1/x and 1/x + 1/x**2
+            half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 0.5 / excess, 2 + 2 / excess)
+            return math.exp(float(logs.mean()) + float(special.digamma(half)) - math.log(half)), 2 * half
+    return float((variance * freedom).sum()) / total, math.inf
+
+
+def interval(values: Mapping[int, float], own: Noise) -> float:
     """Half width of the 95 % interval of a row's mean; NaN where there is no estimate of the noise."""
     from scipy import stats
 
-    if pooled.freedom < 1 or not math.isfinite(pooled.deviation):
+    if own.freedom < 1 or not math.isfinite(own.deviation):
         return math.nan
-    return float(stats.t.ppf(0.975, pooled.freedom)) * pooled.deviation / math.sqrt(len(values))
+    return float(stats.t.ppf(0.975, own.freedom)) * own.deviation / math.sqrt(len(values))
 
 
 @cache
@@ -82,26 +131,42 @@ def _studentized_range(rows: int, freedom: int) -> float:
     return float(stats.studentized_range.ppf(0.95, rows, freedom))
 
 
-def least_difference(pooled: Noise, rows: int, n: int, m: int) -> float:
-    """Tukey and Kramer's smallest difference of two means (over n and m seeds) that is told apart at 5 % among `rows`."""
-    if pooled.freedom < 1 or not math.isfinite(pooled.deviation):
+def least_difference(ours: Noise, theirs: Noise, rows: int, n: int, m: int) -> float:
+    """Smallest difference of two means (over n and m seeds) that is told apart at 5 % among `rows`.
+
+    Tukey and Kramer's where the noise is one, Games and Howell's where it is not: Welch and Satterthwaite's
+    degrees of freedom, rounded down.
+    """
+    if min(ours.freedom, theirs.freedom) < 1 or not math.isfinite(ours.deviation + theirs.deviation):
         return math.inf
-    q = _studentized_range(max(2, rows), pooled.freedom)
-    return q / math.sqrt(2) * pooled.deviation * math.sqrt(1 / n + 1 / m)
+    a, b = ours.deviation**2 / n, theirs.deviation**2 / m
+    freedom = min(ours.freedom, theirs.freedom)
+    if ours != theirs:
+        freedom = (a + b) ** 2 / (a**2 / ours.freedom + b**2 / theirs.freedom)
+    return _studentized_range(max(2, rows), math.floor(freedom + 1e-6)) / math.sqrt(2) * math.sqrt(a + b)
 
 
-def compare(ours: Mapping[int, float], theirs: Mapping[int, float], rows: int, paired: Noise, loose: Noise) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Entrant:
+    """A row among those compared: its values by seed, its noise beside the others' and within itself."""
+
+    values: Mapping[int, float]
+    paired: Noise
+    loose: Noise
+
+
+def compare(ours: Entrant, theirs: Entrant, rows: int) -> tuple[float, float]:
     """How far `theirs` lies above `ours`, and the least distance that counts.
 
     Over the seeds that both have, where there are at least three: what a seed does to both falls out.
     Otherwise over all seeds of each, against the noise that contains the seeds' effects.
     """
-    common = sorted(ours.keys() & theirs.keys())
+    common = sorted(ours.values.keys() & theirs.values.keys())
     if len(common) >= LEAST_SEEDS:
-        gap = float(np.mean([theirs[s] - ours[s] for s in common]))
-        return gap, least_difference(paired, rows, len(common), len(common))
-    gap = float(np.mean(list(theirs.values())) - np.mean(list(ours.values())))
-    return gap, least_difference(loose, rows, len(ours), len(theirs))
+        gap = float(np.mean([theirs.values[s] - ours.values[s] for s in common]))
+        return gap, least_difference(ours.paired, theirs.paired, rows, len(common), len(common))
+    gap = float(np.mean(list(theirs.values.values())) - np.mean(list(ours.values.values())))
+    return gap, least_difference(ours.loose, theirs.loose, rows, len(ours.values), len(theirs.values))
 
 
 def standings(values: Sequence[Mapping[int, float]], *, higher_is_better: bool, seedless: Sequence[bool] = ()) -> list[Standing]:
@@ -114,18 +179,17 @@ def standings(values: Sequence[Mapping[int, float]], *, higher_is_better: bool, 
     means = [float(np.mean(list(v.values()))) for v in values]
     single = list(seedless) or [False] * len(values)
     ranked = [i for i, v in enumerate(values) if len(v) >= LEAST_SEEDS or single[i]]
-    pooled = noise([values[i] for i in ranked]) if ranked else Noise(math.nan, 0)
-    loose = scatter([values[i] for i in ranked])
+    among = [values[i] for i in ranked]
+    entrants = dict(zip(ranked, map(Entrant, among, noise(among), scatter(among)), strict=True))
     out = []
     for i, v in enumerate(values):
-        half = interval(v, pooled) if i in ranked else math.nan
-        if i not in ranked:
-            out.append(Standing(means[i], half, 0, 0))
+        if i not in entrants:
+            out.append(Standing(means[i], math.nan, 0, 0))
             continue
-        pairs = [compare(v, values[j], len(ranked), pooled, loose) for j in ranked if j != i]
+        pairs = [compare(entrants[i], other, len(ranked)) for j, other in entrants.items() if j != i]
         above = sum(sign * gap > least for gap, least in pairs)
         below = sum(-sign * gap > least for gap, least in pairs)
-        out.append(Standing(means[i], half, 1 + above, len(ranked) - below))
+        out.append(Standing(means[i], interval(v, entrants[i].paired), 1 + above, len(ranked) - below))
     return out
 
 

@@ -183,17 +183,14 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
             strict=True,
         )
     )
-    pooled = statistics.noise(
-        [v for i, v in enumerate(per_seed) if len(v) >= statistics.LEAST_SEEDS and (i in judged or drafts[i][2] == "parent")]
-    )
+    several = [i for i, values_ in enumerate(per_seed) if len(values_) > 1]
+    noises = dict(zip(several, statistics.noise([per_seed[i] for i in several]), strict=True))
     rows = []
     for i, (method, variant, kind, index, about, runs, timed) in enumerate(drafts):
         if not per_seed[i] and ranking.division != "speed":
             continue
         mean = float(np.mean(list(per_seed[i].values()))) if per_seed[i] else math.nan
-        place = places.get(i) or Standing(
-            mean, statistics.interval(per_seed[i], pooled) if len(per_seed[i]) > 1 else math.nan, 0, 0
-        )
+        place = places.get(i) or Standing(mean, statistics.interval(per_seed[i], noises[i]) if i in noises else math.nan, 0, 0)
         first = measures[runs[0]["id"]].get((ranked_measure, ""))
         half = (first.high - first.low) / 2 if first else math.nan
         rows.append(
@@ -333,15 +330,18 @@ def _numbers(target: str) -> list[float]:
 
 def _case_order(r: Ranking) -> tuple[int, str]:
     shape = registry.task(r.task).tiers.get(r.tier)
-    cases = list(shape.cases) if shape else []
-    return (cases.index(r.case) if r.case in cases else len(cases)), r.case
+    return _place(r.case, shape.cases if shape else ()), r.case
 
 
 def _target_order(r: Ranking) -> tuple[int, list[float]]:
     """Targets that the tier names come first, in its order; of the others the larger."""
     shape = registry.task(r.task).tiers.get(r.tier)
-    named = list(shape.targets) if shape else []
-    return (named.index(r.target) if r.target in named else len(named)), [-v for v in _numbers(r.target)]
+    return _place(r.target, shape.targets if shape else ()), [-v for v in _numbers(r.target)]
+
+
+def _place(name: str, listed: Sequence[str]) -> int:
+    """Index in a list; what is not in it comes last."""
+    return listed.index(name) if name in listed else len(listed)
 
 
 def facts(text: str) -> dict[str, Any]:
