@@ -27,6 +27,16 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A method along the targets of a case: share that it keeps, quality, and half of the quality's 95 % interval (NaN: none)."""
+
+    label: str
+    points: Sequence[tuple[float, float, float]]
+    mark: int = -1
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class Box:
     """A rectangle that a label may not cover."""
 
@@ -236,6 +246,101 @@ def saving_bar(promise: float | None, fact: float | None, index: int, most: floa
     return "".join(out)
 
 
+def along_targets(
+    curves: Sequence[Curve],
+    parent: tuple[str, float] | None,
+    *,
+    kept: str,
+    quality: str,
+    unit: str,
+    up: bool,
+    width: int,
+    ident: str,
+) -> str:
+    """Quality over the share that a target keeps, from all to little, with bands of 95 %; the parent is a hairline.
+
+    Args:
+        curves: methods with two points or more; shares lie in (0, 1].
+        kept: what the share is of.
+    """
+    points = [p for c in curves for p in c.points]
+    if not points:
+        return ""
+    height = 400 if width > 500 else 330
+    left, right, top, bottom = 52, width - (150 if width > 500 else 118), 34, height - 58
+    ys = [v for _, y, half in points for v in _band(y, half)] + ([parent[1]] if parent else [])
+    room = max(0.1, (max(ys) - min(ys)) * 0.08)
+    y_low, y_high = min(ys) - room, max(ys) + room
+    shares = sorted({x for x, _, _ in points}, reverse=True)
+    x_low, x_high = -math.log(shares[0]) - 0.12, -math.log(shares[-1]) + 0.12
+
+    def at_x(v: float) -> float:
+        return left + (-math.log(v) - x_low) / (x_high - x_low) * (right - left)
+
+    def at_y(v: float) -> float:
+        return bottom - (v - y_low) / (y_high - y_low) * (bottom - top)
+
+    words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
+    out = [
+        f'<svg class="along w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-labelledby="{ident}t {ident}d">',
+        f'<title id="{ident}t">{escape(quality)} along the targets</title><desc id="{ident}d">{escape(words)}</desc>',
+    ]
+    for v in _ticks(y_low, y_high, 6):
+        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
+        out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(v) + 4:.1f}">{v:g}</text>')
+    for v in shares:
+        out.append(f'<line class="tickmark" x1="{at_x(v):.1f}" x2="{at_x(v):.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
+        out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{100 * v:.3g} %</text>')
+    out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    out.append(
+        f'<text class="axis-title" x="{left - 40}" y="16">{"↑" if up else "↓"} {escape(quality)}{escape(f", {unit}" if unit else "")} <tspan class="soft">({"higher" if up else "lower"} is better)</tspan></text>'
+    )
+    out.append(f'<text class="axis-title" text-anchor="end" x="{right}" y="{height - 12}">{escape(kept)} kept, log scale →</text>')
+    ends: list[tuple[float, float, str, str]] = []  # place of the last point, label, class
+    if parent:
+        y = at_y(parent[1])
+        out.append(f'<line class="hair" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        ends.append((y, right, parent[0], "parent"))
+    for c in sorted(curves, key=lambda c: c.mark == -1, reverse=True):
+        places = [(at_x(x), at_y(y), [at_y(v) for v in _band(y, half)]) for x, y, half in c.points]
+        band = [f"{x:.1f},{low:.1f}" for x, _, (low, _) in places] + [f"{x:.1f},{high:.1f}" for x, _, (_, high) in places[::-1]]
+        out.append(f'<g class="pt {mark_class(c.mark)}" data-m="{escape(c.key)}">')
+        out.append(f'<polygon class="band" points="{" ".join(band)}"/>')
+        out.append(f'<polyline class="run" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)}"/>')
+        out += [
+            f'<g class="bars"><line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/></g>{mark(c.mark, x, y)}'
+            for x, y, (low, high) in places
+        ]
+        out.append("</g>")
+        ends.append((places[-1][1], places[-1][0], c.label, mark_class(c.mark)))
+    out += _end_labels(ends, right + 10, top, bottom)
+    out.append("</svg>")
+    return "".join(out)
+
+
+def _end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: float, bottom: float) -> list[str]:
+    """Names beside the ends of curves, in their order from top to bottom, moved apart where they would touch."""
+    high = 15.0
+    ordered = sorted(ends)
+    places: list[float] = []
+    for y, *_ in ordered:
+        places.append(max(y, places[-1] + high) if places else max(y, top))
+    over = places[-1] - bottom
+    if over > 0:  # push back up from the bottom
+        places[-1] = bottom
+        for i in range(len(places) - 2, -1, -1):
+            places[i] = min(places[i], places[i + 1] - high)
+    return [
+        f'<g class="{cls}"><line class="leader" x1="{from_x + 7:.1f}" y1="{y:.1f}" x2="{x - 3:.1f}" y2="{at:.1f}"/><text class="label" x="{x:.1f}" y="{at + 4:.1f}">{escape(label)}</text></g>'
+        for (y, from_x, label, cls), at in zip(ordered, places, strict=True)
+    ]
+
+
+def _band(value: float, half: float) -> tuple[float, float]:
+    half = half if math.isfinite(half) else 0.0
+    return value - half, value + half
+
+
 def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit: str, width: int = 760) -> str:
     """One line a method, a dot a class: change from the dense parent in points; the one that pays most is named.
 
@@ -281,8 +386,7 @@ def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit:
 
 
 def _span(p: Point) -> tuple[float, float]:
-    half = p.y_half if math.isfinite(p.y_half) else 0.0
-    return p.y - half, p.y + half
+    return _band(p.y, p.y_half)
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:

@@ -107,6 +107,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     boards=mine,
                     others=others,
                     extra=_columns(task, mine),
+                    series=_series(mine),
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
     pages |= _method_pages(env, boards)
@@ -173,6 +174,7 @@ def _environment() -> jinja2.Environment:
         "digest": _digest,
         "frontier": safe(_frontier),
         "pays": safe(_pays),
+        "along": safe(_along),
         "asked": _asked,
         "file": file_stem,
         "speed_of": lambda r, workload: f"{r.cells[k].value:.2f}×" if (k := f"speedup {workload}") in r.cells else "",
@@ -434,6 +436,42 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         speed=task.speed,
         width=width,
         ident=ident,
+    )
+
+
+def _series(boards: Sequence[Board]) -> dict[Ranking, list[Board]]:
+    """Boards of one case whose targets name the same things, under the first of each such series of two or more."""
+    series: dict[tuple[str, ...], list[Board]] = {}
+    for b in boards:
+        shares = [p.partition("=")[0] for p in b.ranking.target.split(",") if p]
+        if shares and b.ranking.division != "speed":
+            series.setdefault((b.ranking.case, b.ranking.division, *shares), []).append(b)
+    return {found[0].ranking: found for found in series.values() if len(found) > 1}
+
+
+def _along(boards: Sequence[Board], task: Task[Any, Any], width: int) -> str:
+    """Quality along a series' targets, by the share of the first thing that they name; variants and single points stand in the boards."""
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    marks: dict[str, int] = {}
+    targets = [dict(part.split("=") for part in b.ranking.target.split(",")) for b in boards]
+    for b, target in zip(boards, targets, strict=True):
+        share = float(next(iter(target.values())))
+        for row in [*b.ranked, *b.unranked]:
+            if not row.variant and not row.off_target and math.isfinite(row.quality.mean):
+                curves.setdefault(row.method, []).append((share, row.quality.mean, _half(row)))
+                marks[row.method] = row.mark
+    first = boards[0]
+    one = all(len(set(target.values())) == 1 for target in targets)
+    parent = (first.parent.label, first.parent.quality.mean) if first.parent else None
+    return charts.along_targets(
+        [charts.Curve(name, sorted(points, reverse=True), marks[name]) for name, points in curves.items() if len(points) > 1],
+        parent,
+        kept=(" and ".join(targets[0]) if one else next(iter(targets[0]))).replace("macs", "MACs"),
+        quality=task.ranked,
+        unit=first.unit,
+        up=first.up,
+        width=width,
+        ident=f"a{width}{first.ranking.anchor}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.board import charts, statistics
-from suite.board.charts import Point
+from suite.board.charts import Curve, Point
 
 point = st.builds(
     lambda x, y, w, h, mark: Point(f"m<{mark}>&", x, y, (x * (1 - w), x * (1 + w)), h, mark, "k"),
@@ -52,6 +53,32 @@ def test_charts_carry_no_colour_font_or_link_of_their_own() -> None:
     text += charts.saving_bar(2, 1.4, 0, 2) + charts.interval_bar(90, 0.3, 88, 93, 92) + charts.sign(3)
     text += charts.who_pays([("a", 0, [("shirt", -2.0), ("bag", 0.1)])], "points")
     assert not re.search(r"fill=|stroke=|style=|font-|href|url\(|#[0-9a-f]{3}", text)
+
+
+CURVES = [Curve(f"m{i}<&", [(0.5, 80 - i / 9, 0.4), (0.25, 76 - i / 9, math.nan), (0.1, 60.0, 1.0)], i % 5 - 1) for i in range(12)]
+
+
+@pytest.mark.parametrize("width", [760, 380])
+def test_curves_along_the_targets_fall_to_the_right_and_names_do_not_touch(width: int) -> None:
+    text = charts.along_targets(
+        CURVES, ("dense", 81.0), kept="edges", quality="accuracy", unit="%", up=True, width=width, ident="x"
+    )
+    svg = ElementTree.fromstring(text)
+    runs = [e.get("points", "").split() for e in svg.iter("polyline")]
+    assert len(runs) == len(CURVES)
+    for run in runs:
+        xs, ys = zip(*(map(float, p.split(",")) for p in run), strict=True)
+        assert list(xs) == sorted(xs)  # less is further right
+        assert list(ys) == sorted(ys)  # and quality falls: y grows downwards
+    names = [t for t in svg.iter("text") if t.get("class") == "label"]
+    assert {t.text for t in names} == {c.label for c in CURVES} | {"dense"}
+    heights = sorted(float(t.get("y", "nan")) for t in names)
+    assert all(b - a >= 14.9 for a, b in pairwise(heights))
+    assert not re.search(r"fill=|stroke=|style=|font-|href|url\(", text)
+
+
+def test_no_curves_no_chart() -> None:
+    assert charts.along_targets([], ("dense", 81.0), kept="edges", quality="q", unit="%", up=True, width=760, ident="x") == ""
 
 
 def test_labels_touch_no_other_point() -> None:
