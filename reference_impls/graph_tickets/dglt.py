@@ -15,8 +15,8 @@ import torch
 
 from reference_impls.graph_tickets.random_edges import random_masks
 from reference_impls.parts.graph_masks import Rung, Search
-from reference_impls.parts.graph_training import GraphTrainer, Masks, Retrain, View, apply_masks
-from tasks.graph_tickets.task import GraphProblem, Ticket
+from reference_impls.parts.graph_training import GraphTrainer, Masks, Retrain, apply_masks
+from tasks.graph_tickets.task import GraphProblem, Ticket, View
 
 __all__ = ["Dglt"]
 

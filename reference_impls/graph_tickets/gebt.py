@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from reference_impls.parts.graph_masks import prune_lowest, target_shares
-from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks, views
+from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks
 from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
 __all__ = ["Gebt"]
@@ -76,9 +75,9 @@ class CoTrain(Learner):
     def step(self, epoch: int) -> float:
         problem, total = self.problem, 0.0
         self.model.train()
-        for view in views(problem, problem.graph, epoch):
+        for view in problem.views(problem.graph, epoch):
             logits = self.model(problem.x, problem.graph, self.adjacency[self.pair], sample=view.sample)
-            loss = F.cross_entropy(logits[view.train], view.labels)
+            loss = problem.loss(logits, view)
             for o in self.optimizers:
                 o.zero_grad()
             loss.backward()

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 
 from reference_impls.parts.graph_masks import Search, climb, rungs, target_shares, ticket
-from reference_impls.parts.graph_training import GraphTrainer, View
+from reference_impls.parts.graph_training import GraphTrainer
 from reference_impls.parts.wasserstein import wd_loss
-from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
+from tasks.graph_tickets.task import GraphProblem, Ticket, View, kept_weights
 
 __all__ = ["RethinkingGlt"]
 

@@ -14,10 +14,10 @@ import torch
 from torch.nn import functional as F
 
 from reference_impls.parts.graph_masks import target_shares
-from reference_impls.parts.graph_training import GraphTrainer, Retrain, View, train
+from reference_impls.parts.graph_training import GraphTrainer, Retrain, train
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import GraphNetwork
-from tasks.graph_tickets.task import GraphProblem, Ticket
+from tasks.graph_tickets.task import GraphProblem, Ticket, View
 
 __all__ = ["Teddy"]
 

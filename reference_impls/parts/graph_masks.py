@@ -13,13 +13,12 @@ from typing import Any, Literal
 
 import torch
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, View, train, views
+from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, train
 from suite.naming import UserError
 from tasks.graph_tickets.graph import Graph, row_sum
 from tasks.graph_tickets.models import LEAST_DEGREE, Gcn, GraphNetwork
-from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
+from tasks.graph_tickets.task import GraphProblem, Ticket, View, kept_weights
 
 NOISE = 1e-5  #: c of the soft masks' tie-breaking
 
@@ -201,13 +200,13 @@ class Search(Learner):
 
     def objective(self, logits: torch.Tensor, view: View, epoch: int) -> torch.Tensor:
         """Of the logits of what is looked at, without the L1 terms."""
-        return F.cross_entropy(logits[view.train], view.labels)
+        return self.problem.loss(logits, view)
 
     passes = 1  #: over the graph, that a step takes
 
     def step(self, epoch: int) -> float:
         self.model.train()
-        return sum(self.move(view, epoch) for view in views(self.problem, self.graph, epoch, self.passes))
+        return sum(self.move(view, epoch) for view in self.problem.views(self.graph, epoch, self.passes))
 
     def move(self, view: View, epoch: int) -> float:
         """One step of the optimizer; returns the loss."""

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 
 from suite.protocol import Diverged
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import GraphNetwork
-from tasks.graph_tickets.sampling import Sample, sample
 
 if TYPE_CHECKING:
-    from tasks.graph_tickets.task import GraphProblem
+    from tasks.graph_tickets.task import GraphProblem, View
 
 EVERY = 25  #: epochs between checkpoints and points of the curve: an epoch of a small graph takes 20 ms
 Masks = dict[str, torch.Tensor]  #: bool, by parameter name: True stays
@@ -104,31 +101,6 @@ class GraphTrainer:
         return finished[stage]
 
 
-@dataclass(frozen=True)
-class View:
-    """What one training step looks at: the whole graph, or a sampled neighbourhood."""
-
-    train: torch.Tensor  #: places of the labelled nodes among the logits
-    labels: torch.Tensor
-    sample: Sample | None = None
-
-
-def views(problem: GraphProblem, graph: Graph, epoch: int, passes: int = 1) -> Iterator[View]:
-    """The steps of an epoch, each booked `passes` times; every labelled node is met once."""
-    if not problem.batch:
-        for _ in range(passes):
-            problem.book()
-        yield View(problem.train, problem.y[problem.train])
-        return
-    generator = torch.Generator().manual_seed(problem.run.seed("neighbours", epoch))
-    shuffled = problem.train[torch.randperm(len(problem.train), generator=generator).to(problem.device)]
-    for seeds in shuffled.split(problem.batch):
-        for _ in range(passes):
-            problem.book(len(seeds))
-        drawn = sample(graph, seeds, generator)
-        yield View(torch.arange(len(seeds), device=problem.device), problem.y[seeds], drawn)
-
-
 def apply_masks(model: GraphNetwork, masks: Masks) -> None:
     """Zero the weights outside the masks, in place."""
     own = dict(model.named_parameters())
@@ -156,7 +128,7 @@ class Retrain(Learner):
 
     def loss(self, logits: torch.Tensor, view: View) -> torch.Tensor:
         """Of the logits of what is looked at."""
-        return F.cross_entropy(logits[view.train], view.labels)
+        return self.problem.loss(logits, view)
 
     def after_step(self) -> None:
         """The optimizer has moved."""
@@ -165,7 +137,7 @@ class Retrain(Learner):
     def step(self, epoch: int) -> float:
         graph, total = self.training_graph(epoch), 0.0
         self.model.train()
-        for view in views(self.problem, graph, epoch):
+        for view in self.problem.views(graph, epoch):
             loss = self.loss(self.model(self.problem.x, graph, sample=view.sample), view)
             self.optimizer.zero_grad()
             loss.backward()

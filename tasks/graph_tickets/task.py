@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.graph_tickets.data import GraphData
     from tasks.graph_tickets.graph import Graph, Input
     from tasks.graph_tickets.models import GraphNetwork
+    from tasks.graph_tickets.sampling import Sample
 
 EXAMPLE = "cora/gcn"  #: of a case
 #: width of a hidden layer, of one of the eight heads for GAT
@@ -77,9 +78,21 @@ class Ticket:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class View:
+    """What one training step looks at: the whole graph, or a sampled neighbourhood."""
+
+    train: torch.Tensor  #: places of the labelled nodes among the model's outputs
+    labels: torch.Tensor
+    sample: Sample | None = None
+
+
 @dataclass
 class GraphProblem(Problem):
-    """A graph, models and a budget of passes over it.  Methods see labels of training and validation nodes alone."""
+    """A graph, models, a budget of passes over it, and what a step is trained on and judged by.
+
+    Methods see labels of training and validation nodes alone.
+    """
 
     name: str
     architecture: str
@@ -131,6 +144,31 @@ class GraphProblem(Problem):
         if self.spec.division == "closed" and self._spent > self.budget:
             raise OverBudget(f"{self._spent:,} labelled nodes asked, {self.budget:,} granted")
         self.run.spend(count)
+
+    def views(self, graph: Graph, epoch: int, passes: int = 1) -> Iterator[View]:
+        """The steps of an epoch over `graph`, each booked `passes` times; every labelled node is met once."""
+        import torch
+
+        from tasks.graph_tickets.sampling import sample
+
+        if not self.batch:
+            for _ in range(passes):
+                self.book()
+            yield View(self.train, self.y[self.train])
+            return
+        generator = torch.Generator().manual_seed(self.run.seed("neighbours", epoch))
+        shuffled = self.train[torch.randperm(len(self.train), generator=generator).to(self.device)]
+        for seeds in shuffled.split(self.batch):
+            for _ in range(passes):
+                self.book(len(seeds))
+            drawn = sample(graph, seeds, generator)
+            yield View(torch.arange(len(seeds), device=self.device), self.y[seeds], drawn)
+
+    def loss(self, outputs: torch.Tensor, view: View) -> torch.Tensor:
+        """The supervised loss of a model's outputs for what a view looks at."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(outputs[view.train], view.labels)
 
     def passes(self, epochs: int | None = None) -> int:
         """Epochs of a training, 0 in the `speed` division: there nothing is trained."""
