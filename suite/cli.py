@@ -330,7 +330,7 @@ def claims(
     results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Judge the papers' claims from the bundles: met, not met, or not testable here."""
+    """Judge the papers' claims from the bundles: met, not met, undecided, or why none can be told."""
     from suite import registry
     from suite.board import claims as ledger
 

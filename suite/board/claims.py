@@ -1,7 +1,8 @@
 """The claim ledger: each paper's claim beside what stands on the board, the verdict computed, never typed.
 
 ``tasks/<task>/claims.toml`` names a claim, its number and place in the paper, and the form that a tier can
-test: a difference or a ratio of a measure between two rows over seeds, and the least it must reach.
+test: a difference or a ratio of a measure between two rows over seeds, the least it must reach, and with
+`seeds` how many seeds it takes where three are too few to see what is claimed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import duckdb
     from rich.table import Table
 
-SIGNS = {"met": "✓", "not met": "✕", "undecided": "≈", "not testable here": "–"}
+Word = Literal["met", "not met", "undecided", "too few rows", "not testable here"]
+SIGNS: dict[Word, str] = {"met": "✓", "not met": "✕", "undecided": "≈", "too few rows": "○", "not testable here": "–"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Verdict:
     paper: str  #: the paper's number
     where: str  #: where it stands in the paper
     form: str  #: what is tested here, in words
-    verdict: Literal["met", "not met", "undecided", "not testable here"]
+    verdict: Word
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -74,13 +76,12 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
         return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
     least, unit, tier = float(claim["least"]), claim.get("unit", ""), claim["row"]["tier"]
     values = _values(db, task, claim)
-    if len(values) < statistics.LEAST_SEEDS:
-        reason = f"{len(values)} of at least {statistics.LEAST_SEEDS} paired seeds"
-        return Verdict(task, **told, form=form, verdict="not testable here", least=least, unit=unit, reason=reason, tier=tier)
+    seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
+    if len(values) < seeds:
+        reason = f"{len(values)} of at least {seeds} paired seeds"
+        return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = interval(values)
-    verdict: Literal["met", "not met", "undecided"] = (
-        "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
-    )
+    verdict: Word = "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
     reason = "the interval holds the bound: more seeds would decide" if verdict == "undecided" else ""
     return Verdict(
         task,

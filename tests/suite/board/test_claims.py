@@ -62,8 +62,17 @@ def test_two_pairs_and_rows_off_their_target_prove_nothing(tmp_path: Path) -> No
         put(tmp_path, "dense", seed, 90.0)
         put(tmp_path, "chex", seed, 90.0, kept=0.5 if seed else 0.6)
     found = judged(tmp_path)
-    assert (found.verdict, found.reason) == ("not testable here", "2 of at least 3 paired seeds")
+    assert (found.verdict, found.reason) == ("too few rows", "2 of at least 3 paired seeds")
     assert charts.claim_bar(found.value, found.low, found.high, found.least) == ""
+
+
+def test_a_claim_can_ask_for_more_seeds_than_three(tmp_path: Path) -> None:
+    for seed in range(4):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 90.0)
+    found = judged(tmp_path, seeds=5)
+    assert (found.verdict, found.reason) == ("too few rows", "4 of at least 5 paired seeds")
+    assert judged(tmp_path, seeds=4).value == pytest.approx(0)
 
 
 def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
