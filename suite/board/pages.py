@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import registry
-from suite.board import charts, claims, export, statistics, store, tables
+from suite.board import charts, claims, export, series, statistics, store, tables
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Ranking, Row
 from suite.naming import UserError
@@ -107,7 +107,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     boards=mine,
                     others=others,
                     extra=_columns(task, mine),
-                    series=_series(mine),
+                    series=series.of(mine),
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
     pages |= _method_pages(env, boards)
@@ -157,7 +157,7 @@ def _environment() -> jinja2.Environment:
     }
     env.filters |= {
         "q": _quality,
-        "half": _half,
+        "half": lambda r: r.half,
         "plus_minus": _plus_minus,
         "points": safe(_points),
         "head": _head,
@@ -174,7 +174,8 @@ def _environment() -> jinja2.Environment:
         "digest": _digest,
         "frontier": safe(_frontier),
         "pays": safe(_pays),
-        "along": safe(_along),
+        "along": safe(series.chart),
+        "summary": series.summary,
         "asked": _asked,
         "file": file_stem,
         "speed_of": lambda r, workload: f"{r.cells[k].value:.2f}×" if (k := f"speedup {workload}") in r.cells else "",
@@ -234,7 +235,7 @@ def _most(board: Board) -> int:
 
 
 def _quality(row: Row, board: Board) -> str:
-    digits = statistics.decimals(_half(row), _most(board))
+    digits = statistics.decimals(row.half, _most(board))
     return f"{row.quality.mean:.{digits}f}" if math.isfinite(row.quality.mean) else "–"
 
 
@@ -244,12 +245,8 @@ def _short(about: str, limit: int = 30) -> str:
     return head.rstrip(".") if len(head) <= limit else head[:limit].rpartition(" ")[0] + " …"
 
 
-def _half(row: Row) -> float:
-    return row.quality.half if math.isfinite(row.quality.half) else row.wilson
-
-
 def _plus_minus(row: Row, board: Board) -> str:
-    half = _half(row)
+    half = row.half
     return f" ±{half:.{statistics.decimals(half, _most(board))}f}" if math.isfinite(half) else ""
 
 
@@ -296,7 +293,7 @@ def _spread(board: Board, task: Task[Any, Any]) -> tuple[float, float, float]:
     values = sorted(r.quality.mean for r in board.rows if math.isfinite(r.quality.mean))
     if not values:
         return 0.0, 1.0, max((r.promise or 1 for r in board.rows), default=2.0)
-    halves = [h for r in board.rows if math.isfinite(h := _half(r))]
+    halves = [h for r in board.rows if math.isfinite(h := r.half)]
     middle, top = values[len(values) // 2], values[-1]
     low = max(values[0], top - 4 * max(top - middle, 1.0))
     pad = max(halves, default=0.1)
@@ -409,7 +406,7 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
             continue
         span = (cell.low, cell.high) if math.isfinite(cell.low) else (cell.value, cell.value)
         out.append(
-            charts.Point(row.label, cell.value, row.quality.mean, span, _half(row), row.mark, f"{board.ranking.anchor}-{row.key}")
+            charts.Point(row.label, cell.value, row.quality.mean, span, row.half, row.mark, f"{board.ranking.anchor}-{row.key}")
         )
     return out
 
@@ -436,42 +433,6 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         speed=task.speed,
         width=width,
         ident=ident,
-    )
-
-
-def _series(boards: Sequence[Board]) -> dict[Ranking, list[Board]]:
-    """Boards of one case whose targets name the same things, under the first of each such series of two or more."""
-    series: dict[tuple[str, ...], list[Board]] = {}
-    for b in boards:
-        shares = [p.partition("=")[0] for p in b.ranking.target.split(",") if p]
-        if shares and b.ranking.division != "speed":
-            series.setdefault((b.ranking.case, b.ranking.division, *shares), []).append(b)
-    return {found[0].ranking: found for found in series.values() if len(found) > 1}
-
-
-def _along(boards: Sequence[Board], task: Task[Any, Any], width: int) -> str:
-    """Quality along a series' targets, by the share of the first thing that they name; variants and single points stand in the boards."""
-    curves: dict[str, list[tuple[float, float, float]]] = {}
-    marks: dict[str, int] = {}
-    targets = [dict(part.split("=") for part in b.ranking.target.split(",")) for b in boards]
-    for b, target in zip(boards, targets, strict=True):
-        share = float(next(iter(target.values())))
-        for row in [*b.ranked, *b.unranked]:
-            if not row.variant and not row.off_target and math.isfinite(row.quality.mean):
-                curves.setdefault(row.method, []).append((share, row.quality.mean, _half(row)))
-                marks[row.method] = row.mark
-    first = boards[0]
-    one = all(len(set(target.values())) == 1 for target in targets)
-    parent = (first.parent.label, first.parent.quality.mean) if first.parent else None
-    return charts.along_targets(
-        [charts.Curve(name, sorted(points, reverse=True), marks[name]) for name, points in curves.items() if len(points) > 1],
-        parent,
-        kept=(" and ".join(targets[0]) if one else next(iter(targets[0]))).replace("macs", "MACs"),
-        quality=task.ranked,
-        unit=first.unit,
-        up=first.up,
-        width=width,
-        ident=f"a{width}{first.ranking.anchor}",
     )
 
 

@@ -193,6 +193,33 @@ def standings(values: Sequence[Mapping[int, float]], *, higher_is_better: bool, 
     return out
 
 
+def area(shares: Sequence[float], values: np.ndarray, until: float) -> np.ndarray:
+    """Mean quality along a curve, from everything kept to a share of `until`, linear in what is removed.
+
+    Args:
+        shares: (k,) kept, falling from 1.
+        values: (n, k) quality of n seeds.
+        until: share, not below the last one; the curve is cut there.
+
+    Returns:
+        (n,) areas over their width.
+    """
+    removed, end = 1 - np.asarray(shares), 1 - until
+    inside = removed < end
+    at_end = np.array([np.interp(end, removed, row) for row in values])
+    x = np.append(removed[inside], end)
+    y = np.column_stack([values[:, inside], at_end])
+    return np.asarray(((y[:, 1:] + y[:, :-1]) / 2 * np.diff(x)).sum(1) / end)
+
+
+def bootstrap(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
+    """95 % percentile interval of a mean over seeds, resampled with replacement by a fixed generator."""
+    draw = np.random.Generator(np.random.Philox(0))
+    means = values[draw.integers(0, len(values), (draws, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:
     """Groups of neighbouring rows that cannot be told apart, as first and last index; they overlap.
 

@@ -83,6 +83,11 @@ class Row:
         return self.kind != "parent" and not self.off_target and self.quality.best > 0
 
     @property
+    def half(self) -> float:
+        """Half width of the quality's interval: over seeds, or a single seed's own."""
+        return self.quality.half if math.isfinite(self.quality.half) else self.wilson
+
+    @property
     def rank(self) -> str:
         q = self.quality
         return str(q.best) if q.best == q.worst else f"{q.best}–{q.worst}"

@@ -212,3 +212,20 @@ def test_domination_is_a_probability() -> None:
 )  # fmt: skip
 def test_no_digit_that_the_interval_does_not_support(half: float, most: int, digits: int) -> None:
     assert statistics.decimals(half, most) == digits
+
+
+def test_area_along_a_curve_by_hand() -> None:
+    shares = [1.0, 0.5, 0.25]
+    values = np.array([[80.0, 70.0, 60.0], [80.0, 80.0, 80.0]])
+    whole = (0.5 * 75 + 0.25 * 65) / 0.75
+    assert statistics.area(shares, values, 0.25) == pytest.approx([whole, 80])
+    # cut at 0.4: there the curve is at 70 - 0.1 / 0.25 * 10 = 66
+    assert statistics.area(shares, values, 0.4) == pytest.approx([(0.5 * 75 + 0.1 * 68) / 0.6, 80])
+
+
+def test_bootstrap_over_seeds_holds_the_mean_and_is_the_same_each_time() -> None:
+    values = np.array([80.0, 81.0, 83.0])
+    low, high = statistics.bootstrap(values)
+    assert 80 <= low < values.mean() < high <= 83
+    assert (low, high) == statistics.bootstrap(values)
+    assert statistics.bootstrap(np.array([5.0, 5.0])) == (5.0, 5.0)
