@@ -1,8 +1,12 @@
-"""Filters nearest to their layer's geometric median are zeroed after every epoch, may come back, and go at the end (FPGM).
+"""Filters nearest to their layer's geometric median are zeroed, chosen anew after every epoch, and go at the end (FPGM).
 
 Paper: He, Liu, Wang, Hu, Yang. Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration.
 CVPR 2019, arXiv 1811.00250. `rule=sfp`: He, Kang, Dong, Fu, Yang. Soft Filter Pruning for Accelerating Deep Convolutional
 Neural Networks. IJCAI 2018, arXiv 1808.06866.
+
+Within an epoch a zeroed filter gets no gradient, as in the authors' code (`pruning_cifar10.py`, `do_grad_mask`); only momentum
+moves it.  Where it may learn (`hold=false`, as SFP's filters do) batch norm stretches its first small steps to full size at
+once, and zeroing it for good costs as much at the end as at the beginning.
 
 Departs: one rate for all layers is bisected to the operations target (the paper's is 0.4; `rate` fixes it); only the inner
 channels of residual blocks go. A zeroed filter still sends its batch norm's shift on; before it is sliced away, that is
@@ -35,6 +39,7 @@ class Fpgm:
     rule: Literal["fpgm", "sfp"] = "fpgm"
     rate: float | None = None  #: None: whatever meets the operations target
     rate_norm: float = 1.0  #: fpgm: 1 - rate_norm of the filters go by their norm first
+    hold: bool | None = None  #: whether zeroed filters get no gradient until the choice is made anew; None: fpgm's do not, sfp's do
     floor: float = 0.1
 
     def solve(self, problem: ImageProblem) -> Network:
@@ -61,17 +66,24 @@ class Fpgm:
 
 
 class Soft(Hooks):
-    """Zeroes filters after every epoch; nothing holds them at zero in between.
+    """Zeroes filters before the first epoch and after every one.
 
-    That is done as the next epoch begins, before which nothing reads the weights but the curve's validation.
+    After an epoch means as the next begins, before which nothing reads the weights but the curve's validation.
     """
 
     def __init__(self, method: Fpgm, groups: Sequence[ChannelGroup], removals: dict[str, tuple[int, int]]) -> None:
-        self.method, self.groups, self.removals = method, groups, removals
+        self.groups, self.removals = groups, removals
+        self.hold = method.rule == "fpgm" if method.hold is None else method.hold
+        self.keep: Masks = {}
 
     def before_epoch(self, epoch: int) -> None:
-        if epoch:
-            self.zero()
+        self.keep = self.zero()
+
+    def after_backward(self) -> bool:
+        for g in self.groups if self.hold else ():
+            if g.conv.weight.grad is not None:
+                g.conv.weight.grad.mul_(self.keep[g.name].view(-1, 1, 1, 1))
+        return True
 
     @torch.no_grad()
     def zero(self) -> Masks:

@@ -6,7 +6,7 @@ import copy
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -125,22 +125,27 @@ def test_sfp_goes_by_norm_alone_and_rates_truncate() -> None:
     assert {n: sum(x) for n, x in to_target.items()} == {n: sum(x) for n, x in fpgm.Fpgm().removals(p, groups).items()}
 
 
-def test_soft_filters_come_back() -> None:
+@pytest.mark.parametrize(("rule", "learns"), [("fpgm", False), ("sfp", True)])
+def test_zeroed_filters_of_sfp_learn_and_those_of_fpgm_wait_for_the_next_choice(rule: Literal["fpgm", "sfp"], learns: bool) -> None:
     p = problem()
     model = randomised(p.model())
     groups = filters.inner(p.groups(model))
-    method_ = fpgm.Fpgm()
+    method_ = fpgm.Fpgm(rule=rule)
     soft = fpgm.Soft(method_, groups, method_.removals(p, groups))
-    first = soft.zero()
-    conv, gone = groups[0].conv, (~first[groups[0].name]).nonzero().flatten()
+    soft.before_epoch(0)
+    conv, gone = groups[0].conv, (~soft.keep[groups[0].name]).nonzero().flatten()
+    assert len(gone)
     assert not conv.weight[gone].any()
     model.train()
     F.cross_entropy(model(torch.randn(8, *p.input)), torch.arange(8)).backward()
+    assert soft.after_backward()
     assert conv.weight.grad is not None
-    assert conv.weight.grad[gone].abs().sum() > 0, "a zeroed filter must be able to learn"
+    assert bool(conv.weight.grad[gone].any()) is learns
+    assert conv.weight.grad[soft.keep[groups[0].name]].any()
     with torch.no_grad():
         conv.weight[gone[0]] = 10.0
-    assert soft.zero()[groups[0].name][gone[0]]
+    soft.before_epoch(1)
+    assert soft.keep[groups[0].name][gone[0]], "the choice is made anew"
 
 
 @pytest.mark.parametrize("architecture", ["resnet20", "vgg16", "resnet50"])
