@@ -13,19 +13,20 @@ from reference_impls.mobile_vsr.cafm import Cafm, chunk_of_frame, chunk_of_test_
 from reference_impls.mobile_vsr.emt import Emt, gradient_mask, psnr_map, rank, weights_of
 from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import EDSR, ContentAwareFM, build, modulate, switch
-from tests.reference_impls.mobile_vsr.test_stdo import load, short
+from tests.helpers import golden
+from tests.reference_impls.mobile_vsr.test_stdo import short
 from tests.tasks.mobile_vsr.helpers import problem
 
 
 def test_psnr_of_cafm() -> None:
-    z = load("vsr_baselines_cafm")
+    z = golden("vsr_baselines_cafm")
     sr, hr = (torch.from_numpy(z[k]) / 255 for k in ("psnr_sr_raw", "psnr_hr"))
     np.testing.assert_array_equal((quality.quantise(sr) * 255).round(), z["psnr_sr_q"])
     assert quality.psnr_cafm(sr, hr, int(z["scale"])) == pytest.approx(float(z["psnr"]), abs=1e-5)
 
 
 def test_edsr_with_a_modulation_per_chunk() -> None:
-    z = load("vsr_baselines_cafm")
+    z = golden("vsr_baselines_cafm")
     blocks, units, chunks = (int(z[k]) for k in ("n_resblocks", "n_feats", "segnum"))
     model = modulate(EDSR(2, blocks, units, peak=255.0), f"edsr{blocks}_n{units}", chunks)
     names = {"head": "head.0", "last": f"body.{blocks}", "upsample.0": "tail.0.0", "tail": "tail.1"}
@@ -47,7 +48,7 @@ def test_edsr_with_a_modulation_per_chunk() -> None:
 
 
 def test_pairwise_modulation_and_chunks_of_frames() -> None:
-    z = load("vsr_baselines_cafm")
+    z = golden("vsr_baselines_cafm")
     fm = ContentAwareFM(8, 4)
     with torch.no_grad():
         fm.transformer.weight.copy_(torch.from_numpy(z["fm2_w"]))
@@ -59,14 +60,14 @@ def test_pairwise_modulation_and_chunks_of_frames() -> None:
 
 
 def test_the_map_of_psnrs_and_its_ranking() -> None:
-    z = load("vsr_baselines_emt")
+    z = golden("vsr_baselines_emt")
     found = psnr_map(torch.from_numpy(z["sr"]), torch.from_numpy(z["hr"]), int(z["scale"]), int(z["hr_patch_size"]))
     np.testing.assert_allclose(found, z["psnr_map"], atol=1e-4)
     np.testing.assert_array_equal(rank(found)[:, :2], z["sorted_index"][:, :2])
 
 
 def test_the_gradient_mask() -> None:
-    z = load("vsr_baselines_gradmask")
+    z = golden("vsr_baselines_gradmask")
     names = [k.removeprefix("mask__") for k in z if k.startswith("mask__") and k.endswith("weight")]
     before, after = ({n: torch.from_numpy(z[f"{w}__model.{n}"]) for n in names} for w in ("before", "after"))
     mask = gradient_mask(before, after, float(z["p_mask"]))

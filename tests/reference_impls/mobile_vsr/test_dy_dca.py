@@ -18,7 +18,8 @@ from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import build
 from tasks.mobile_vsr.patches import cells, paired
 from tasks.mobile_vsr.player import Player, Routing
-from tests.reference_impls.mobile_vsr.test_stdo import load, wdsr
+from tests.helpers import golden
+from tests.reference_impls.mobile_vsr.test_stdo import wdsr
 from tests.tasks.mobile_vsr.helpers import problem
 
 
@@ -28,7 +29,7 @@ class Repeat(nn.Module):
 
 
 def test_routing_by_height() -> None:
-    z = load("dy_dca_route")
+    z = golden("dy_dca_route")
     scale, units, limit = (int(z[k]) for k in ("scale", "num_residual_units", "global_size"))
     branches = [wdsr(z, f"w__network{i}.", scale, b, units, 2) for i, b in ((1, 4), (2, 2))]
     model = DynamicNetwork(branches, [limit])
@@ -39,7 +40,7 @@ def test_routing_by_height() -> None:
 
 
 def test_splits_scores_and_order() -> None:
-    z = load("dy_dca_split")
+    z = golden("dy_dca_split")
     low, high = (torch.from_numpy(z[k]).permute(0, 3, 1, 2) for k in ("lr_frames", "hr_frames"))
     rows, columns = int(z["size_h"]) // 2, int(z["size_w"]) // 2
     x, y = paired(low, high, rows, columns, int(z["scale"]))
