@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +66,25 @@ class Group:
     network: int
     row: torch.Tensor
     column: torch.Tensor
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether these are all cells of the grid in its order: then views serve, and no index is looked up."""
+        place = self.row * self.columns + self.column
+        return torch.equal(place, torch.arange(self.rows * self.columns))
+
+    def take(self, frame: torch.Tensor) -> torch.Tensor:
+        """The group's patches of a frame (C, H, W), as (n, C, h, w)."""
+        grid = cells(frame, self.rows, self.columns)
+        return grid.flatten(0, 1) if self.whole else grid[self.row, self.column]
+
+    def put(self, frame: torch.Tensor, patches: torch.Tensor) -> None:
+        """Paste what `take` took into a frame, in place."""
+        grid = cells(frame, self.rows, self.columns)
+        if self.whole:
+            grid.copy_(patches.unflatten(0, (self.rows, self.columns)))
+        else:
+            grid[self.row, self.column] = patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +188,12 @@ class Player:
             image = low.permute(1, 2, 0).cpu().numpy()
             big = data.bicubic(image, image.shape[0] * self.scale, image.shape[1] * self.scale)
             return torch.from_numpy(np.ascontiguousarray(big.transpose(2, 0, 1))).to(low.device)
-        x = low.float() / 255
+        x = low.float().div_(255)
         out = torch.empty((3, low.shape[1] * self.scale, low.shape[2] * self.scale), dtype=torch.uint8, device=low.device)
         with torch.inference_mode():
             if program is None:
                 for g in self.groups(t):
-                    patches = cells(x, g.rows, g.columns)[g.row, g.column]
-                    cells(out, g.rows, g.columns)[g.row, g.column] = _eight_bits(self.models[g.network](patches))
+                    g.put(out, _eight_bits(self.models[g.network](g.take(x))))
             else:
                 for rows, columns, network, row, column in self.sequence(t):
                     patch = cells(x, rows, columns)[row, column][None]
@@ -214,7 +233,8 @@ _DEEPEST = 8  #: levels of quadrants, at most
 
 
 def _eight_bits(sr: torch.Tensor) -> torch.Tensor:
-    return (sr * 255).round().clamp(0, 255).to(torch.uint8)
+    """What a screen shows of a network's output, which is overwritten: fresh memory for each step would cost more than they do."""
+    return sr.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def groups(routing: Routing, t: int, frames: int, networks: int) -> list[Group]:

@@ -15,7 +15,7 @@ from suite.naming import UserError
 from tasks.mobile_vsr import codec
 from tasks.mobile_vsr.models import build
 from tasks.mobile_vsr.patches import cells, cut, divides, paired, paste
-from tasks.mobile_vsr.player import HEADER, Routing, Sent, open_player, pack, rounded
+from tasks.mobile_vsr.player import HEADER, Group, Routing, Sent, open_player, pack, rounded
 from tests.tasks.mobile_vsr.helpers import frames
 
 
@@ -142,3 +142,19 @@ def test_files_that_are_not_whole_are_refused() -> None:
         open_player({**stream.files, HEADER: b"{"})
     with pytest.raises(UserError, match="damaged"):
         open_player({**stream.files, "model.0": b"1234"})
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 1, 4, 2], [1, 4]])
+def test_what_a_group_takes_it_puts_back_in_place(order: list[int]) -> None:
+    frame = torch.arange(3 * 8 * 12).view(3, 8, 12)
+    place = torch.tensor(order)
+    group = Group(2, 3, 0, place // 3, place % 3)
+    patches = group.take(frame)
+    for patch, k in zip(patches, order, strict=True):
+        row, column = k // 3, k % 3
+        assert torch.equal(patch, frame[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4])
+    out = torch.zeros_like(frame)
+    group.put(out, patches)
+    mine = torch.zeros(2, 3, dtype=torch.bool).index_put_((place // 3, place % 3), torch.tensor(True))
+    mine = mine.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    assert torch.equal(out, frame * mine)
