@@ -103,9 +103,10 @@ def _law(variance: np.ndarray, freedom: np.ndarray, total: float) -> tuple[float
     """Centre of the law of variances and the degrees of freedom that it is worth; infinitely many where all are alike."""
     from scipy import optimize, special
 
-    d = freedom[variance > 1e-12 * variance.max()]
+    known = variance > 1e-12 * variance.max()
+    d = freedom[known]
     if len(d) > 1:
-        logs = np.log(variance[variance > 1e-12 * variance.max()]) - special.digamma(d / 2) + np.log(d / 2)
+        logs = np.log(variance[known]) - special.digamma(d / 2) + np.log(d / 2)
         excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
         if excess > 1e-3:
             # trigamma falls from infinity to zero and lies between 1/x and 1/x + 1/x**2
@@ -140,6 +141,8 @@ def least_difference(ours: Noise, theirs: Noise, rows: int, n: int, m: int) -> f
     if min(ours.freedom, theirs.freedom) < 1 or not math.isfinite(ours.deviation + theirs.deviation):
         return math.inf
     a, b = ours.deviation**2 / n, theirs.deviation**2 / m
+    if a + b == 0:
+        return 0.0
     freedom = min(ours.freedom, theirs.freedom)
     if ours != theirs:
         freedom = (a + b) ** 2 / (a**2 / ours.freedom + b**2 / theirs.freedom)
