@@ -79,6 +79,8 @@ ALLOWED = {
 }
 #: OGB's archives of node classification: folder in the zip, split, licence as OGB's site states it
 OGB = {"ogbn-arxiv": ("arxiv", "time", "ODC-BY")}
+#: and of link prediction: no split by name, for the messages and training edges are what raw/ holds
+OGB_LINKS = {"ogbl-collab": ("collab", "time", "ODC-BY")}
 #: nodes, edges, features, classes, training nodes of the sets that the speed division and the benchmarks imitate
 SHAPES = {
     "cora": (2_708, 5_278, 1_433, 7, 140),
