@@ -6,9 +6,12 @@ test, by a seed that is part of the task and not of a run, so that all runs are 
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +22,8 @@ from tasks.graph_tickets.data import Features, GraphData
 SUFFIX = "-links"  #: ends the name of a set whose edges are predicted
 SPLIT_SEED = 0  #: of numpy's Philox: order of the edges, then negatives of test and validation
 TEST, VALIDATION = 0.10, 0.05  #: shares of the undirected edges; the first is UGS's (ugs.md 2.5), the second is ours
+#: of the split's files on disk
+FILES = {"train": "train", "val": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,12 @@ class LinkData:
 def load(name: str, folder: str) -> LinkData:
     """`ogbl-collab`, or the edges of another set: ``cora-links``."""
     if name in data.OGB_LINKS:
-        return data.read_collab(name, folder)
-    return split_edges(data.load(name.removesuffix(SUFFIX), folder), name)
+        return _collab(name, folder)
+    return split_edges(data.load(name.removesuffix(SUFFIX), folder, normalise=False), name)
 
 
 def digest(name: str, folder: str) -> str:
     """Digest of the set, of which the split follows."""
-    import hashlib
-
     whole = data.digest(name.removesuffix(SUFFIX), folder)
     return whole if name in data.OGB_LINKS else hashlib.sha256(f"{whole} split by edges 1".encode()).hexdigest()
 
@@ -120,3 +123,65 @@ def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
         return np.zeros(len(values), bool)
     place = np.searchsorted(ordered, values)
     return np.asarray(ordered[np.minimum(place, len(ordered) - 1)] == values)
+
+
+# -- ogbl-collab
+
+
+def _collab(name: str, folder: str) -> LinkData:
+    """An unpacked archive: collaborations up to 2017 to train, those of 2018 and 2019, with OGB's own negatives, to examine.
+
+    Training edges are as listed, one a year of a collaboration; messages pass once a pair.  A pair may have met before: then a
+    test edge is among the messages, as in OGB's own protocol.  Weights of edges are not read: UGS's adjacency is of zeros and ones.
+    """
+    root = data.locate(name, folder)
+    assert root is not None  # an archive is never generated
+    _, split, _ = data.OGB_LINKS[name]
+    x = data.read_csv(root / "raw" / "node-feat.csv.gz", np.float32)
+    n = int(data.read_csv(root / "raw" / "num-node-list.csv.gz", np.int64).ravel()[0])
+    if len(x) != n or not np.isfinite(x).all():
+        raise UserError(f"{root}: {len(x)} rows of features, finite or not, for {n} nodes; unpack the archive again")
+    parts = {part: read_split(root / "split" / split / f"{file}.pt") for part, file in FILES.items()}
+    for part, found in parts.items():
+        wanted = ("edge", "year") if part == "train" else ("edge", "edge_neg", "year")
+        missing = [k for k in wanted if k not in found]
+        if missing:
+            raise UserError(f"{root}: the split {FILES[part]} lacks {', '.join(missing)}; unpack the archive again")
+        for key in wanted[:-1]:
+            pairs = found[key]
+            if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs) or not np.issubdtype(pairs.dtype, np.integer):
+                raise UserError(f"{root}: {key} of {FILES[part]} is {pairs.dtype} {pairs.shape}; unpack the archive again")
+            if pairs.min() < 0 or pairs.max() >= n:
+                raise UserError(f"{root}: {key} of {FILES[part]} names nodes {pairs.min()}..{pairs.max()} of {n}")
+    if not parts["train"]["year"].max() < parts["val"]["year"].min() <= parts["val"]["year"].max() < parts["test"]["year"].min():
+        raise UserError(f"{root}: training, validation and test do not follow each other in time; unpack the archive again")
+    positive = {part: found["edge"].astype(np.int64) for part, found in parts.items()}
+    positive["train"] = positive["train"][positive["train"][:, 0] != positive["train"][:, 1]]
+    negative = {part: parts[part]["edge_neg"].astype(np.int64) for part in ("val", "test")}
+    row, col = data.simple(positive["train"], n)
+    return LinkData(name, row, col, x, positive, negative, len(positive["train"]))
+
+
+def read_split(path: Path) -> dict[str, np.ndarray]:
+    """A torch pickle of a dict of arrays.  Nothing in it is run: it may hold tensors and numpy's arrays of numbers alone.
+
+    Raises UserError where it is missing, or holds anything else.
+    """
+    import torch
+    from numpy._core import multiarray
+
+    if not path.is_file():
+        raise UserError(f"no {path}: unpack the official archive again")
+    kinds = [type(np.dtype(k)) for k in ("int16", "int32", "int64", "float32", "float64")]
+    old, new = (f"{package}.multiarray._reconstruct" for package in ("numpy.core", "numpy._core"))
+    known = [(multiarray._reconstruct, old), (multiarray._reconstruct, new), np.ndarray, np.dtype, *kinds]  # type: ignore[attr-defined]
+    try:
+        with torch.serialization.safe_globals(known):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as e:
+        raise UserError(
+            f"{path}: not a split of arrays that can be read: {str(e).splitlines()[0]}; unpack the official archive again"
+        ) from e
+    if not isinstance(found, dict) or not all(isinstance(v, np.ndarray | torch.Tensor) for v in found.values()):
+        raise UserError(f"{path}: not a dict of arrays; unpack the official archive again")
+    return {str(k): np.asarray(v) for k, v in found.items()}
