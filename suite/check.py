@@ -192,7 +192,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if spec.task not in case.known.tasks:
         yield case.error("spec.task", f"no task {spec.task!r} here", f"there are: {', '.join(case.known.tasks)}")
         return
-    task = case.known.task(spec.task)
+    task = case.known.task(spec.task).of(spec.case)
     if spec.version > task.version:
         told = f"version {spec.version} of {task.name} is unknown, the newest is {task.version}"
         yield case.error("spec.version", told, "update weighin")

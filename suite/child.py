@@ -130,7 +130,7 @@ class Stage:
         self.work, self.tell = work, tell
         self.order = Order.read(work)
         self.spec = self.order.spec
-        self.task: Task[Any, Any] = registry.task(self.spec.task)
+        self.task: Task[Any, Any] = registry.task(self.spec.task).of(self.spec.case)
         self.run = ChildRun(self.spec, work / CHECKPOINT, tell)
 
     def method(self) -> Method:

@@ -17,8 +17,7 @@ import numpy as np
 
 from suite.naming import UserError, parse_target
 
-TIERS = ("smoke", "small", "paper")
-DIVISIONS = ("closed", "open", "speed")
+TIERS, DIVISIONS = ("smoke", "small", "paper"), ("closed", "open", "speed")
 Table = Mapping[str, np.ndarray]  #: named columns of equal length; evidence has a unique, sorted column ``row``
 
 
@@ -155,6 +154,10 @@ class Task(ABC, Generic[P, S]):
     columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000
+
+    def of(self, case: str) -> Task[P, S]:
+        """The card of a case: another one's where a case asks another kind of question (edges, not nodes); never raises."""
+        return self
 
     @abstractmethod
     def digest(self, spec: Spec) -> str:

@@ -66,7 +66,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
     values, defaults = registry.configuration(instance)
-    task = registry.task(spec.task)
+    task = registry.task(spec.task).of(spec.case)
     if ref.name == task.parent_method:
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
     return Order(
@@ -317,7 +317,7 @@ def _derive(work: Path, order: Order) -> tuple[str, str, list[dict[str, Any]]]:
     """Measures of evidence and timing, from the files that the bundle will hold."""
     from suite.meters import timing
 
-    task = registry.task(order.spec.task)
+    task = registry.task(order.spec.task).of(order.spec.case)
     measures: list[Measure] = []
     if (work / bundle.EVIDENCE).exists():
         measures += task.score(order.spec, bundle.read_table(work / bundle.EVIDENCE))

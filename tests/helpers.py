@@ -103,6 +103,6 @@ def golden_tensors(name: str) -> dict[str, Any]:
 def graph_problem(run: MemoryRun | None = None, **changes: Any) -> Any:
     """A graph problem of the smoke tier, with a run in memory; the generated graph unless a case is named."""
     fields = {"tier": "smoke", "division": "closed", "case": "sbm/gcn", "target": "edges=0.5,weights=0.5", "seed": 0}
-    task = registry.task("graph_tickets")
+    task = registry.task("graph_tickets").of(str(changes.get("case", "")))
     asked = Spec("graph_tickets", task.version, **{**fields, **changes})
     return task.problem(asked, run or MemoryRun(asked))

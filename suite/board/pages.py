@@ -127,7 +127,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text, encoding="utf-8")
     for ranking, b in boards.items():
-        export.write(b, registry.task(ranking.task), docs / "data", file_stem(ranking))
+        export.write(b, registry.task(ranking.task).of(ranking.case), docs / "data", file_stem(ranking))
 
 
 def _elsewhere(db: duckdb.DuckDBPyConnection, board: Board) -> list[Board]:
@@ -452,7 +452,7 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
         for row in b.rows:
             names.setdefault(row.method, (ranking.task, None))
     for name, (task_name, ref) in names.items():
-        rows = [(b, row, registry.task(r.task)) for r, b in boards.items() for row in b.rows if row.method == name]
+        rows = [(b, row, registry.task(r.task).of(r.case)) for r, b in boards.items() for row in b.rows if row.method == name]
         failures = [(b, f) for b in boards.values() for f in b.failures if f.method == name]
         papers = [n for n, m in registry.methods(task_name).items() if m.paper]
         out[f"methods/{name.replace('@', '-')}.md"] = env.get_template("method.md.j2").render(
@@ -533,7 +533,8 @@ def _home(
         if name not in registry.tasks() or not mine:
             cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet."})
             continue
-        task, best = registry.task(name), mine[0]
+        best = mine[0]
+        task = registry.task(name).of(best.ranking.case)
         page = f"tasks/{name}-{best.ranking.tier}.html"
         rows = _of_methods(best)
         key = f"speedup {task.speed}"

@@ -140,7 +140,7 @@ def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
 
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
     """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
-    task = registry.task(ranking.task)
+    task = registry.task(ranking.task).of(ranking.case)
     where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND (target = ? OR target = '' AND method = ?)"
     values = [*astuple(ranking), task.parent_method]
     counted = _runs(db, "counted", where, values)

@@ -77,14 +77,16 @@ ALLOWED = {
     ("scipy.sparse.csr", "csr_matrix"),
     ("scipy.sparse._csr", "csr_matrix"),
 }
-#: OGB's archives of node classification: folder in the zip, split, licence as OGB's site states it
-OGB = {"ogbn-arxiv": ("arxiv", "time", "ODC-BY")}
+#: OGB's archives: folder in the zip, split, licence as OGB's site states it
+OGB = {"ogbn-arxiv": ("arxiv", "time", "ODC-BY"), "ogbn-proteins": ("proteins", "species", "CC0")}
+OGB_LINKS = {"ogbl-collab": ("collab", "time", "ODC-BY")}  #: of link prediction
 #: nodes, edges, features, classes, training nodes of the sets that the speed division and the benchmarks imitate
 SHAPES = {
     "cora": (2_708, 5_278, 1_433, 7, 140),
     "citeseer": (3_327, 4_552, 3_703, 6, 120),
     "pubmed": (19_717, 44_324, 500, 3, 60),
     "ogbn-arxiv": (169_343, 1_157_799, 128, 40, 90_941),
+    "ogbl-collab": (235_868, 1_179_052, 128, 2, 1_000),
     "sbm": (600, 1_800, 32, 5, 100),
 }
 
@@ -96,7 +98,8 @@ class GraphData:
     """A simple undirected graph with labelled nodes.
 
     `row`, `col` int64 (E,): each edge as two entries, in row-major order; self-loops only where they were to be kept.
-    `x` (n, f) float32, sparse rows or a table.  `y` int64 (n,), -1 where there is no label.  `split`: node numbers.
+    `x` (n, f) float32, sparse rows or a table.  `y` int64 (n,), -1 where there is no label; where nodes have several labels,
+    float32 (n, labels) of 0, 1 and NaN, which is none.  `split`: node numbers.
     """
 
     name: str
@@ -133,7 +136,7 @@ def make(
 
     Args:
         edges: (m, 2) node numbers, any order, directions and repetitions.
-        y: (n,) class numbers, negative or NaN where a node has none.
+        y: (n,) class numbers, negative or NaN where a node has none; (n, labels) of 0, 1 and NaN where it has several.
         split: node numbers of train, val, test; nodes without a label are left out of them.
         self_loops: `keep` is the original's treatment of CiteSeer and PubMed, which prunes them like other entries.
         normalise: divide features by their row sum (rows of zeros stay).
@@ -141,7 +144,7 @@ def make(
     Raises:
         UserError: node numbers out of range, splits that overlap or are empty, features of another length, or not finite.
     """
-    y = np.where(np.isfinite(y), y, -1).astype(np.int64) if np.issubdtype(y.dtype, np.floating) else y.astype(np.int64)
+    y, labelled, count = _labels(name, y)
     n = len(y)
     edges = np.asarray(edges)
     if edges.ndim != 2 or edges.shape[1] != 2 or (edges.size and not np.issubdtype(edges.dtype, np.integer)):
@@ -150,17 +153,12 @@ def make(
         raise UserError(f"{name}: edges name nodes {edges.min()}..{edges.max()}, but there are labels for 0..{n - 1}")
     if x.shape[0] != n or len(x.shape) != 2:
         raise UserError(f"{name}: features are {x.shape} for {n} nodes; give one row a node")
-    y = np.where(y < 0, -1, y)
-    labels = y[y >= 0]
-    if not len(labels):
-        raise UserError(f"{name}: no node has a label")
-    count = int(labels.max()) + 1
     chosen = {}
     for part in SPLITS:
         index = np.asarray(split[part]).astype(np.int64).ravel()
         if len(index) and (index.min() < 0 or index.max() >= n):
             raise UserError(f"{name}: the split {part!r} names nodes {index.min()}..{index.max()} of {n}")
-        chosen[part] = index[y[index] >= 0]
+        chosen[part] = index[labelled[index]]
         if not len(chosen[part]):
             raise UserError(f"{name}: the split {part!r} holds no labelled node")
     every = np.concatenate(list(chosen.values()))
@@ -169,9 +167,26 @@ def make(
     row, col = simple(edges, n, self_loops)
     loops = int((row == col).sum())
     if len(classes) < count:
-        classes = (*classes, *(f"class {i}" for i in range(len(classes), count)))
+        classes = (*classes, *(f"{'class' if y.ndim == 1 else 'label'} {i}" for i in range(len(classes), count)))
     citations = CITATIONS.get(name, (len(row) + loops) // 2)
     return GraphData(name, row, col, _features(name, x, normalise), y, chosen, tuple(classes), citations)
+
+
+def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels as `GraphData` has them, which nodes have any, and how many classes or labels there are."""
+    if y.ndim == 2:
+        y = y.astype(np.float32)
+        known = np.isfinite(y)
+        if not np.isin(y[known], (0, 1)).all():
+            raise UserError(f"{name}: several labels a node are 0, 1 or missing, and there are others; unpack the archive again")
+        labelled, count = known.any(1), y.shape[1]
+    else:
+        y = np.where(np.isfinite(y) & (y >= 0), y, -1).astype(np.int64)
+        labelled = y >= 0
+        count = int(y.max(initial=-1)) + 1
+    if not labelled.any():
+        raise UserError(f"{name}: no node has a label")
+    return y, labelled, count
 
 
 def simple(edges: np.ndarray, n: int, self_loops: Literal["strip", "keep"] = "strip") -> tuple[np.ndarray, np.ndarray]:
@@ -216,13 +231,14 @@ def locate(name: str, folder: str) -> Path | None:
     if not folder:
         raise UserError(f"the graph {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA")
     root = Path(folder)
-    if name in OGB:
-        zipped, split, licence = OGB[name]
+    if name in OGB or name in OGB_LINKS:
+        zipped, split, licence = (OGB | OGB_LINKS)[name]
+        kind = "node" if name in OGB else "link"
         for found in (root / name.replace("-", "_"), root / zipped):
             if (found / "raw" / "edge.csv.gz").is_file() and (found / "split" / split).is_dir():
                 return found
         raise UserError(
-            f"no {root / zipped}/raw/edge.csv.gz: unpack http://snap.stanford.edu/ogb/data/nodeproppred/{zipped}.zip into {root}"
+            f"no {root / zipped}/raw/edge.csv.gz: unpack http://snap.stanford.edu/ogb/data/{kind}proppred/{zipped}.zip into {root}"
             f" (licence: {licence}); raw/, split/{split}/ stand below {zipped}/"
         )
     if name in PLANETOID:
@@ -253,7 +269,8 @@ def digest(name: str, folder: str) -> str:
     path = locate(name, folder)
     if path is None:
         return hashlib.sha256(f"generated {name} 1".encode()).hexdigest()
-    files = [path] if path.is_file() else sorted(path.glob(f"ind.{name}.*") if name in PLANETOID else path.rglob("*.csv.gz"))
+    archive = sorted([*path.rglob("*.csv.gz"), *path.rglob("*.pt")]) if name in OGB or name in OGB_LINKS else []
+    files = [path] if path.is_file() else archive or sorted(path.glob(f"ind.{name}.*"))
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as f:
@@ -265,23 +282,27 @@ def digest(name: str, folder: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def load(name: str, folder: str) -> GraphData:
-    """A set by its name; self-loops are stripped.  ``<name>-128`` is the set with its features projected."""
+def load(name: str, folder: str, normalise: bool = True) -> GraphData:
+    """A set by its name; self-loops are stripped.  ``<name>-128`` is the set with its features projected.
+
+    Args:
+        normalise: divide features by their row sum, as all questions about nodes of the citation graphs do.
+    """
     if name.endswith(PROJECTED):
-        return project(load(name.removesuffix(PROJECTED), folder))
+        return project(load(name.removesuffix(PROJECTED), folder, normalise))
     path = locate(name, folder)
     if path is None:
         return block_model()
     if path.is_file():
-        return _npz(name, path)
+        return _npz(name, path, normalise)
     if name in OGB:
         return _ogb(name, path)
     raw = read_planetoid(path, name)
     split = {p: raw[f"{p}_idx"] for p in SPLITS}
-    return make(name, np.stack([raw["row"], raw["col"]], 1), raw["x"], raw["y"], split, CLASSES.get(name, ()))
+    return make(name, np.stack([raw["row"], raw["col"]], 1), raw["x"], raw["y"], split, CLASSES.get(name, ()), normalise=normalise)
 
 
-def _npz(name: str, path: Path) -> GraphData:
+def _npz(name: str, path: Path, normalise: bool) -> GraphData:
     """Cora's file, or one of one's own in the same keys."""
     try:
         with np.load(path, allow_pickle=False) as z:
@@ -304,7 +325,7 @@ def _npz(name: str, path: Path) -> GraphData:
             raise UserError(f"{path}: x_indptr, x_indices, x_data, x_shape are no compressed rows: {e}") from e
     classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else CLASSES.get(name, ())
     split = {p: arrays[f"{p}_idx"] for p in SPLITS}
-    return make(name, arrays["edges"], x, arrays["y"], split, classes)
+    return make(name, arrays["edges"], x, arrays["y"], split, classes, normalise=normalise)
 
 
 def project(data: GraphData, columns: int = 128) -> GraphData:
@@ -388,24 +409,55 @@ def read_planetoid(folder: Path, name: str) -> dict[str, Any]:
 def _ogb(name: str, folder: Path) -> GraphData:
     """An unpacked official archive of node classification (graph_baselines.md 3.2): CSV files without headers."""
     _, split, _ = OGB[name]
-    edges = _csv(folder / "raw" / "edge.csv.gz", np.int64)
-    x = _csv(folder / "raw" / "node-feat.csv.gz", np.float32)
-    y = _csv(folder / "raw" / "node-label.csv.gz", np.float64)
-    n = int(_csv(folder / "raw" / "num-node-list.csv.gz", np.int64).ravel()[0])
+    n = int(read_csv(folder / "raw" / "num-node-list.csv.gz", np.int64).ravel()[0])
+    edges = read_csv(folder / "raw" / "edge.csv.gz", np.int64)
+    x = _of_edges(name, folder, edges, n) if name == "ogbn-proteins" else read_csv(folder / "raw" / "node-feat.csv.gz", np.float32)
+    y = read_csv(folder / "raw" / "node-label.csv.gz", np.float64)
     if len(x) != n or len(y) != n:
         raise UserError(f"{folder}: {len(x)} rows of features and {len(y)} of labels for {n} nodes; unpack the archive again")
     names = {"train": "train", "val": "valid", "test": "test"}
-    index = {p: _csv(folder / "split" / split / f"{file}.csv.gz", np.int64).ravel() for p, file in names.items()}
-    return make(name, edges, x, y[:, 0], index, normalise=False)
+    index = {p: read_csv(folder / "split" / split / f"{file}.csv.gz", np.int64).ravel() for p, file in names.items()}
+    return make(name, edges, x, y if y.shape[1] > 1 else y[:, 0], index, normalise=False)
 
 
-def _csv(path: Path, kind: Any) -> np.ndarray:
+def _of_edges(name: str, folder: Path, edges: np.ndarray, n: int) -> np.ndarray:
+    """Features of nodes that have none of their own: the species, one column each, and the mean of their edges' features."""
+    places = [folder / "raw" / f"{file}.csv.gz" for file in ("node_species", "species")]
+    species = read_csv(next((p for p in places if p.is_file()), places[0]), np.int64).ravel()
+    values = read_csv(folder / "raw" / "edge-feat.csv.gz", np.float32)
+    if len(species) != n or len(values) != len(edges):
+        raise UserError(
+            f"{folder}: {len(species)} species of {n} nodes, features of {len(values)} of {len(edges)} edges;"
+            " unpack the archive again"
+        )
+    if len(edges) and (edges.min() < 0 or edges.max() >= n):
+        raise UserError(f"{name}: edges name nodes {edges.min()}..{edges.max()} of {n}; unpack the archive again")
+    one_hot = species[:, None] == np.unique(species)
+    return np.concatenate([one_hot.astype(np.float32), incident_mean(edges, values, n)], 1)
+
+
+def incident_mean(edges: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Mean (n, f) over each node's edges (m, 2) of their features (m, f); zeros for a node without one.
+
+    Of an edge that is listed again, in either direction, the first counts; self-loops do not.
+    """
+    ends = np.sort(edges, 1)
+    _, first = np.unique(ends[:, 0] * n + ends[:, 1], return_index=True)
+    first = first[ends[first, 0] != ends[first, 1]]
+    node = ends[first].T.ravel()
+    count = np.maximum(np.bincount(node, minlength=n), 1)
+    total = [np.bincount(node, np.tile(column[first], 2), n) for column in values.T]
+    return np.asarray((np.stack(total, 1) / count[:, None]).astype(np.float32))
+
+
+def read_csv(path: Path, kind: Any) -> np.ndarray:
+    """A table of an archive: gzip, commas, no header; raises UserError where it is missing or torn."""
     import pandas as pd
 
     if not path.is_file():
         raise UserError(f"no {path}: unpack the official archive again")
     try:
-        return np.asarray(pd.read_csv(path, header=None, compression="gzip").to_numpy(kind))
+        return np.asarray(pd.read_csv(path, header=None, compression="gzip", dtype=kind).to_numpy(kind))
     except (ValueError, OSError, EOFError) as e:
         raise UserError(f"{path}: cannot be read: {e}; unpack the official archive again") from e
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -247,6 +248,8 @@ class DeeperGcn(GraphNetwork):
 
     layers = 28
     temperature = 0.1
+    dropout = 0.5
+    learned = False  #: whether each layer has a temperature of its own, from 1, and gradients go through the softmax
     chunk = 16  #: channels whose messages are laid out edge by edge at a time, where a mask makes that necessary
 
     def __init__(self, inputs: int, hidden: int, classes: int) -> None:
@@ -255,6 +258,7 @@ class DeeperGcn(GraphNetwork):
         self.encoder, self.head = nn.Linear(inputs, hidden), nn.Linear(hidden, classes)
         self.convs = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(self.layers))
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(self.layers))
+        self.t = nn.Parameter(torch.ones(self.layers)) if self.learned else None
 
     def prunable(self) -> list[str]:
         return [f"convs.{i}.weight" for i in range(self.layers)]
@@ -266,28 +270,31 @@ class DeeperGcn(GraphNetwork):
     def apply_operator(self, x: Input, operator: Operator, kernels: Kernels) -> torch.Tensor:
         h = kernels.linear(x, self.encoder.weight) + self.encoder.bias
         for i, (conv, norm, (graph, mask)) in enumerate(zip(self.convs, [None, *self.norms[:-1]], operator, strict=True)):
-            inner = h if norm is None else F.dropout(F.relu(norm(h)), 0.5, self.training)
-            out = kernels.linear(inner + self.aggregate(inner, graph, mask, kernels), conv.weight) + conv.bias  # type: ignore
+            inner = h if norm is None else F.dropout(F.relu(norm(h)), self.dropout, self.training)
+            t = self.temperature if self.t is None else self.t[i]
+            out = kernels.linear(inner + self.aggregate(inner, graph, mask, kernels, t), conv.weight) + conv.bias  # type: ignore
             h = out if i == 0 else h + out
-        h = F.dropout(F.relu(self.norms[-1](h)), 0.5, self.training)
+        h = F.dropout(F.relu(self.norms[-1](h)), self.dropout, self.training)
         return kernels.linear(h, self.head.weight) + self.head.bias
 
-    def aggregate(self, h: torch.Tensor, graph: Graph, mask: torch.Tensor | None, kernels: Kernels) -> torch.Tensor:
+    def aggregate(
+        self, h: torch.Tensor, graph: Graph, mask: torch.Tensor | None, kernels: Kernels, t: torch.Tensor | float = temperature
+    ) -> torch.Tensor:
         """Softmax aggregation (n, d): two products where no mask changes messages, else a few channels at a time."""
         message = F.relu(h) + 1e-7
         if mask is not None:
             parts = message.split(self.chunk, 1)
-            return torch.cat([checkpoint(self._edgewise, part, mask, graph, use_reentrant=False) for part in parts], 1)
-        scaled = self.temperature * message.detach()
-        weight = torch.exp(scaled - scaled.amax(0))
+            return torch.cat([checkpoint(self._edgewise, part, mask, graph, t, use_reentrant=False) for part in parts], 1)
+        scaled = t * (message if self.learned else message.detach())
+        weight = torch.exp(scaled - scaled.detach().amax(0))
         ones = torch.ones(graph.edges, dtype=h.dtype, device=h.device)
         # every node has a self-loop, so no sum is empty; a source far below the largest one may vanish in it
         total = kernels.propagate(graph, ones, weight).clamp_min(torch.finfo(h.dtype).tiny)
         return kernels.propagate(graph, ones, weight * message) / total
 
-    def _edgewise(self, message: torch.Tensor, mask: torch.Tensor, graph: Graph) -> torch.Tensor:
+    def _edgewise(self, message: torch.Tensor, mask: torch.Tensor, graph: Graph, t: torch.Tensor | float) -> torch.Tensor:
         sent = message.index_select(0, graph.row) * mask[:, None]
-        weight = ops.edge_softmax(graph, self.temperature * sent.detach())
+        weight = ops.edge_softmax(graph, t * (sent if self.learned else sent.detach()))
         return torch.zeros_like(message).index_add(0, graph.col, weight * sent)
 
     def work(self, nodes: int, edges: int) -> list[dict[str, Any]]:
@@ -316,9 +323,17 @@ def _aggregation(name: str, aggregate: int, transform: int) -> dict[str, Any]:
 ARCHITECTURES: dict[str, type[GraphNetwork]] = {"gcn": Gcn, "gin": Gin, "gat": Gat, "deepergcn": DeeperGcn}
 
 
-def build(architecture: str, inputs: int, classes: int, hidden: int) -> GraphNetwork:
+def build(
+    architecture: str, inputs: int, classes: int, hidden: int, networks: Mapping[str, type[GraphNetwork]] = ARCHITECTURES
+) -> GraphNetwork:
     """A network by name, with `hidden` units (GAT: a head), or as many as the name says: ``gcn512``."""
+    kind = family(architecture)
+    return networks[kind](inputs, int(architecture.removeprefix(kind) or hidden), classes)  # type: ignore[call-arg]
+
+
+def family(architecture: str) -> str:
+    """The network of a name such as ``gcn512``; raises UserError where there is none."""
     match = re.fullmatch(r"(deepergcn|gcn|gin|gat)(\d*)", architecture)
     if match is None or match[2] == "0":
         raise UserError(f"no architecture {architecture!r}; there are: {', '.join(ARCHITECTURES)}, with a width as in gcn512")
-    return ARCHITECTURES[match[1]](inputs, int(match[2] or hidden), classes)  # type: ignore[call-arg]
+    return match[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tasks.graph_tickets.data import GraphData
     from tasks.graph_tickets.graph import Graph, Input
+    from tasks.graph_tickets.link_data import LinkData
     from tasks.graph_tickets.models import GraphNetwork
     from tasks.graph_tickets.sampling import Sample
 
@@ -33,7 +34,7 @@ HIDDEN = {
 }
 #: epochs of one training: mask search, retraining (ugs.md 2.5 and 6)
 EPOCHS = {"smoke": 10, "small": 100, "paper": 200}
-EPOCHS_OF = {("paper", "ogbn-arxiv"): 500}
+EPOCHS_OF = {("paper", "ogbn-arxiv"): 500, ("paper", "ogbl-collab"): 500, ("paper", "ogbn-proteins"): 100}
 #: shares of the remaining edges and weights that a round removes (ugs.md 2.2 and 6)
 RATES = {"smoke": (0.3, 0.3), "small": (0.2, 0.2), "paper": (0.05, 0.2)}
 #: Trainings of `EPOCHS` passes over the graph that a closed run may spend: a ladder of ten rounds whose every epoch takes
@@ -51,10 +52,14 @@ RECIPES: dict[tuple[str, str], tuple[float, float, float, float]] = {
     ("citeseer", "gat"): (0.01, 5e-4, 1e-7, 1e-3),
     ("pubmed", "gat"): (0.01, 5e-4, 1e-2, 1e-2),
     ("ogbn-arxiv", "deepergcn"): (0.01, 0.0, 1e-6, 1e-4),
+    ("ogbn-proteins", "gcn"): (0.01, 0.0, 1e-1, 1e-3),
+    ("ogbl-collab", "deepergcn"): (0.01, 0.0, 1e-6, 1e-5),
+    ("ogbl-collab", "gcn"): (0.001, 0.0, 1e-6, 1e-5),  # the rate is that of OGB's reference
 }
 #: for a graph without a published command
 RECIPE_ELSE = (0.01, 5e-4, 1e-2, 1e-2)
-WHOLE = 500_000  #: nodes up to which a training pass is over the whole graph; larger ones are trained on sampled neighbourhoods
+#: nodes and entries up to which a training pass is over the whole graph; larger ones are trained on sampled neighbourhoods
+WHOLE, ENTRIES = 500_000, 20_000_000
 BATCH = 8_192  #: labelled nodes of such a sample
 
 
@@ -82,7 +87,7 @@ class Ticket:
 class View:
     """What one training step looks at: the whole graph, or a sampled neighbourhood."""
 
-    train: torch.Tensor  #: places of the labelled nodes among the model's outputs
+    train: torch.Tensor  #: places of the labelled nodes, or of the ends of pairs, among the model's outputs
     labels: torch.Tensor
     sample: Sample | None = None
 
@@ -98,10 +103,10 @@ class GraphProblem(Problem):
     architecture: str
     graph: Graph
     x: Input
-    y: torch.Tensor  #: (n,) int64, -1 but on training and validation nodes
+    y: torch.Tensor  #: (n,) int64, -1 but on training and validation nodes; another kind of problem says what its labels are
     train: torch.Tensor  #: node numbers
     val: torch.Tensor
-    classes: int
+    classes: int  #: width of the network's outputs
     citations: int
     hidden: int
     epochs: int  #: of one training
@@ -121,16 +126,20 @@ class GraphProblem(Problem):
         """A fresh network, its initial weights addressed by the run's seed, or drawn by another."""
         import torch
 
-        from tasks.graph_tickets.models import build
-
         with torch.random.fork_rng():
             torch.manual_seed(self.run.seed("init") if seed is None else seed)
-            model = build(self.architecture, self.inputs, self.classes, self.hidden)
+            model = self.build()
         return model.to(self.device)
+
+    def build(self) -> GraphNetwork:
+        """A network of this problem's shape, its weights drawn from the state that torch is in."""
+        from tasks.graph_tickets.models import build
+
+        return build(self.architecture, self.inputs, self.classes, self.hidden)
 
     def other(self, case: str) -> GraphProblem:
         """The problem of another case within this run: same seed, budget and books; for tickets that move."""
-        theirs = GraphTickets().problem(replace(self.spec, case=case), self.run)
+        theirs = GraphTickets().of(case).problem(replace(self.spec, case=case), self.run)
         theirs.lender = self
         return theirs
 
@@ -175,8 +184,11 @@ class GraphProblem(Problem):
         return 0 if self.spec.division == "speed" else self.epochs if epochs is None else epochs
 
     def accuracy(self, logits: torch.Tensor) -> float:
-        """Of the validation nodes, as a share; for choices."""
+        """Of the validation nodes, as a share; for choices.  Another kind of problem gives its own measure, higher is better."""
         return float((logits[self.val].argmax(1) == self.y[self.val]).float().mean())
+
+
+Q = TypeVar("Q", bound=GraphProblem)
 
 
 class GraphTickets(Task[GraphProblem, Ticket]):
@@ -192,15 +204,16 @@ class GraphTickets(Task[GraphProblem, Ticket]):
     promised = "kept.macs"
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "degree": "int32"}
     truth = ("row", "label", "degree")
+    recipe_else: ClassVar[tuple[float, float, float, float]] = RECIPE_ELSE
     tiers = {
         "smoke": Tier(
-            ("cora/gcn",),
+            ("cora/gcn", "cora-links/gcn"),
             ("edges=0.5,weights=0.5",),
             300,
             {"data": "Cora", "width": "16", "epochs": "10 a training", "ladder": "0.3 of edges and weights a round"},
         ),
         "small": Tier(
-            ("cora/gcn", "cora/gin", "cora/gat", "cora/gcn512", "cora-128/gcn", "sbm/gcn", "sbm-128/gcn"),
+            ("cora/gcn", "cora/gin", "cora/gat", "cora/gcn512", "cora-128/gcn", "sbm/gcn", "sbm-128/gcn", "cora-links/gcn"),
             ("edges=0.5,weights=0.5", "edges=0.25,weights=0.25", "edges=0.1,weights=0.1", "edges=0.5", "edges=0.25", "edges=0.1"),
             3600,
             {
@@ -211,6 +224,10 @@ class GraphTickets(Task[GraphProblem, Ticket]):
                 "ladder": "about 0.2 of the remaining edges and weights a round, the last meeting the target; every round"
                 " starts from the same initial weights; where the target names no weights none are pruned, and so with edges",
                 "recipe": "Adam 0.008, weight decay 8e-5, dropout 0.5 (gat: 0.6); test accuracy at the best validation epoch",
+                "links": "cora-links: is a pair of nodes joined? 10 % of the edges are the test, 5 % validation, each beside as"
+                " many pairs without an edge, drawn once for all runs; messages pass over the other 4,488 edges, and training meets"
+                " each beside a pair drawn anew every epoch; dot product of 16 outputs; Adam 0.005, no decay;"
+                " features not normalised",
                 "timing": "a forward pass for all nodes; each product by the kernel that is fastest there, for parent and ticket",
             },
         ),
@@ -219,17 +236,39 @@ class GraphTickets(Task[GraphProblem, Ticket]):
                 *(f"{d}/{m}" for d in ("cora", "citeseer", "pubmed") for m in ("gcn", "gin", "gat")),
                 "ogbn-arxiv/gcn",
                 "ogbn-arxiv/deepergcn",
+                "ogbn-proteins/gcn256",
+                *(f"{d}-links/gcn" for d in ("cora", "citeseer", "pubmed")),
+                "ogbl-collab/gcn256",
+                "ogbl-collab/deepergcn",
             ),
             ("edges=0.5,weights=0.1", "edges=0.25,weights=0.1", "edges=0.5", "edges=0.25", "edges=0.1"),
             14 * 86_400,
             {
                 "width": "512 hidden units (gat: 8 heads of 512), two layers; deepergcn: 28 layers of 128",
-                "budget": "up to 96 trainings of 200 full-graph passes (ogbn-arxiv: 500)",
+                "budget": "up to 96 trainings of 200 full-graph passes (ogbn-arxiv, ogbl-collab: 500; ogbn-proteins: 100)",
                 "ladder": "about 0.05 of the remaining edges and 0.2 of the remaining weights a round",
                 "recipe": "UGS's published commands; self-loops of the data are stripped first",
+                "links": "as on the small tier; ogbl-collab: its own split by years and its own negatives, steps of 65,536 edges,"
+                " a predictor of three layers, ranked by Hits@50; no weights of edges; validation edges are never input"
+                " (use_valedges_as_input: no)",
+                "ogbn-proteins": "112 labels a node, mean area under ROC; features: the species as one of eight, and the mean of"
+                " the eight features of a node's edges; trained on sampled neighbourhoods; no encoder of edges",
             },
         ),
     }
+
+    def of(self, case: str) -> GraphTickets:
+        """Nodes of one class each, unless the name of the set says that edges are asked for, or several labels a node."""
+        name = case.partition("/")[0]
+        if name.endswith("-links") or name == "ogbl-collab":
+            from tasks.graph_tickets.link_task import Collaborations, Links
+
+            return Links() if name.endswith("-links") else Collaborations()
+        if name.startswith("ogbn-proteins"):
+            from tasks.graph_tickets.label_task import Proteins
+
+            return Proteins()
+        return self
 
     def digest(self, spec: Spec) -> str:
         from tasks.graph_tickets import data
@@ -240,43 +279,55 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         return data.digest(name, spec.data)
 
     def problem(self, spec: Spec, run: Run) -> GraphProblem:
+        d = self._data(spec)
+        if d.y.ndim != 1:
+            raise UserError(f"{d.name}: nodes have several labels, which are asked of ogbn-proteins alone; give y one class a node")
+        seen = np.full(d.nodes, -1, np.int64)
+        for part in ("train", "val"):
+            seen[d.split[part]] = d.y[d.split[part]]
+        return self._problem(GraphProblem, spec, run, d, seen, d.split["train"], d.split["val"], len(d.classes))
+
+    def _problem(
+        self,
+        kind: type[Q],
+        spec: Spec,
+        run: Run,
+        d: GraphData | LinkData,
+        y: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        outputs: int,
+    ) -> Q:
+        """What all kinds of problems have in common: graph, features, and what the tables above grant."""
         import torch
 
         from tasks.graph_tickets import data
         from tasks.graph_tickets.graph import Graph, features
-        from tasks.graph_tickets.models import build
+        from tasks.graph_tickets.models import family
 
         name, architecture = data_and_model(spec, EXAMPLE)
-        d = data.imitation(name) if spec.division == "speed" else data.load(name, spec.data)
         device = torch.device(parallel.own_device(spec.device))
-        kind = architecture.rstrip("0123456789")
-        hidden = HIDDEN[spec.tier].get(kind, 0)
-        with torch.device("meta"):
-            build(architecture, 1, 1, hidden or 1)  # an unknown name is told before anything is loaded
-        seen = np.full(d.nodes, -1, np.int64)
-        for part in ("train", "val"):
-            seen[d.split[part]] = d.y[d.split[part]]
-        x = features(d.x).to(device)
+        network = family(architecture)
         epochs = EPOCHS_OF.get((spec.tier, name), EPOCHS[spec.tier])
-        return GraphProblem(
+        return kind(
             spec,
             run,
             name,
             architecture,
             Graph(torch.from_numpy(d.row).to(device), torch.from_numpy(d.col).to(device), d.nodes),
-            x,
-            torch.from_numpy(seen).to(device),
-            torch.from_numpy(d.split["train"]).to(device),
-            torch.from_numpy(d.split["val"]).to(device),
-            len(d.classes),
+            features(d.x).to(device),
+            torch.from_numpy(y).to(device),
+            torch.from_numpy(train).to(device),
+            torch.from_numpy(val).to(device),
+            outputs,
             d.citations,
-            hidden,
+            HIDDEN[spec.tier].get(network, 0),
             epochs,
             RATES[spec.tier],
-            Recipe(*RECIPES.get((name.removesuffix(data.PROJECTED), kind), RECIPE_ELSE)),
+            Recipe(*RECIPES.get((name.removesuffix(data.PROJECTED), network), self.recipe_else)),
             device,
-            TRAININGS[spec.tier] * epochs * len(d.split["train"]),
-            BATCH if d.nodes > WHOLE else 0,
+            TRAININGS[spec.tier] * epochs * len(train),
+            BATCH if d.nodes > WHOLE or len(d.row) > ENTRIES else 0,
         )
 
     def parent(self, problem: GraphProblem) -> Ticket:
@@ -386,8 +437,11 @@ class GraphTickets(Task[GraphProblem, Ticket]):
 
     def _data(self, spec: Spec) -> GraphData:
         from tasks.graph_tickets import data
+        from tasks.graph_tickets.models import family
 
-        return data.load(data_and_model(spec, EXAMPLE)[0], spec.data)
+        name, architecture = data_and_model(spec, EXAMPLE)
+        family(architecture)  # an unknown name is told before anything is loaded
+        return data.imitation(name) if spec.division == "speed" else data.load(name, spec.data)
 
     @staticmethod
     def _graph(problem: GraphProblem, solution: Ticket) -> Graph:
@@ -407,8 +461,8 @@ def kept_weights(model: GraphNetwork) -> tuple[int, int]:
 
 
 def _combined(model: GraphNetwork) -> dict[str, torch.Tensor]:
-    """Weights of the layers that a linear-only count sees: attention vectors are none."""
-    return {n: p for n, p in model.named_parameters() if p.ndim == 2 and not n.startswith("attention")}
+    """Weights of the layers that a linear-only count sees: attention vectors are none, a predictor of pairs is counted apart."""
+    return {n: p for n, p in model.named_parameters() if p.ndim == 2 and not n.startswith(("attention", "predictor"))}
 
 
 def _layers(problem: GraphProblem, ticket: Ticket, order: Literal["cheaper", "transform", "aggregate"]) -> list[dict[str, Any]]:
