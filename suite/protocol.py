@@ -17,7 +17,8 @@ import numpy as np
 
 from suite.naming import UserError, parse_target
 
-TIERS, DIVISIONS = ("smoke", "small", "paper"), ("closed", "open", "speed")
+TIERS = ("smoke", "small", "paper")
+DIVISIONS = ("closed", "open", "speed")
 Table = Mapping[str, np.ndarray]  #: named columns of equal length; evidence has a unique, sorted column ``row``
 
 
