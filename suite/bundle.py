@@ -1,11 +1,11 @@
 """The bundle: what a run leaves behind, written whole or not at all.
 
 A bundle is a folder ``results/<task>/<tier>/<method>/<key>-<id>/`` with ``run.json`` (this schema),
-``evidence.parquet`` (one line a test row) and ``timing.parquet`` (one line a timed block).  The id
-is the SHA-256 of the canonical JSON without ``id``; ``files`` carries the hashes of the other files,
-so the id covers every byte.  The key says what was asked (Spec, method, version, configuration,
-data, cards): runs of the same key are replays of each other.  Within a schema version fields are
-only added; bundles are never rewritten.
+``evidence.parquet`` (one line a test row), ``timing.parquet`` (one line a timed block) and at most
+four small pictures (``*.webp``).  The id is the SHA-256 of the canonical JSON without ``id``; ``files``
+and ``pictures`` carry the hashes of the other files, so the id covers every byte.  The key says what was
+asked (Spec, method, version, configuration, data, cards): runs of the same key are replays of each
+other.  Within a schema version fields are only added; bundles are never rewritten.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from suite import pictures
 from suite.naming import UserError, canonical_json, digest
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]{1,120}$")]  # no separators, no markup
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Line = Annotated[str, Field(max_length=2000)]
+PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
 
 
 class Record(BaseModel):
@@ -106,6 +108,15 @@ class FileRecord(Record):
     rows: int = Field(ge=0)
 
 
+class PictureRecord(Record):
+    """A picture: what the method put out, WebP without loss.  Only a replay can confirm it."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int = Field(ge=0, le=pictures.MOST_BYTES)
+    width: int = Field(ge=1, le=pictures.WIDEST)
+    height: int = Field(ge=1, le=pictures.TALLEST)
+
+
 class SourceRecord(Record):
     """The code that ran: commit and whether the tree was clean (null outside a clone)."""
 
@@ -137,6 +148,14 @@ class RunRecord(Record):
     notes: list[Line] = Field(default_factory=list, description="warnings that concern the whole run")
     submitter: Annotated[str, Field(pattern=r"^[\w .@+-]{0,80}$")] = ""
     files: dict[Literal["evidence.parquet", "timing.parquet"], FileRecord] = Field(default_factory=dict)
+    pictures: dict[PictureName, PictureRecord] = Field(
+        default_factory=dict, max_length=pictures.MOST, description="crops to look at, of those tasks that show some"
+    )
+
+    @property
+    def hashed(self) -> dict[str, FileRecord | PictureRecord]:
+        """Every file beside ``run.json``, by name."""
+        return {name: entry for part in (self.files, self.pictures) for name, entry in part.items()}
 
     def measure(self, name: str, part: str = "") -> MeasureRecord | None:
         return next((m for m in self.measures if m.name == name and m.part == part), None)
@@ -163,6 +182,12 @@ def describe(path: Path) -> FileRecord:
     from pyarrow import parquet
 
     return FileRecord(sha256=sha256(path), bytes=path.stat().st_size, rows=parquet.read_metadata(path).num_rows)
+
+
+def describe_picture(path: Path) -> PictureRecord:
+    """Hash and sizes of a picture; raises ValueError where it is none."""
+    width, height = pictures.size(path.read_bytes())
+    return PictureRecord(sha256=sha256(path), bytes=path.stat().st_size, width=width, height=height)
 
 
 def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
@@ -237,6 +262,6 @@ def find(root: Path) -> Iterator[Path]:
 
 
 __all__ = [
-    "EVIDENCE", "FINAL", "RUN", "SCHEMA", "STATUSES", "TIMING", "RunRecord", "canonical_json", "describe", "find",
-    "folder", "identity", "read", "read_table", "seal", "sha256", "write", "write_table",
+    "EVIDENCE", "FINAL", "RUN", "SCHEMA", "STATUSES", "TIMING", "RunRecord", "canonical_json", "describe",
+    "describe_picture", "find", "folder", "identity", "read", "read_table", "seal", "sha256", "write", "write_table",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from suite import bundle
+from suite import bundle, pictures
 from suite import registry as ours
 from suite.checks import numbers, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
@@ -168,6 +168,7 @@ def _bundle(case: _Case) -> Iterator[Finding]:
         untrusted.plain_files(case.path)
         record = untrusted.record(case.path)
         untrusted.hashes(case.path, record)
+        untrusted.seen(case.path, record)
         yield from _place(case, record)
         yield from (case.error(field, told, mend, file) for file, field, told, mend in case.seen.before(record, case.path))
         case.seen.add(record, case.path)
@@ -213,17 +214,35 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if entry and entry["data"] != record.data and spec.division != "speed":  # there no data are looked at
         told = f"digest {record.data[:12]}, the set's is {entry['data'][:12]}"
         yield case.error("data", told, "use the data set as it is shipped")
+    yield from _pictures(case, record, task)
     if record.status != "ok":
         yield from _failed(case, record)
         return
     yield from _derived(case, record, task, entry)
 
 
+def _pictures(case: _Case, record: bundle.RunRecord, task: Task[Any, Any]) -> Iterator[Finding]:
+    """Only where the task shows some and the originals' licence lets them be shown; originals come from the reference alone.
+
+    What is on them no checker can derive: like a meter's figures they are confirmed by a replay.
+    """
+    if not record.pictures:
+        return
+    spec, gallery = record.spec, task.show.gallery
+    if gallery is None or not task.show.credit(spec.case, spec.seed, spec.division):
+        yield case.error("pictures", f"{task.name} shows none of {spec.case}, seed {spec.seed}")
+        return
+    original = {n for n in record.pictures if n.endswith(f"{pictures.ORIGINAL}.webp")}
+    if original and (record.method.origin, record.method.name) != ("reference", gallery.reference):
+        told = f"an original comes with {gallery.reference}, not with {record.method.name}"
+        yield case.error("pictures", told, file=min(original))
+
+
 def _failed(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if not record.reason.strip():
         yield case.error("reason", f"a run that ended as {record.status} says why")
-    if record.files:
-        yield case.error("files", "a failed run has neither evidence nor timing")
+    if record.hashed:
+        yield case.error("files", "a failed run has neither evidence nor timing, and no pictures")
     if any(m.source != "meter" for m in record.measures):
         yield case.error("measures", "a failed run has no measures of evidence or timing")
 

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, parallel, registry
+from suite import bundle, parallel, pictures, registry
 from suite.files import write_json
 from suite.naming import UserError, address
 from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
@@ -192,12 +192,30 @@ def examine(stage: Stage) -> dict[str, Any]:
     if stage.spec.division != "speed":
         evidence = stage.task.examine(problem, solution)
         bundle.write_table(dict(evidence), stage.work / bundle.EVIDENCE)
+    seen = draw(stage, problem, solution)
     operations = stage.task.operations(problem, solution)
     return {
         "operations": [dict(layer) for layer in operations.layers],
         "warnings": list(operations.warnings),
         "measures": [asdict(m) for m in stage.task.weigh(problem, solution)],
+        "pictures": seen,
     }
+
+
+def draw(stage: Stage, problem: Problem, solution: Any) -> list[str]:
+    """Write the pictures that the task shows of a Solution, and of the originals beside the reference; returns their names."""
+    spec, gallery = stage.spec, stage.task.show.gallery
+    if gallery is None or not stage.task.show.credit(spec.case, spec.seed, spec.division):
+        return []
+    found = {f"{name}.webp": pixels for name, pixels in gallery.crops(problem, solution).items()}
+    if stage.order.method == gallery.reference:
+        originals = gallery.crops(problem, None)
+        found |= {f"{name}{pictures.ORIGINAL}.webp": pixels for name, pixels in originals.items()}
+    if len(found) > pictures.MOST or not all(map(pictures.NAME.fullmatch, found)):
+        raise ValueError(f"a bundle carries at most {pictures.MOST} pictures of plain names, not {', '.join(found)}")
+    for name, pixels in found.items():
+        (stage.work / name).write_bytes(pictures.encode(pixels))
+    return list(found)
 
 
 def weigh(stage: Stage) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The protocol: everything a task and a method must know about the suite, on one screen; torch is not imported here.
 
-A *Task* turns a *Spec* into a *Problem*; a *Method* solves it and returns a *Solution* of the task's type; the task examines it
-into evidence, scores that by a pure function, and lists *Workloads*, which are timed beside the parent's (site/docs/protocol.md).
+A *Task* turns a *Spec* into a *Problem*; a *Method* solves it; the task examines, scores and times the *Solution*.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from suite.naming import UserError, parse_target
+from suite.show import Show
 
 TIERS = ("smoke", "small", "paper")
 DIVISIONS = ("closed", "open", "speed")
@@ -155,6 +155,7 @@ class Task(ABC, Generic[P, S]):
     columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000
+    show: ClassVar[Show] = Show()  #: curves, charts and pictures on the board
 
     def of(self, case: str) -> Task[P, S]:
         """The card of a case: another one's where a case asks another kind of question (edges, not nodes); never raises."""

@@ -93,7 +93,7 @@ def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] |
         with contextlib.suppress(UserError):  # a torn or foreign folder is not a result: run again
             record = bundle.read(path)
             if record.key == key and all(
-                (path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.files.items()
+                (path / n).is_file() and bundle.sha256(path / n) == f.sha256 for n, f in record.hashed.items()
             ):
                 found.append((path, record))
     found.sort(key=lambda f: (f[1].status != "ok", f[1].status not in bundle.FINAL, f[1].created))
@@ -259,6 +259,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     solved, examined = outcomes.get("solve", {}), outcomes.get("examine", {})
     measures: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
+    pictures: dict[str, Path] = {}
     notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
     if order.processes > 1:
         notes.append(f"trained by {order.processes} processes that shared each batch; batch norms saw their own share")
@@ -266,6 +267,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         status, reason, derived = _derive(work, order)
         measures += derived
         files = {n: work / n for n in (bundle.EVIDENCE, bundle.TIMING) if (work / n).exists()}
+        pictures = {n: work / n for n in examined.get("pictures", [])}
         notes += outcomes.get("moments", [])
     if "examples" in solved:
         measures += [
@@ -308,9 +310,10 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "notes": notes,
             "submitter": solver["submitter"],
             "files": {n: bundle.describe(p) for n, p in files.items()},
+            "pictures": {n: bundle.describe_picture(p) for n, p in pictures.items()},
         }
     )
-    return bundle.write(out, record, files)
+    return bundle.write(out, record, {**files, **pictures})
 
 
 def _derive(work: Path, order: Order) -> tuple[str, str, list[dict[str, Any]]]:

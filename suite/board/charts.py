@@ -49,6 +49,73 @@ class Box:
         return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
 
+@dataclass(frozen=True)
+class Plane:
+    """The ground of a chart: where a value lies, axes, ticks and titles."""
+
+    width: int  #: 760, 640 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone
+    x: tuple[float, float]  #: ends of the axis, after `into`
+    y: tuple[float, float]
+    into: Axis = float  #: of x, before it is drawn
+    margin: int = 16  #: right of the axis, for names
+    left: int = 52
+    top: int = 34
+
+    @property
+    def height(self) -> int:
+        return 400 if self.width > 500 else 330
+
+    @property
+    def right(self) -> int:
+        return self.width - self.margin
+
+    @property
+    def bottom(self) -> int:
+        return self.height - 58
+
+    def at_x(self, v: float) -> float:
+        return self.left + (self.into(v) - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
+
+    def at_y(self, v: float) -> float:
+        return self.bottom - (v - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
+
+    def head(self, kind: str, ident: str, title: str, words: str) -> list[str]:
+        """The drawing's beginning: what it is, in one line and in words."""
+        return [
+            f'<svg class="{kind} w{self.width}" role="img" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" aria-labelledby="{ident}t {ident}d">',
+            f'<title id="{ident}t">{escape(title)}</title>',
+            f'<desc id="{ident}d">{escape(words)}</desc>',
+        ]
+
+    def ground(
+        self, ticks: Sequence[tuple[float, str]], quality: str, unit: str, up: bool, title: str, soft: str = ""
+    ) -> list[str]:
+        """Lines across, ticks and titles of both axes.
+
+        Args:
+            ticks: places along x, and their words.
+            title: of x; `soft` follows it, quieter.
+        """
+        left, right, top, bottom = self.left, self.right, self.top, self.bottom
+        out = []
+        for v in _ticks(*self.y, 6):
+            out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{self.at_y(v):.1f}" y2="{self.at_y(v):.1f}"/>')
+            out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{self.at_y(v) + 4:.1f}">{v:g}</text>')
+        for v, word in ticks:
+            x = self.at_x(v)
+            out.append(f'<line class="tickmark" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
+            out.append(f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{bottom + 20}">{word}</text>')
+        out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+        out.append(
+            f'<text class="axis-title" x="{left - 40}" y="{top - 18}">{"↑" if up else "↓"} {escape(quality)}{escape(f", {unit}" if unit else "")} <tspan class="soft">({"higher" if up else "lower"} is better)</tspan></text>'
+        )
+        out.append(
+            f'<text class="axis-title" text-anchor="end" x="{right}" y="{self.height - 12}">{escape(title)}'
+            f'{f""" <tspan class="soft">({escape(soft)})</tspan>""" if soft else ""} →</text>'
+        )
+        return out
+
+
 def frontier(
     points: Sequence[Point],
     front: Sequence[int],
@@ -70,46 +137,20 @@ def frontier(
         up: whether more quality is better.
         width: 760 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone.
     """
-    height = 400 if width > 500 else 330
-    left, right, top, bottom = 52, width - 16, 34, height - 58
     xs = [v for p in points for v in p.x_interval] + [1.0, *([promise] if promise else [])]
-    ys = [v for p in points for v in _span(p)]
-    x_low, x_high = math.log(min(xs) * 0.94), math.log(max(xs) * 1.08)
-    room = max(0.1, (max(ys) - min(ys)) * 0.12)
-    y_low, y_high = min(ys) - room, max(ys) + room
-
-    def at_x(v: float) -> float:
-        return left + (math.log(v) - x_low) / (x_high - x_low) * (right - left)
-
-    def at_y(v: float) -> float:
-        return bottom - (v - y_low) / (y_high - y_low) * (bottom - top)
-
-    out = [
-        f'<svg class="frontier w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-labelledby="{ident}t {ident}d">',
-        f'<title id="{ident}t">{escape(quality)} over measured speed-up</title>',
-        f'<desc id="{ident}d">{escape("; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.2f} times" for p in points))}. The numbers stand in the board below.</desc>',
-    ]
+    plane = Plane(width, (math.log(min(xs) * 0.94), math.log(max(xs) * 1.08)), _quality_axis(points), math.log)
+    left, right, top, bottom, at_x = plane.left, plane.right, plane.top, plane.bottom, plane.at_x
+    words = "; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.2f} times" for p in points)
+    out = plane.head("frontier", ident, f"{quality} over measured speed-up", f"{words}. The numbers stand in the board below.")
     band = min(max(at_x(EDGE), left), right)
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
         out.append(
             f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else ""
         )
-    for v in _ticks(y_low, y_high, 6):
-        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
-        out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(v) + 4:.1f}">{v:g}</text>')
-    for v in _log_ticks(math.exp(x_low), math.exp(x_high), 4 if width < 500 else 7):
-        out.append(f'<line class="tickmark" x1="{at_x(v):.1f}" x2="{at_x(v):.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
-        out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{v:g}×</text>')
-    out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    out.append(
-        f'<text class="axis-title" x="{left - 40}" y="16">{"↑" if up else "↓"} {escape(quality)}{escape(f", {unit}" if unit else "")} <tspan class="soft">({"higher" if up else "lower"} is better)</tspan></text>'
-    )
-    title = f"measured speed-up over the parent, {speed}, log scale"
-    out.append(
-        f'<text class="axis-title" text-anchor="end" x="{right}" y="{height - 12}">{escape(title if width > 500 else "measured speed-up, log scale")}'
-        f' <tspan class="soft">(faster is better)</tspan> →</text>'
-    )
+    ticks = _log_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
+    title = f"measured speed-up over the parent, {speed}, log scale" if width > 500 else "measured speed-up, log scale"
+    out += plane.ground([(v, f"{v:g}×") for v in ticks], quality, unit, up, title, "faster is better")
     taken: list[Box] = []
     if promise:
         out.append(f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>')
@@ -121,10 +162,56 @@ def frontier(
         wide = 6.4 * len(word)
         start = at_x(promise) - wide - 6 if side == "end" else at_x(promise) + 6
         taken.append(Box(start, top, start + wide, top + 16))
+    return "".join([*out, *_marks(plane, points, front, taken, left), "</svg>"])
+
+
+def over(
+    points: Sequence[Point],
+    front: Sequence[int],
+    *,
+    measure: str,
+    more: bool,
+    quality: str,
+    unit: str,
+    up: bool,
+    width: int,
+    ident: str,
+) -> str:
+    """Quality over another measure on a log scale, with the steps through places that nobody beats on both.
+
+    Args:
+        points: methods, the parent among them; their x is positive.
+        front: indices of points that nothing beats on both axes, best x first.
+        measure: what x is, with its unit.
+        more: whether more of x is better.
+    """
+    xs = [v for p in points for v in p.x_interval]
+    room = max(0.04, 0.06 * math.log(max(xs) / min(xs)))
+    plane = Plane(width, (math.log(min(xs)) - room, math.log(max(xs)) + room), _quality_axis(points), math.log)
+    words = "; ".join(f"{p.label}: {p.y:.2f} {unit} at {p.x:.3g}" for p in points)
+    out = plane.head("over", ident, f"{quality} over {measure}", words)
+    ticks = _decade_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
+    title = f"{measure}, log scale" if width > 500 else measure
+    out += plane.ground([(v, f"{v:,g}") for v in ticks], quality, unit, up, title, "more is better" if more else "less is better")
+    return "".join([*out, *_marks(plane, points, front, [], plane.left if more else plane.right), "</svg>"])
+
+
+def _quality_axis(points: Sequence[Point]) -> tuple[float, float]:
+    ys = [v for p in points for v in _span(p)]
+    room = max(0.1, (max(ys) - min(ys)) * 0.12)
+    return min(ys) - room, max(ys) + room
+
+
+def _marks(plane: Plane, points: Sequence[Point], front: Sequence[int], taken: list[Box], end: float) -> list[str]:
+    """The steps through the front from the best x to the best quality and on to `end`, points with their intervals, and labels where there is room."""
+    at_x, at_y = plane.at_x, plane.at_y
+    out = []
     steps = [(at_x(points[i].x), at_y(points[i].y)) for i in front]
     if steps:
         path = (
-            f"M{steps[0][0]:.1f} {bottom} V{steps[0][1]:.1f} " + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:]) + f" H{left}"
+            f"M{steps[0][0]:.1f} {plane.bottom} V{steps[0][1]:.1f} "
+            + " ".join(f"H{x:.1f} V{y:.1f}" for x, y in steps[1:])
+            + f" H{end}"
         )
         out.append(f'<path class="front" d="{path}"/>')
         for (x1, y1), (x2, y2) in pairwise(steps):
@@ -137,10 +224,8 @@ def frontier(
             Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2),
             Box(x - 2, hi, x + 2, lo),
         ]
-    frame = Box(left, top - 8, right, bottom)
-    out += [_point(p, at_x, at_y, taken, frame) for p in sorted(points, key=lambda p: p.mark == -1)]
-    out.append("</svg>")
-    return "".join(out)
+    frame = Box(plane.left, plane.top - 8, plane.right, plane.bottom)
+    return out + [_point(p, at_x, at_y, taken, frame) for p in sorted(points, key=lambda p: p.mark == -1)]
 
 
 def _point(p: Point, at_x: Axis, at_y: Axis, taken: list[Box], frame: Box) -> str:
@@ -266,36 +351,20 @@ def along_targets(
     points = [p for c in curves for p in c.points]
     if not points:
         return ""
-    height = 400 if width > 500 else 330
-    left, right, top, bottom = 52, width - (150 if width > 500 else 118), 34, height - 58
     ys = [v for _, y, half in points for v in _band(y, half)] + ([parent[1]] if parent else [])
     room = max(0.1, (max(ys) - min(ys)) * 0.08)
-    y_low, y_high = min(ys) - room, max(ys) + room
     shares = sorted({x for x, _, _ in points}, reverse=True)
-    x_low, x_high = -math.log(shares[0]) - 0.12, -math.log(shares[-1]) + 0.12
-
-    def at_x(v: float) -> float:
-        return left + (-math.log(v) - x_low) / (x_high - x_low) * (right - left)
-
-    def at_y(v: float) -> float:
-        return bottom - (v - y_low) / (y_high - y_low) * (bottom - top)
-
-    words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
-    out = [
-        f'<svg class="along w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-labelledby="{ident}t {ident}d">',
-        f'<title id="{ident}t">{escape(quality)} along the targets</title><desc id="{ident}d">{escape(words)}</desc>',
-    ]
-    for v in _ticks(y_low, y_high, 6):
-        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at_y(v):.1f}" y2="{at_y(v):.1f}"/>')
-        out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(v) + 4:.1f}">{v:g}</text>')
-    for v in shares:
-        out.append(f'<line class="tickmark" x1="{at_x(v):.1f}" x2="{at_x(v):.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
-        out.append(f'<text class="tick" text-anchor="middle" x="{at_x(v):.1f}" y="{bottom + 20}">{100 * v:.3g} %</text>')
-    out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    out.append(
-        f'<text class="axis-title" x="{left - 40}" y="16">{"↑" if up else "↓"} {escape(quality)}{escape(f", {unit}" if unit else "")} <tspan class="soft">({"higher" if up else "lower"} is better)</tspan></text>'
+    plane = Plane(
+        width,
+        (-math.log(shares[0]) - 0.12, -math.log(shares[-1]) + 0.12),
+        (min(ys) - room, max(ys) + room),
+        lambda v: -math.log(v),
+        150 if width > 500 else 118,
     )
-    out.append(f'<text class="axis-title" text-anchor="end" x="{right}" y="{height - 12}">{escape(kept)} kept, log scale →</text>')
+    left, right, at_x, at_y = plane.left, plane.right, plane.at_x, plane.at_y
+    words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
+    out = plane.head("along", ident, f"{quality} along the targets", words)
+    out += plane.ground([(v, f"{100 * v:.3g} %") for v in shares], quality, unit, up, f"{kept} kept, log scale")
     ends: list[tuple[float, float, str, str]] = []  # place of the last point, label, class
     if parent:
         y = at_y(parent[1])
@@ -313,9 +382,54 @@ def along_targets(
         ]
         out.append("</g>")
         ends.append((places[-1][1], places[-1][0], c.label, mark_class(c.mark)))
-    out += _end_labels(ends, right + 10, top, bottom)
+    out += _end_labels(ends, right + 10, plane.top, plane.bottom)
     out.append("</svg>")
     return "".join(out)
+
+
+def along_rows(
+    curves: Sequence[Curve],
+    *,
+    along: str,
+    value: str,
+    unit: str,
+    up: bool,
+    width: int,
+    ident: str,
+    zero: str = "",
+) -> str:
+    """A value of each evidence row, one line a method; papers' methods in colour over the grey of the others.
+
+    Args:
+        curves: methods with two rows or more, rows in rising order.
+        along: what counts the rows.
+        zero: what the hairline at zero stands for, where values are differences from it; it has no line of its own.
+    """
+    points = [p for c in curves for p in c.points]
+    if not points:
+        return ""
+    xs, ys = [x for x, *_ in points], [y for _, y, _ in points] + ([0.0] if zero else [])
+    room = max(0.02, (max(ys) - min(ys)) * 0.06)
+    margin = 150 if width > 500 else 118
+    plane = Plane(width, (min(xs), max(max(xs), min(xs) + 1)), (min(ys) - room, max(ys) + room), margin=margin)
+    means = "; ".join(f"{c.label}: {sum(y for _, y, _ in c.points) / len(c.points):.2f}" for c in curves)
+    kind = f"{value}, difference from {zero}" if zero else value
+    out = plane.head("rows", ident, f"{kind} along {along}s", f"Means: {means}")
+    ticks = [(v, f"{v:,g}") for v in _ticks(*plane.x, 4 if width < 500 else 7) if v == int(v)]
+    out += plane.ground(ticks, kind, unit, up, along)
+    ends: list[tuple[float, float, str, str]] = []
+    if zero:
+        y = plane.at_y(0)
+        out.append(f'<line class="hair" x1="{plane.left}" x2="{plane.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        ends.append((y, plane.right, zero, "parent"))
+    for c in sorted(curves, key=lambda c: (c.mark != -1, c.mark == -2)):
+        places = [(plane.at_x(x), plane.at_y(y)) for x, y, _ in c.points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        out.append(
+            f'<g class="pt {mark_class(c.mark)}" data-m="{escape(c.key)}"><polyline class="run" points="{line}"><title>{escape(c.label)}</title></polyline>{mark(c.mark, *places[-1])}</g>'
+        )
+        ends.append((places[-1][1], places[-1][0], c.label, mark_class(c.mark)))
+    return "".join([*out, *_end_labels(ends, plane.right + 14, plane.top, plane.bottom), "</svg>"])
 
 
 def _end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: float, bottom: float) -> list[str]:
@@ -403,6 +517,16 @@ def _log_ticks(low: float, high: float, count: int) -> list[float]:
         if len(ticks) <= count:
             return ticks
     return [1.0]
+
+
+def _decade_ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers for a log axis: 1, 2, 5 of each decade, thinned; even steps where that leaves fewer than two."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [round(d * 10.0**e, 9) for e in decades for d in digits if low <= d * 10.0**e <= high]
+        if len(ticks) <= count:
+            return ticks if len(ticks) > 1 else _ticks(low, high, count)
+    return ticks[:: math.ceil(len(ticks) / count)]
 
 
 def _signed(v: float) -> str:

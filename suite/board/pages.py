@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import registry
-from suite.board import charts, claims, export, series, statistics, store, tables
+from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Ranking, Row
 from suite.naming import UserError
@@ -94,6 +94,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     boards = {r: tables.board(db, r) for r in rankings}
     others = {r: _elsewhere(db, b) for r, b in boards.items()}
     ledger = {name: claims.verdicts(db, name) for name in registry.tasks()}
+    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task(r.task)))}
     pages: dict[str, str] = {}
     for name in registry.tasks():
         task = registry.task(name)
@@ -108,6 +109,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     others=others,
                     extra=_columns(task, mine),
                     series=series.of(mine),
+                    drawings={b.ranking: showing.drawings(db, b, task.of(b.ranking.case)) for b in mine},
+                    galleries=galleries,
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
     pages |= _method_pages(env, boards)
@@ -126,6 +129,11 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     for path, text in pages.items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text, encoding="utf-8")
+    shots = [shot for found in galleries.values() for scene in found.scenes for shot in scene.shots]
+    if shots:
+        (docs / "pictures").mkdir(exist_ok=True)
+    for shot in shots:
+        (docs / "pictures" / shot.file).write_bytes(shot.data)
     for ranking, b in boards.items():
         export.write(b, registry.task(ranking.task).of(ranking.case), docs / "data", file_stem(ranking))
 
@@ -182,6 +190,7 @@ def _environment() -> jinja2.Environment:
         "fact": _fact,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
         "coded": safe(_coded),
+        "crop_psnr": lambda v: f"{v:.1f} dB" if math.isfinite(v) else "",
     }
     return env
 

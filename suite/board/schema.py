@@ -14,7 +14,7 @@ def schema_table() -> str:
     """Every record of ``run.json`` as a Markdown table: field, type, meaning."""
     parts: list[str] = [
         "A bundle is a folder `results/<task>/<tier>/<method>/<key>-<id>/` with `run.json`, `evidence.parquet` (a line a test row) and",
-        "`timing.parquet` (a line a timed block). Within a schema version fields are only added.",
+        "`timing.parquet` (a line a timed block) and at most four small pictures (`*.webp`, without loss). Within a schema version fields are only added.",
         "",
     ]
     todo: list[type[BaseModel]] = [RunRecord]

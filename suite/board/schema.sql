@@ -45,3 +45,19 @@ CREATE TABLE IF NOT EXISTS measures (
 
 CREATE TABLE IF NOT EXISTS retractions (id VARCHAR PRIMARY KEY, reason VARCHAR);
 CREATE TABLE IF NOT EXISTS cards (hash VARCHAR PRIMARY KEY, facts JSON);
+
+-- The curve that a task draws of its evidence along the rows (Task.show): a point a row, thinned where there are many.
+CREATE TABLE IF NOT EXISTS series (
+    run VARCHAR,
+    place DOUBLE,              -- along the rows: a frame's number
+    value DOUBLE
+);
+
+-- Pictures that a task shows (Task.show): WebP without loss, as they lie in the bundles.
+CREATE TABLE IF NOT EXISTS pictures (
+    run VARCHAR,
+    name VARCHAR,              -- where it was cut; an original's ends in .original
+    width INTEGER,
+    height INTEGER,
+    webp BLOB
+);

@@ -9,17 +9,20 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from suite import bundle, registry
+from suite import bundle, pictures, registry
 from suite.naming import UserError
 
 if TYPE_CHECKING:
     import duckdb
 
+    from suite.protocol import Task
+
 HERE = Path(__file__).resolve().parent
 STORAGE = "v1.4.0"  #: what DuckDB in a browser can open; 2.0's own default it refuses
 LONGEST = 16_000_000  #: bytes of one run.json
+MOST_POINTS = 400  #: of one run's curve
 
 MEASURE = (
     "STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE,"
@@ -41,6 +44,7 @@ COLUMNS = {
     "unsupported": "JSON",
     "libraries": "JSON",
     "measures": f"{MEASURE}[]",
+    "pictures": "JSON",
 }
 
 
@@ -154,7 +158,58 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         " method.configuration, libraries FROM incoming"
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
+    _series(db, results)
+    _pictures(db, results)
     db.execute("DROP TABLE incoming")
+
+
+def _series(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Curves of incoming runs, of those tasks that declare one: derived from the evidence, as its numbers are."""
+    import numpy as np
+    import pyarrow as pa
+
+    parts = []
+    for run, path, task, _ in _shown(db, results):
+        curve = task.show.curve
+        if curve is None or not (results / path / bundle.EVIDENCE).is_file():
+            continue
+        try:
+            evidence = bundle.read_table(results / path / bundle.EVIDENCE)
+            at, value = evidence[curve.along].astype(np.float64), np.asarray(curve.of(evidence), np.float64)
+        except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
+            raise UserError(f"{results / path}: no curve of its evidence ({e}); run `weighin check` on the results") from e
+        kept = np.unique(np.linspace(0, len(at) - 1, MOST_POINTS).round().astype(int)) if len(at) > MOST_POINTS else slice(None)
+        parts.append(pa.table({"run": [run] * len(at[kept]), "place": at[kept], "value": value[kept]}))
+    if parts:
+        db.register("points", pa.concat_tables(parts))
+        db.execute("INSERT INTO series SELECT * FROM points WHERE isfinite(place) AND isfinite(value)")
+        db.unregister("points")
+
+
+def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Pictures of incoming runs, each looked at before it is put on a page."""
+    for run, path, task, names in _shown(db, results):
+        if task.show.gallery is None:
+            continue
+        for name in names:
+            try:
+                data = (results / path / name).read_bytes()
+                height, width, _ = pictures.decode(data).shape
+            except (OSError, ValueError) as e:
+                raise UserError(f"{results / path / name}: no picture ({e}); run `weighin check` on the results") from e
+            db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", [run, name.removesuffix(".webp"), width, height, data])
+
+
+def _shown(db: duckdb.DuckDBPyConnection, results: Path) -> Iterator[tuple[str, str, Task[Any, Any], list[str]]]:
+    """Incoming runs that the board shows, of tasks in their present version: id, path, task, names of pictures."""
+    tasks = {name: registry.task(name) for name in registry.tasks()}
+    rows = db.execute(
+        "SELECT id, path, spec.task, spec.version, json_keys(pictures) FROM incoming"
+        " WHERE status = 'ok' AND spec.tier <> 'smoke' AND spec.division <> 'speed' ORDER BY path"
+    ).fetchall()
+    for run, path, name, version, names in rows:
+        if name in tasks and tasks[name].version == version:
+            yield run, path, tasks[name], [n for n in names or () if pictures.NAME.fullmatch(n)]
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
@@ -178,7 +233,8 @@ def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
 
 def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     gone = list(paths)
-    db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM runs WHERE path IN (SELECT unnest(?)))", [gone])
+    for table in ("measures", "series", "pictures"):
+        db.execute(f"DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE path IN (SELECT unnest(?)))", [gone])
     db.execute("DELETE FROM runs WHERE path IN (SELECT unnest(?))", [gone])
 
 

@@ -69,6 +69,7 @@ class Row:
     cells: Mapping[str, Cell]  #: metered and timed columns
     off_target: str
     notes: Sequence[str] = ()
+    axes: Mapping[str, Cell] = field(default_factory=dict)  #: what the task draws quality over, by `Against.measure`
 
     @property
     def label(self) -> str:
@@ -213,6 +214,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _promise(task, runs, measures),
                 _cells(task, timed, measures),
                 bad[i],
+                axes=_axes(task, runs, timed, measures),
             )
         )
     sign = -1 if up else 1
@@ -326,6 +328,24 @@ def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: A
             out[f"{name} {part}".strip()] = Cell(
                 float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings
             )
+    return out
+
+
+def _axes(
+    task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], timed: Sequence[Mapping[str, Any]], measures: Any
+) -> dict[str, Cell]:
+    """What quality is drawn over: of evidence from all seeds, else from the runs weighed on one card."""
+    out = {}
+    for axis in task.show.against:
+        name, _, part = axis.measure.partition(":")
+        told = [m for r in runs if (m := measures[r["id"]].get((name, part))) and m.source == "evidence"]
+        found = told or [m for r in timed if (m := measures[r["id"]].get((name, part)))]
+        if found and min(m.value for m in found) > 0:
+            warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
+            # a number without an interval of its own has no width: what is left is the scatter between seeds
+            spans = [(m.low, m.high) if math.isfinite(m.low) and m.low > 0 else (m.value, m.value) for m in found]
+            middle, low, high = statistics.log_ratio([(m.value, *span) for m, span in zip(found, spans, strict=True)])
+            out[axis.measure] = Cell(middle, low, high, found[0].source, warnings)
     return out
 
 

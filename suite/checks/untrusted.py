@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suite import bundle
+from suite import bundle, pictures
 from suite.checks import footer
 from suite.checks.findings import AGAIN, Refused, printable
 
@@ -57,12 +57,17 @@ def plain_files(path: Path) -> None:
     for name, status in sorted(entries.items()):
         if stat.S_ISLNK(status.st_mode):
             raise Refused(printable(name), "file", "is a symbolic link", "put the file itself there")
-        if not stat.S_ISREG(status.st_mode) or name not in ALLOWED:
-            mend = f"a bundle holds {', '.join(ALLOWED)} and nothing else"
+        if not stat.S_ISREG(status.st_mode) or not (name in ALLOWED or pictures.NAME.fullmatch(name)):
+            mend = f"a bundle holds {', '.join(ALLOWED)}, at most {pictures.MOST} pictures, and nothing else"
             raise Refused(printable(name), "file", "does not belong in a bundle", mend)
     for name, most in ((bundle.RUN, RUN_BYTES), (bundle.EVIDENCE, PAPER_BYTES), (bundle.TIMING, TIMING_BYTES)):
         if name in entries:
             within(name, entries[name].st_size, most)
+    seen = sorted(entries.keys() - set(ALLOWED))
+    if len(seen) > pictures.MOST:
+        raise Refused(seen[-1], "file", f"is one of {len(seen)} pictures: at most {pictures.MOST} are allowed")
+    for name in seen:
+        within(name, entries[name].st_size, pictures.MOST_BYTES)
 
 
 def within(name: str, size: int, most: int) -> None:
@@ -162,10 +167,10 @@ def _names(value: Any, where: str) -> None:
 
 def hashes(path: Path, found: bundle.RunRecord) -> None:
     """The files are those that ``run.json`` describes, byte for byte; raises Refused."""
-    stored = {n for n in ALLOWED[1:] if (path / n).exists()}
-    if odd := sorted(stored ^ set(found.files)):
+    stored = {e.name for e in os.scandir(path)} - {bundle.RUN}
+    if odd := sorted(stored ^ set(found.hashed)):
         raise Refused(odd[0], "file", "is named in run.json and absent, or there and not named")
-    for name, entry in found.files.items():
+    for name, entry in found.hashed.items():
         file = path / name
         try:
             same = file.stat().st_size == entry.bytes and bundle.sha256(file) == entry.sha256
@@ -173,6 +178,17 @@ def hashes(path: Path, found: bundle.RunRecord) -> None:
             raise Refused(name, "file", f"cannot be read: {e.strerror}", "make it readable") from e
         if not same:
             raise Refused(name, "sha256", "the file is not the one that run.json describes")
+
+
+def seen(path: Path, found: bundle.RunRecord) -> None:
+    """Pictures are pictures, of the size that ``run.json`` says, and nothing besides; raises Refused."""
+    for name, entry in found.pictures.items():
+        try:
+            height, width, _ = pictures.decode(_bytes(path / name)).shape
+        except ValueError as e:
+            raise Refused(name, "picture", str(e)) from e
+        if (width, height) != (entry.width, entry.height):
+            raise Refused(name, "picture", f"is {width}x{height}, run.json says {entry.width}x{entry.height}")
 
 
 def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, rows: int) -> dict[str, np.ndarray]:

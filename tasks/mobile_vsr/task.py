@@ -13,6 +13,8 @@ import numpy as np
 
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
+from suite.show import Against, Curve, Gallery, Show
+from tasks.mobile_vsr import crops
 from tasks.truth import entry
 
 if TYPE_CHECKING:
@@ -235,6 +237,14 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         "bytes_header": "int64",
     }
     truth = ("row", "frame", "covers")
+    show = Show(
+        curve=Curve("PSNR", along="frame", of=lambda evidence: psnr_frames(evidence["error_frame"]), unit="dB"),
+        against=(
+            Against("bytes:total", "bytes sent, KB: H.264 video, networks, maps", 1e-3),
+            Against("throughput:play/eager", "frames a second of the player, eager", up=True),
+        ),
+        gallery=Gallery(crops.pictures, reference="bicubic", credits=crops.CREDITS),
+    )
     tiers = {
         "smoke": Tier(
             ("bigbuckbunny/x2", "bigbuckbunny/x4"),
@@ -669,6 +679,11 @@ def patch_errors(solution: Stream, t: int, sr: torch.Tensor, hr: torch.Tensor, g
 def decibels(error: float) -> float:
     """PSNR of a mean squared error; 100 dB where there is none."""
     return -10 * math.log10(max(float(error), LEAST_ERROR))
+
+
+def psnr_frames(errors: np.ndarray) -> np.ndarray:
+    """PSNR of every frame by its mean squared error, dB."""
+    return -10 * np.log10(np.maximum(errors, LEAST_ERROR))
 
 
 def _interval(error: np.ndarray) -> tuple[float, float]:

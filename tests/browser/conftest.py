@@ -42,5 +42,6 @@ def browser() -> Iterator[Browser]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     demo.board(folder / "results")
+    demo.video(folder / "results")
     store.publish(folder / "results", folder / "weighin.duckdb")
     return pages.build(folder / "weighin.duckdb", folder / "site")

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 TASK = "tasks/image_pruning-small.html"
+FILMS = "tasks/mobile_vsr-small.html"
 PAGES = (
     "index.html",
     TASK,
+    FILMS,
     "tasks/index.html",
     "methods/index.html",
     "methods/chex.html",
@@ -181,6 +183,64 @@ def test_roles_survive_the_phones_layout(visit: Opener) -> None:
     rows = table.locator("tbody tr")
     assert table.get_by_role("row").count() >= rows.count()
     assert table.get_by_role("cell").count() == table.locator("td").count()
+
+
+def test_two_pictures_of_a_place_lie_over_each_other_parted_by_a_slider(visit: Opener) -> None:
+    tab = visit(FILMS)
+    assert tab.locator(".shots >> visible=true").count() == 0
+    stage = tab.locator(".stage >> nth=0")
+    assert stage.locator(".left").inner_text().startswith("bicubic")
+    assert stage.locator(".right").inner_text().startswith("stdo")
+    cut = "s => [getComputedStyle(s.querySelector('.over')).clipPath, s.querySelector('input').value]"
+    slider = stage.locator("input")
+    slider.focus()
+    assert stage.evaluate("s => getComputedStyle(s).outlineStyle") == "solid"
+    tab.keyboard.press("ArrowRight")
+    assert stage.evaluate(cut) == ["inset(0px 0px 0px 51%)", "51"]
+    tab.keyboard.press("Home")
+    assert stage.evaluate(cut)[1] == "0"
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    assert box is not None
+    tab.mouse.click(box["x"] + box["width"] / 4, box["y"] + 40)
+    assert abs(int(stage.evaluate(cut)[1]) - 25) <= 1
+
+
+def test_either_side_shows_what_is_chosen_in_every_scene(visit: Opener) -> None:
+    tab = visit(FILMS)
+    tab.locator("select[name=left]").select_option("original")
+    tab.locator("select[name=right]").select_option("dy_dca")
+    for stage in tab.locator(".stage").all():
+        assert stage.locator(".left").inner_text() == "original"
+        assert stage.locator(".right").inner_text().startswith("dy_dca")
+        sizes = stage.evaluate("s => [...s.querySelectorAll('img')].map(i => [i.src, i.clientWidth, i.clientHeight])")
+        (left, *one), (right, *other) = sizes
+        assert one == other
+        assert left.endswith(".original.webp")
+        assert left != right
+        assert "original, left" in (stage.locator("input").get_attribute("aria-label") or "")
+    tab.wait_for_function("[...document.querySelectorAll('.stage img')].every(i => i.complete && i.naturalWidth)")
+
+
+def test_without_scripts_the_pictures_stand_beside_each_other(visit: Opener) -> None:
+    tab = visit(FILMS, width=390, scripts=False)
+    assert tab.locator(".stage").count() == 0
+    assert tab.locator(".gallery select >> visible=true").count() == 0
+    assert tab.locator(".shots figure >> visible=true").count() == 16
+    assert tab.get_by_text("CC BY 3.0").count() == 2
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_charts_of_cost_and_of_frames_are_drawn_for_the_window(visit: Opener, width: int) -> None:
+    tab = visit(FILMS, width=width)
+    for kind in ("over", "rows"):
+        shown = tab.locator(f"svg.{kind} >> visible=true")
+        assert shown.count() == 2
+        drawn = shown.first.evaluate("s => [s.clientWidth, +s.getAttribute('width')]")
+        assert drawn[0] >= 0.9 * drawn[1]  # words keep their size
+    row = tab.locator(BOARD).locator("tr.paper[data-v] >> nth=0")
+    row.hover()
+    assert tab.locator("svg.rows .lit").count() == 4  # two charts, two widths
 
 
 def luminance(text: str) -> float:

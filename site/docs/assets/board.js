@@ -49,4 +49,35 @@
       for (const e of ["pointerleave", "focusout"]) x.r.addEventListener(e, () => light(x.r.dataset.m, false));
     });
   });
+  // two pictures of a place over each other, parted by a slider; without this they all stand side by side
+  document.querySelectorAll(".gallery").forEach(gallery => {
+    const tools = gallery.querySelector(".tools"), scenes = [...gallery.querySelectorAll(".scene")];
+    const picks = ["left", "right"].map(side => {
+      const pick = tools.querySelector(`[name=${side}]`);
+      scenes[0].querySelectorAll("figure").forEach(f => pick.add(new Option(f.querySelector(".name").textContent, f.dataset.k)));
+      pick.value = gallery.dataset[side];
+      return pick;
+    });
+    const redraws = scenes.map(scene => {
+      const shots = scene.querySelector(".shots"), stage = document.createElement("div");
+      stage.className = "stage";
+      stage.innerHTML = '<img class="under"><img class="over"><span class="left"></span><span class="right"></span><input type="range" min="0" max="100" value="50">';
+      const images = [...stage.querySelectorAll("img")], words = [...stage.querySelectorAll("span")], slider = stage.querySelector("input");
+      slider.oninput = () => stage.style.setProperty("--cut", `${slider.value}%`);
+      shots.before(stage); shots.hidden = true;
+      return () => {
+        const figures = picks.map(p => scene.querySelector(`figure[data-k="${CSS.escape(p.value)}"]`));
+        figures.forEach((f, i) => {
+          const from = f?.querySelector("img");
+          images[i].hidden = !from;
+          if (from) { images[i].src = from.src; images[i].alt = from.alt; for (const side of ["width", "height"]) images[i].setAttribute(side, from.getAttribute(side)); }
+          words[i].textContent = f ? f.querySelector("figcaption").textContent.trim().replace(/\s+/g, " ") : "no picture here";
+        });
+        slider.setAttribute("aria-label", `divide between ${words[0].textContent}, left, and ${words[1].textContent}, right`);
+      };
+    });
+    const redraw = () => redraws.forEach(r => r());
+    picks.forEach(p => p.onchange = redraw);
+    tools.hidden = false; redraw();
+  });
 })();

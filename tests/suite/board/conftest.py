@@ -28,6 +28,21 @@ def published(results: Path) -> Path:
     return db
 
 
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles of a task that shows curves, charts and pictures; read only."""
+    root = tmp_path_factory.mktemp("video") / "results"
+    demo.video(root)
+    return demo.video(root, ("awdnn", "stdo"), case="bigbuckbunny/x2-per_model", seeds=1)
+
+
+@pytest.fixture(scope="session")
+def filmed(video: Path) -> Path:
+    db = video.parent / "weighin.duckdb"
+    store.publish(video, db)
+    return db
+
+
 @pytest.fixture
 def connection(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with store.connect(published) as db:

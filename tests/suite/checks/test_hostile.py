@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -26,15 +27,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pyarrow import parquet
 
-from suite import bundle, registry, system
+from suite import bundle, pictures, registry, system
 from suite.check import Registry, check, digest_column
 from suite.checks import footer
 from suite.checks.findings import Finding, printable
 from suite.checks.untrusted import depth
 from suite.meters import timing
 from suite.protocol import Measure, Problem, Spec, Table, Task, Tier
+from suite.show import Gallery, Show
 
 ROWS, CLASSES, VERSION = 240, 3, "ab12" * 16
 DATA = hashlib.sha256(b"dots").hexdigest()
@@ -62,6 +65,7 @@ class Dots(Task[Any, Any]):
     columns: ClassVar[Mapping[str, str]] = {"row": "int32", "label": "int16", "prediction": "int16", "score": "float16"}
     truth = ("row", "label")
     evidence_bytes = 60_000
+    show = Show(gallery=Gallery(lambda problem, solution, /: {}, "plain", {"dots": "drawn by hand, CC0"}))
 
     def score(self, spec: Spec, evidence: Table) -> list[Measure]:
         label, hit = evidence["label"], evidence["label"] == evidence["prediction"]
@@ -202,14 +206,21 @@ def fields(seed: int, tables: Mapping[str, Table], card_hash: str, **spec: Any) 
         "unsupported": {},
         "notes": [],
         "submitter": "",
+        "pictures": {},
     }
 
 
-def seal(root: Path, body: Fields, files: Mapping[str, Path | Table]) -> Path:
+def seal(root: Path, body: Fields, files: Mapping[str, Path | Table | bytes]) -> Path:
     """Hash everything anew, as a forger would, and write it where it belongs; keeps what no schema would."""
     scratch = Path(tempfile.mkdtemp(prefix=".forge-", dir=root))
     described = {}
     for name, source in files.items():
+        if isinstance(source, bytes):  # a picture, which says itself how large it is
+            (scratch / name).write_bytes(source)
+            sides = dict(zip(("width", "height"), told_size(source), strict=True))
+            about = {"sha256": hashlib.sha256(source).hexdigest(), "bytes": len(source), **sides}
+            body = {**body, "pictures": {name: about} | body["pictures"]}
+            continue
         if isinstance(source, Path):
             shutil.copyfile(source, scratch / name)
         else:
@@ -230,6 +241,14 @@ def seal(root: Path, body: Fields, files: Mapping[str, Path | Table]) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(final)
     return final
+
+
+def told_size(data: bytes) -> tuple[int, int]:
+    """Width and height as a picture's header tells them; 1x1 where it tells none."""
+    try:
+        return pictures.size(data)
+    except ValueError:
+        return 1, 1
 
 
 def _rows(file: Path) -> int:
@@ -259,15 +278,22 @@ def results() -> Iterator[Path]:
         yield root
 
 
-def honest(root: Path, seed: int = 0, change: Change | None = None, drop: tuple[str, ...] = (), **tables: Any) -> Path:
-    """A bundle that holds, but for `change` to its record and tables given in place of its own."""
+def honest(
+    root: Path,
+    seed: int = 0,
+    change: Change | None = None,
+    drop: tuple[str, ...] = (),
+    seen: Mapping[str, bytes] | None = None,
+    **tables: Any,
+) -> Path:
+    """A bundle that holds, but for `change` to its record, and pictures and tables given in place of its own."""
     whole: dict[str, Any] = {bundle.EVIDENCE: evidence(seed), bundle.TIMING: blocks(seed)}
     body = copy.deepcopy(_derived(seed, drop))
     for name in whole:
         whole[name] = tables.get(name.partition(".")[0], whole[name])
     if change:
         change(body)
-    return seal(root, body, {k: v for k, v in whole.items() if k not in drop})
+    return seal(root, body, {k: v for k, v in whole.items() if k not in drop} | dict(seen or {}))
 
 
 @cache
@@ -313,6 +339,77 @@ def test_the_writer_and_the_checker_agree_on_bytes(house: House, tmp_path: Path)
         record = bundle.read(path)
         again = bundle.write(tmp_path, record, {n: path / n for n in record.files})
         assert (again / bundle.RUN).read_bytes() == (path / bundle.RUN).read_bytes()
+
+
+PICTURE = pictures.encode((np.arange(60 * 80 * 3) * 7 % 251).astype(np.uint8).reshape(60, 80, 3))
+
+
+def test_pictures_are_taken_of_seed_0_where_the_task_shows_some(house: House) -> None:
+    with results() as root:
+        assert errors(house, honest(root, seen={"spot-1.webp": PICTURE, "spot-1.original.webp": PICTURE})) == []
+        refused(house, honest(root, seed=1, seen={"spot-1.webp": PICTURE}), "pictures")
+        slim = "spot-1.original.webp"
+        other = honest(root, change=lambda b: b["method"].update(name="net_slim"), seen={slim: PICTURE})
+        refused(house, other, "pictures", slim)
+        refused(house, honest(root, seen={f"spot-{i}.webp": PICTURE for i in range(5)}), "file")
+        path = honest(root, seen={"spot-2.webp": PICTURE})
+        (path / "spot-2.webp").write_bytes(PICTURE[:-2] + b"ab")
+        refused(house, path, "sha256", "spot-2.webp")
+
+
+@pytest.mark.parametrize(
+    "name", ["Spot.webp", "spot.png", ".spot.webp", "spot.original.original.webp", "a" * 70 + ".webp", "spot\n.webp"]
+)
+def test_a_picture_has_a_plain_name(house: House, name: str) -> None:
+    with results() as root:
+        refused(house, honest(root, seen={name: PICTURE}))
+
+
+def _with_bytes(at: int, new: bytes) -> bytes:
+    return PICTURE[:at] + new + PICTURE[at + len(new) :]
+
+
+def _webp(pixels: np.ndarray, **how: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "WEBP", **how)
+    return out.getvalue()
+
+
+HOSTILE = {
+    "no picture": b"<svg onload=alert(1)>" * 3,
+    "empty": b"",
+    "cut short": PICTURE[:-40],
+    "more at the end": PICTURE + b"<script>",
+    "more inside": _with_bytes(4, (len(PICTURE)).to_bytes(4, "little")) + b"EXIF\0\0\0\0",
+    "a bomb": _with_bytes(21, (16382 | 16382 << 14).to_bytes(4, "little")),
+    "garbled": PICTURE[:25] + bytes(b ^ 0x5A for b in PICTURE[25:]),
+    "lossy": _webp(np.zeros((20, 20, 3), np.uint8), quality=80),
+    "transparent": _webp(
+        np.random.Generator(np.random.Philox(0)).integers(0, 255, (20, 20, 4), np.uint8), lossless=True, exact=True
+    ),
+    "with metadata": _webp(np.zeros((20, 20, 3), np.uint8), lossless=True, exif=b"Exif\0\0secret"),
+    "too large": _webp(np.zeros((181, 320, 3), np.uint8), lossless=True),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_that_is_no_small_picture_is_refused(house: House, kind: str) -> None:
+    with results() as root:
+        refused(house, honest(root, seen={"spot.webp": HOSTILE[kind]}), "picture", "spot.webp")
+
+
+def test_a_picture_is_of_the_size_it_is_said_to_be(house: House) -> None:
+    about = {"sha256": hashlib.sha256(PICTURE).hexdigest(), "bytes": len(PICTURE), "width": 79, "height": 60}
+    with results() as root:
+        path = honest(root, change=lambda b: b.update(pictures={"spot.webp": about}), seen={"spot.webp": PICTURE})
+        refused(house, path, "picture", "spot.webp")
+
+
+@QUICK
+@given(st.binary(min_size=1, max_size=6), st.integers(8, len(PICTURE) - 7))
+def test_no_change_of_bytes_breaks_the_checker(house: House, new: bytes, at: int) -> None:
+    with results() as root:
+        errors(house, honest(root, seen={"spot.webp": _with_bytes(at, new)}))  # `errors` holds what is said to be printable
 
 
 def test_a_failure_is_a_result_with_a_reason_and_without_numbers(house: House) -> None:
