@@ -108,9 +108,8 @@ def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
         cell = row.axes.get(axis.measure)
         if cell is None:
             continue
-        half = row.quality.half if math.isfinite(row.quality.half) else row.wilson
         span = (axis.scale * cell.low, axis.scale * cell.high)
-        points.append(charts.Point(row.label, axis.scale * cell.value, row.quality.mean, span, half, row.mark, key(board, row)))
+        points.append(charts.Point(row.label, axis.scale * cell.value, row.quality.mean, span, row.half, row.mark, key(board, row)))
     if len(points) < 2:
         return None
     places = [(p.x if axis.up else -p.x, p.y if board.up else -p.y) for p in points]
