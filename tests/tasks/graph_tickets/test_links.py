@@ -12,8 +12,10 @@ import torch
 from suite import registry
 from suite.naming import UserError
 from tasks.graph_tickets import data, link_data
-from tasks.graph_tickets.link_models import Hadamard, Predictor
+from tasks.graph_tickets.graph import Graph
+from tasks.graph_tickets.link_models import Hadamard, LinkDeeperGcn, Predictor
 from tasks.graph_tickets.metrics import areas, hits, hits_at, roc_auc
+from tasks.graph_tickets.models import TRAINING
 from tasks.graph_tickets.task import Ticket
 from tests.helpers import MemoryRun, graph_problem
 
@@ -225,6 +227,19 @@ def test_gradients_reach_every_weight(architecture: str) -> None:
     problem.loss(model(problem.x, problem.graph), view).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n != "eps")
     assert not [n for n in model.prunable() if n.startswith("predictor")]
+
+
+def test_a_learned_temperature_is_the_softmax_node_by_node() -> None:
+    model = LinkDeeperGcn(3, 4, 4)
+    row, col = torch.tensor([0, 2, 1, 3, 0]), torch.tensor([1, 1, 2, 2, 3])
+    graph, h, t = Graph(row, col, 5).looped, torch.randn(5, 4), torch.tensor(1.7)
+    plain = model.aggregate(h, graph, None, TRAINING, t)
+    masked = model.aggregate(h, graph, torch.ones(graph.edges), TRAINING, t)
+    for node in range(5):
+        sent = h[graph.row[graph.col == node]].relu() + 1e-7
+        expected = ((t * sent).softmax(0) * sent).sum(0)
+        torch.testing.assert_close(plain[node], expected)
+        torch.testing.assert_close(masked[node], expected)
 
 
 def test_pairs_are_counted_apart() -> None:
