@@ -59,6 +59,7 @@ class Show:
     curve: Curve | None = None
     against: Sequence[Against] = ()
     gallery: Gallery | None = None
+    pays: bool = True  #: parts of measures are classes or groups, of which one may pay for the saving
 
     def credit(self, case: str, seed: int, division: str) -> str:
         """The line under a run's pictures; empty where it has none."""

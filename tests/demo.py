@@ -175,7 +175,7 @@ VIDEO = {
     "jstdo": (0.3, 0.96, 13),
     "dy_dca": (0.2, 1.25, 24),
 }
-CROPS = ("frame-10-at-40-60", "frame-90-at-200-8")
+CROPS = ("frame-10-x-40-y-60", "frame-90-x-200-y-8")
 
 
 def crop(place: int, blur: int) -> np.ndarray:

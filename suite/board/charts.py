@@ -100,7 +100,9 @@ class Plane:
         out = []
         for v in _ticks(*self.y, 6):
             out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{self.at_y(v):.1f}" y2="{self.at_y(v):.1f}"/>')
-            out.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{self.at_y(v) + 4:.1f}">{v:g}</text>')
+            out.append(
+                f'<text class="tick" text-anchor="end" x="{left - 8}" y="{self.at_y(v) + 4:.1f}">{f"{v:g}".replace("-", "−")}</text>'
+            )
         for v, word in ticks:
             x = self.at_x(v)
             out.append(f'<line class="tickmark" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
@@ -263,14 +265,17 @@ def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
 
 
 def mark_class(index: int) -> str:
-    return "parent" if index == -2 else "base" if index < 0 else f"s{index % len(SHAPES)}"
+    """Colours come in the order of the papers' methods; where there are more of these, again with other shapes, dashed."""
+    if index < 0:
+        return "parent" if index == -2 else "base"
+    return f"s{index % len(SHAPES)}{' again' if index >= len(SHAPES) else ''}"
 
 
 def mark(index: int, x: float, y: float) -> str:
     """The sign of a method: filled and coloured for papers' methods, a grey ring for baselines, a black square for the parent."""
     if index == -1:
         return f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-    shape = "square" if index == -2 else SHAPES[index % len(SHAPES)]
+    shape = "square" if index == -2 else SHAPES[(index + index // len(SHAPES)) % len(SHAPES)]
     if shape == "circle":
         return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>'
     if shape == "square":

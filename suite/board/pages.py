@@ -364,7 +364,8 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             {
                 "question": "Keep most, and are faster in fact",
                 "answer": best.label,
-                "detail": f"{_change_words(best, board)}, {best.cells[key].value:.2f}× of the {best.promise or 1:.2f}× on paper",
+                "detail": f"{_change_words(best, board)}, {best.cells[key].value:.2f}×"
+                + (f" of the {best.promise:.2f}× on paper" if best.promise else ""),
             }
         )
     timed = [r for r in rows if key in r.cells]
@@ -378,13 +379,14 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             }
         )
         paper = [r for r in timed if _only_paper(r, task)]
-        out.append(
-            {
-                "question": "Save only on paper here",
-                "answer": ", ".join(r.label for r in paper) or "none",
-                "detail": f"{len(paper)} of {len(timed)} rows",
-            }
-        )
+        if task.promised:
+            out.append(
+                {
+                    "question": "Save only on paper here",
+                    "answer": ", ".join(r.label for r in paper) or "none",
+                    "detail": f"{len(paper)} of {len(timed)} rows",
+                }
+            )
     pays = [(c, n, r.label) for r in rows for n, _, c in r.classes if math.isfinite(c)]
     if pays:
         change, name, label = min(pays)
@@ -463,10 +465,10 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
     for name, (task_name, ref) in names.items():
         rows = [(b, row, registry.task(r.task).of(r.case)) for r, b in boards.items() for row in b.rows if row.method == name]
         failures = [(b, f) for b in boards.values() for f in b.failures if f.method == name]
-        papers = [n for n, m in registry.methods(task_name).items() if m.paper]
+        papers = tables.papers_of(task_name)
         out[f"methods/{name.replace('@', '-')}.md"] = env.get_template("method.md.j2").render(
             name=name,
-            mark=papers.index(name) % tables.MARKS if name in papers else -1,
+            mark=papers.index(name) if name in papers else -1,
             about=ref.summary if ref else "Somebody’s own method; its code is not here, its digest is in its name.",
             paper=ref.paper if ref else "",
             departs=ref.departs if ref else "",

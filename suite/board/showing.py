@@ -73,7 +73,7 @@ def _along(db: duckdb.DuckDBPyConnection, board: Board, curve: Curve) -> list[Dr
     out = [
         _drawing(
             f"{curve.name} along the {curve.along}s",
-            "Mean over seeds. Coloured: methods from papers; grey: baselines; black: the parent.",
+            "Mean over seeds. Coloured: methods from papers, dashed where a colour comes twice; grey: baselines; in the colour of the text: the parent.",
             lambda width: charts.along_rows(
                 lines, along=curve.along, value=curve.name, unit=curve.unit, up=curve.up, width=width, ident=f"r{width}{board.ranking.anchor}",
             ),
@@ -117,7 +117,7 @@ def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
     read = {row.axes[axis.measure].source for row in shown(board) if axis.measure in row.axes}
     where = f" Timed on card {board.card[:4]}, {board.device}." if read - {"evidence"} and board.card else ""
     return _drawing(
-        f"{task.ranked} over {axis.title}",
+        f"{task.ranked} over {axis.title.partition(',')[0]}",
         f"The line joins those that nothing beats on both axes. Bars: 95 % intervals.{where}",
         lambda width: charts.over(
             points, front, measure=axis.title, more=axis.up, quality=task.ranked, unit=board.unit, up=board.up, width=width,

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suite import registry
-from suite.board import charts, statistics
+from suite.board import statistics
 from suite.board.statistics import Standing
 
 if TYPE_CHECKING:
     import duckdb
 
     from suite.protocol import Task
-
-MARKS = len(charts.SHAPES)
 
 
 @dataclass(frozen=True)
@@ -139,6 +137,11 @@ def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
     return sorted(kept, key=lambda r: (r.task, r.tier, r.division, _case_order(r), _target_order(r)))
 
 
+def papers_of(task: str) -> list[str]:
+    """Methods from papers but the parent, in the order in which they are given marks."""
+    return [n for n, m in registry.methods(task).items() if m.paper and n != registry.task(task).parent_method]
+
+
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
     """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
     task = registry.task(ranking.task).of(ranking.case)
@@ -159,12 +162,12 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
         groups[run["method"], run["variant"]].append(run)
     parents = {r["seed"]: measures[r["id"]] for r in groups.get((task.parent_method, ""), []) if not r["target"]}
     known = registry.methods(ranking.task)
-    papers = [n for n, m in known.items() if m.paper]
+    papers = papers_of(ranking.task)
     drafts = []
     for (method, variant), runs in groups.items():
         kind = "parent" if method == task.parent_method and not variant else "paper" if method in papers else "baseline"
         # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
-        index = -2 if kind == "parent" else papers.index(method) % MARKS if kind == "paper" and not variant else -1
+        index = -2 if kind == "parent" else papers.index(method) if kind == "paper" and not variant else -1
         timed = [
             r
             for r in weighed
@@ -210,7 +213,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 per_seed[i],
                 half,
                 _change(runs, measures, parents, ranked_measure) if kind != "parent" else None,
-                _classes(runs, measures, parents),
+                _classes(runs, measures, parents) if task.show.pays else [],
                 _promise(task, runs, measures),
                 _cells(task, timed, measures),
                 bad[i],

@@ -30,7 +30,7 @@ def pictures(problem: VideoProblem, solution: Stream | None) -> dict[str, np.nda
             with torch.no_grad():
                 frame = solution.player.play(t, low[t].to(problem.device)).cpu()
         part = frame[:, top : top + SIZE[0], left : left + SIZE[1]]
-        found[f"frame-{problem.numbers[t]}-at-{left}-{top}"] = part.permute(1, 2, 0).contiguous().numpy()
+        found[f"frame-{problem.numbers[t]}-x-{left}-y-{top}"] = part.permute(1, 2, 0).contiguous().numpy()
     return found
 
 

@@ -244,6 +244,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             Against("throughput:play/eager", "frames a second of the player, eager", up=True),
         ),
         gallery=Gallery(crops.pictures, reference="bicubic", credits=crops.CREDITS),
+        pays=False,
     )
     tiers = {
         "smoke": Tier(

@@ -64,7 +64,7 @@ def test_pictures_are_what_the_player_plays() -> None:
     originals, played = crops.pictures(problem, None), crops.pictures(problem, whole)
     assert list(originals) == list(played)
     for (t, top, left), name in zip(crops.windows(high.numpy()), played, strict=True):
-        assert name == f"frame-{[0, 33][t]}-at-{left}-{top}"
+        assert name == f"frame-{[0, 33][t]}-x-{left}-y-{top}"
         there = (slice(None), slice(top, top + 180), slice(left, left + 320))
         np.testing.assert_array_equal(originals[name], high[t][there].permute(1, 2, 0).numpy())
         frame = whole.player.play(t, problem.frames[0][t])
