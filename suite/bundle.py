@@ -155,7 +155,7 @@ class RunRecord(Record):
     @property
     def hashed(self) -> dict[str, FileRecord | PictureRecord]:
         """Every file beside ``run.json``, by name."""
-        return {**self.files, **self.pictures}
+        return {**{str(name): file for name, file in self.files.items()}, **self.pictures}
 
     def measure(self, name: str, part: str = "") -> MeasureRecord | None:
         return next((m for m in self.measures if m.name == name and m.part == part), None)
