@@ -51,17 +51,17 @@ def check_encoders() -> None:
 class Encoder:
     """One stream in the making; frames are (h, w, 3) uint8 RGB, h and w even."""
 
-    def __init__(self, codec: str, height: int, width: int, rate: float) -> None:
+    def __init__(self, codec: str, height: int, width: int, rate: float, crf: str = CRF) -> None:
         av = data.library()
         check_encoders()
         if height % 2 or width % 2:
-            raise UserError(f"a low-resolution frame of {width}x{height}: 4:2:0 video needs even sizes; crop the clip")
+            raise UserError(f"a frame of {width}x{height}: 4:2:0 video needs even sizes; crop the clip")
         encoder, options = CODECS[codec]
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format=FORMATS[codec])
         self._stream = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.options = {"preset": PRESET, "crf": CRF, **options}
+        self._stream.options = {"preset": PRESET, "crf": crf, **options}
         self._packets: list[tuple[int, int]] = []
         self._frames = 0
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from suite.naming import UserError
 from tasks.mobile_vsr import codec, data, quality
-from tasks.mobile_vsr.task import SETTINGS, read_case
+from tasks.mobile_vsr.content import SETTINGS, read_case
 from tasks.truth import column_digest, entries
 from tests.helpers import MemoryRun
 from tests.tasks.mobile_vsr.helpers import TASK, frames, problem, spec, write_clip
