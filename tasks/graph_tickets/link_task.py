@@ -15,6 +15,7 @@ import numpy as np
 
 from suite.naming import UserError
 from suite.protocol import Measure, Run, Spec, Table
+from suite.show import Show
 from tasks.classification import data_and_model, shapes_digest, share
 from tasks.graph_tickets import metrics
 from tasks.graph_tickets.areas import gap, percent
@@ -118,6 +119,7 @@ class Links(GraphTickets):
     beside = ("hits_50", "low_degree", "degree_gap")
     columns = {"row": "int32", "source": "int32", "target": "int32", "label": "uint8", "degree": "int32", "score": "float32"}
     truth = ("row", "source", "target", "label", "degree")
+    show = Show(pays=False)  # there are no classes
     recipe_else = RECIPE
     predictor: ClassVar[str] = "dot"
 
