@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from suite import pictures
-from suite.board.tables import Board, Row
+from suite.board.tables import Board, Row, asked
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,7 +57,7 @@ def gallery(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -
     if declared is None or not credit:
         return None
     found = _stored(db, board)
-    methods = [r for r in board.rows if not r.variant and not r.off_target]
+    methods = board.plain
     originals = _originals(db, board, declared.reference)
     scenes = []
     for name in sorted({n for _, n in found if not n.endswith(pictures.ORIGINAL)}, key=_natural):
@@ -84,12 +84,11 @@ def _first(scenes: Sequence[Scene], methods: Sequence[Row], reference: str) -> t
 
 def _stored(db: duckdb.DuckDBPyConnection, board: Board) -> dict[tuple[str, str], tuple[str, bytes]]:
     """Run and picture by method and name; of several seeds the first."""
-    parent = board.parent.method if board.parent else ""
+    where, values = asked(board.ranking, board.parent.method if board.parent else "")
     rows = db.execute(
         "SELECT c.method, p.name, p.run, p.webp FROM counted AS c JOIN pictures AS p ON p.run = c.id"
-        " WHERE (c.task, c.version, c.tier, c.division, c.\"case\") = (?, ?, ?, ?, ?) AND c.variant = ''"
-        " AND (c.target = ? OR c.target = '' AND c.method = ?) ORDER BY c.seed DESC",
-        [*astuple(board.ranking), parent],
+        f" WHERE {where} AND c.variant = '' ORDER BY c.seed DESC",
+        values,
     ).fetchall()
     return {(method, name): (run, data) for method, name, run, data in rows}
 

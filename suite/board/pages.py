@@ -94,7 +94,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     boards = {r: tables.board(db, r) for r in rankings}
     others = {r: _elsewhere(db, b) for r, b in boards.items()}
     ledger = {name: claims.verdicts(db, name) for name in registry.tasks()}
-    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task(r.task)))}
+    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task(r.task).of(r.case)))}
     pages: dict[str, str] = {}
     for name in registry.tasks():
         task = registry.task(name)
@@ -416,9 +416,7 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
         if cell is None:
             continue
         span = (cell.low, cell.high) if math.isfinite(cell.low) else (cell.value, cell.value)
-        out.append(
-            charts.Point(row.label, cell.value, row.quality.mean, span, row.half, row.mark, f"{board.ranking.anchor}-{row.key}")
-        )
+        out.append(charts.Point(row.label, cell.value, row.quality.mean, span, row.half, row.mark, board.key(row)))
     return out
 
 
@@ -427,7 +425,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
     if not points:
         return ""
     # a row without a rank is drawn, but the line is drawn through what is certain enough to be ranked
-    sure = {f"{board.ranking.anchor}-{r.key}" for r in board.rows if r.ranked or r.kind == "parent"}
+    sure = {board.key(r) for r in board.rows if r.ranked or r.kind == "parent"}
     on_line = [i for i, p in enumerate(points) if not board.ranked or p.key in sure]
     sign = 1 if board.up else -1
     front = [on_line[i] for i in statistics.front([(points[i].x, sign * points[i].y) for i in on_line])]
@@ -590,7 +588,7 @@ def _tally(ledger: Mapping[str, Sequence[claims.Verdict]]) -> list[tuple[str, st
 
 def _of_methods(board: Board) -> list[Row]:
     """Rows on their target for the front page: methods as their papers set them; ablations stand on the task's page."""
-    return [r for r in [*board.ranked, *board.unranked] if not r.off_target and not r.variant]
+    return [r for r in board.plain if r.kind != "parent"]
 
 
 def _speed_list(board: Board, task: Task[Any, Any]) -> str:

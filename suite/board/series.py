@@ -94,7 +94,7 @@ def _curves(boards: Sequence[Board]) -> Mapping[str, list[tuple[float, Row]]]:
     found: dict[str, list[tuple[float, Row]]] = {}
     for b in boards:
         share = next(iter(_target(b).values()))
-        for row in [*b.ranked, *b.unranked]:
-            if not row.variant and not row.off_target and math.isfinite(row.quality.mean):
+        for row in b.plain:
+            if row.kind != "parent" and math.isfinite(row.quality.mean):
                 found.setdefault(row.method, []).append((share, row))
     return {name: sorted(rows, key=lambda r: -r[0]) for name, rows in found.items() if len(rows) > 1}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from suite.board import charts, statistics
-from suite.board.tables import Board, Row
+from suite.board.tables import Board, Row, asked
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,22 +41,16 @@ def drawings(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
 
 def shown(board: Board) -> list[Row]:
     """Rows of methods as their papers set them, on target, with a quality: what a chart has room for."""
-    return [r for r in board.rows if not r.variant and not r.off_target and math.isfinite(r.quality.mean)]
-
-
-def key(board: Board, row: Row) -> str:
-    """What links a row of the table to its marks."""
-    return f"{board.ranking.anchor}-{row.key}"
+    return [r for r in board.plain if math.isfinite(r.quality.mean)]
 
 
 def series(db: duckdb.DuckDBPyConnection, board: Board) -> dict[str, list[tuple[float, float]]]:
     """Curves of a board's methods, the mean over their seeds, by method; variants are left out."""
-    parent = board.parent.method if board.parent else ""
+    where, values = asked(board.ranking, board.parent.method if board.parent else "")
     rows = db.execute(
         "SELECT c.method, s.place, avg(s.value) FROM counted AS c JOIN series AS s ON s.run = c.id"
-        " WHERE (c.task, c.version, c.tier, c.division, c.\"case\") = (?, ?, ?, ?, ?) AND c.variant = ''"
-        " AND (c.target = ? OR c.target = '' AND c.method = ?) GROUP BY ALL ORDER BY ALL",
-        [*astuple(board.ranking), parent],
+        f" WHERE {where} AND c.variant = '' GROUP BY ALL ORDER BY ALL",
+        values,
     ).fetchall()
     found: dict[str, list[tuple[float, float]]] = {}
     for method, at, value in rows:
@@ -99,7 +93,7 @@ def _along(db: duckdb.DuckDBPyConnection, board: Board, curve: Curve) -> list[Dr
 
 
 def _line(board: Board, row: Row, points: Iterable[tuple[float, float]]) -> charts.Curve:
-    return charts.Curve(row.label, [(at, value, math.nan) for at, value in points], row.mark, key(board, row))
+    return charts.Curve(row.label, [(at, value, math.nan) for at, value in points], row.mark, board.key(row))
 
 
 def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
@@ -109,7 +103,7 @@ def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
         if cell is None:
             continue
         span = (axis.scale * cell.low, axis.scale * cell.high)
-        points.append(charts.Point(row.label, axis.scale * cell.value, row.quality.mean, span, row.half, row.mark, key(board, row)))
+        points.append(charts.Point(row.label, axis.scale * cell.value, row.quality.mean, span, row.half, row.mark, board.key(row)))
     if len(points) < 2:
         return None
     places = [(p.x if axis.up else -p.x, p.y if board.up else -p.y) for p in points]
@@ -130,4 +124,4 @@ def _drawing(title: str, note: str, draw: Any) -> Drawing:
     return Drawing(title, note, Markup(draw(WIDE)), Markup(draw(NARROW)))
 
 
-__all__: Sequence[str] = ["Drawing", "drawings", "key", "series", "shown"]
+__all__: Sequence[str] = ["Drawing", "drawings", "series", "shown"]

@@ -204,12 +204,12 @@ def _shown(db: duckdb.DuckDBPyConnection, results: Path) -> Iterator[tuple[str, 
     """Incoming runs that the board shows, of tasks in their present version: id, path, task, names of pictures."""
     tasks = {name: registry.task(name) for name in registry.tasks()}
     rows = db.execute(
-        "SELECT id, path, spec.task, spec.version, json_keys(pictures) FROM incoming"
+        'SELECT id, path, spec.task, spec.version, spec."case", json_keys(pictures) FROM incoming'
         " WHERE status = 'ok' AND spec.tier <> 'smoke' AND spec.division <> 'speed' ORDER BY path"
     ).fetchall()
-    for run, path, name, version, names in rows:
+    for run, path, name, version, case, names in rows:
         if name in tasks and tasks[name].version == version:
-            yield run, path, tasks[name], [n for n in names or () if pictures.NAME.fullmatch(n)]
+            yield run, path, tasks[name].of(case), [n for n in names or () if pictures.NAME.fullmatch(n)]
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:

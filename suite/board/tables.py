@@ -121,6 +121,15 @@ class Board:
     def rows(self) -> list[Row]:
         return [*([self.parent] if self.parent else []), *self.ranked, *self.unranked]
 
+    @property
+    def plain(self) -> list[Row]:
+        """Rows of methods as their papers set them, on target, the parent among them; ablations stand in the table alone."""
+        return [r for r in self.rows if not r.variant and not r.off_target]
+
+    def key(self, row: Row) -> str:
+        """What links a row of the table to its marks in charts."""
+        return f"{self.ranking.anchor}-{row.key}"
+
 
 def rankings(db: duckdb.DuckDBPyConnection) -> list[Ranking]:
     """All rankings that have rows; a parent's own (empty target) only where nothing else was asked.
@@ -142,11 +151,16 @@ def papers_of(task: str) -> list[str]:
     return [n for n, m in registry.methods(task).items() if m.paper and n != registry.task(task).parent_method]
 
 
+def asked(ranking: Ranking, parent: str) -> tuple[str, list[Any]]:
+    """Condition and its values for the runs of a ranking, those of the parent's method among them."""
+    where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND (target = ? OR target = '' AND method = ?)"
+    return where, [*astuple(ranking), parent]
+
+
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
     """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
     task = registry.task(ranking.task).of(ranking.case)
-    where = "(task, version, tier, division, \"case\") = (?, ?, ?, ?, ?) AND (target = ? OR target = '' AND method = ?)"
-    values = [*astuple(ranking), task.parent_method]
+    where, values = asked(ranking, task.parent_method)
     counted = _runs(db, "counted", where, values)
     weighed = _runs(db, "weighed", where, values)
     places_timed = Counter((r["weigh_card"], r["device"]) for r in weighed if r["weigh_card"])
