@@ -358,7 +358,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             Measure("psnr_worst_frame", decibels(worst[0]), "dB", "up"),
             Measure("psnr_best_frame", decibels(worst[-1]), "dB", "up"),
             Measure("psnr_patch_shave", decibels((shaved * patches).sum() / patches.sum()), "dB", "up"),
-            Measure("psnr_cafm", float(np.mean([decibels(e) for e in evidence["error_cafm"]])), "dB", "up"),
+            Measure("psnr_cafm", float(psnr_frames(evidence["error_cafm"]).mean()), "dB", "up"),
             Measure("psnr_fp16", decibels(evidence["error_fp16"].mean()), "dB", "up"),
             *(Measure("psnr_played", decibels(evidence[f"error_played_{c}"].mean()), "dB", "up", c) for c in ("h264", "h265")),
             Measure("ssim", float(evidence["ssim"].mean()), "", "up"),
@@ -521,7 +521,7 @@ def decibels(error: float) -> float:
 
 def psnr_frames(errors: np.ndarray) -> np.ndarray:
     """PSNR of every frame by its mean squared error, dB."""
-    return -10 * np.log10(np.maximum(errors, LEAST_ERROR))
+    return np.array([decibels(error) for error in errors])
 
 
 def _interval(error: np.ndarray) -> tuple[float, float]:
