@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-import numpy as np
-
 from suite.naming import UserError, parse_target
 from suite.show import Show
+from suite.show import Table as Table
 
 TIERS = ("smoke", "small", "paper")
 DIVISIONS = ("closed", "open", "speed")
-Table = Mapping[str, np.ndarray]  #: named columns of equal length; evidence has a unique, sorted column ``row``
 
 
 class Unsupported(Exception):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Table = Mapping[str, np.ndarray]
+Table = Mapping[str, np.ndarray]  #: named columns of equal length; evidence has a unique, sorted column ``row``
 
 
 @dataclass(frozen=True)
