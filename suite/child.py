@@ -231,7 +231,8 @@ def weigh(stage: Stage) -> dict[str, Any]:
     blocks: list[Any] = []
     unsupported: dict[str, str] = {}
     measures: list[dict[str, Any]] = []
-    reasons: list[str] = []
+    meter, reason = energy.open_meter(stage.spec.device)
+    reasons = [reason] if reason else []
     for done, (name, workload) in enumerate(ours.items()):
         stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
         try:
@@ -243,7 +244,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
         blocks += timing.compare(
             candidate, parent, workload=name, items=workload.items, device=stage.spec.device, synchronize=synchronize
         )
-        figures, reason = energy.measure(candidate, items=workload.items, device=stage.spec.device, workload=name)
+        figures, reason = meter.measure(candidate, items=workload.items, workload=name) if meter else ([], None)
         measures += [asdict(m) for m in figures]
         if reason and reason not in reasons:
             reasons.append(reason)

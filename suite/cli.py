@@ -173,22 +173,20 @@ def run(
 @app.command()
 def weigh(
     work: Annotated[list[Path], typer.Argument(help="Work folders of runs solved with --solve-only.")],
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: what each was solved on.")] = "",
     out: Out = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Weigh solved runs on this machine and write their bundles."""
+    """Weigh solved runs on this machine and write their bundles; what a GPU solved, a CPU may weigh."""
     from suite import runner
-    from suite import system as machine
     from suite.order import Order
 
-    _check_device(device)
     outcomes = []
     with _stoppable(), _progress(quiet=as_json) as bars:
         for folder in work:
+            _check_device(device or Order.read(folder).spec.device)
             show = _show(bars, folder.name)
-            card = machine.card(device, Order.read(folder).threads)
-            outcomes.append(runner.weigh(folder.resolve(), runner.Settings(out, folder.parent), card, show))
+            outcomes.append(runner.weigh(folder.resolve(), runner.Settings(out, folder.parent), show, device))
     _finish(outcomes, as_json)
 
 

@@ -124,11 +124,17 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
     return Outcome(order, record.status, path, fresh=True, reason=record.reason)
 
 
-def weigh(work: Path, settings: Settings, card: system.SystemCard, progress: Progress) -> Outcome:
-    """Weigh a solved run, on this machine or another than it was solved on, and write its bundle."""
+def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") -> Outcome:
+    """Weigh a solved run and write its bundle: on this machine or another than it was solved on, on its device or another."""
     order = _solved(work)
+    if device and device != order.spec.device:
+        order = replace(order, spec=replace(order.spec, device=device))
+    card = system.card(order.spec.device, order.threads)
     solver = read_json(work / "solver.json")
     with _alone(work):
+        if order.spec.device != Order.read(work).spec.device:  # what was begun on another device is none of this weighing's
+            for begun in (outcome_file(work, "weigh"), *work.glob("memory-*.json"), work / bundle.TIMING):
+                begun.unlink(missing_ok=True)
         order.write(work)
         system.write_card(card, settings.out / "systems")
         status, reason = _weigh(work, order, solver["cap"], progress)

@@ -239,8 +239,6 @@ def _gpu(device: str) -> dict[str, Any]:
         "memory_gib": round(torch.cuda.get_device_properties(index).total_memory / 2**30, 1),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "tf32_convolution": torch.backends.cudnn.allow_tf32,
-        "tf32_product": torch.backends.cuda.matmul.allow_tf32,
     }
     handle, reason = nvml.open_gpu(device)
     if handle is None:

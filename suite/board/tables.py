@@ -264,7 +264,7 @@ def _about(ref: registry.MethodRef | None, variant: str) -> str:
 
 def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     result = db.execute(
-        f"SELECT id, method, variant, seed, target, seedless, weigh_card, device, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
+        f"SELECT id, method, variant, seed, target, seedless, solve_card, weigh_card, device, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
         list(values),
     )
     names = [d[0] for d in result.description or []]
@@ -332,11 +332,15 @@ def _promise(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], measures: 
 
 
 def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:
-    """Timed and metered numbers of the runs weighed on one card, by ``name part``."""
+    """Timed and metered numbers of the runs weighed on one card, by ``name part``; of those solved elsewhere none of the solve's."""
     out: dict[str, Cell] = {}
     keys = {key for r in timed for key, m in measures[r["id"]].items() if m.source != "evidence"}
     for name, part in keys:
-        found = [measures[r["id"]][name, part] for r in timed if (name, part) in measures[r["id"]]]
+        solved = name == "train_seconds" or name.startswith("solve_")
+        here = [r for r in timed if not solved or r["solve_card"] == r["weigh_card"]]
+        found = [measures[r["id"]][name, part] for r in here if (name, part) in measures[r["id"]]]
+        if not found:
+            continue
         warnings = tuple(dict.fromkeys(w.partition(":")[0] for v in found for w in v.warnings))
         if name == "speedup":
             middle, low, high = statistics.log_ratio([(v.value, v.low, v.high) for v in found])

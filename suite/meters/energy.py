@@ -1,7 +1,7 @@
 """Energy above idle, from counters that the hardware keeps: NVML's on NVIDIA, RAPL's on x86 (Intel and AMD).
 
 Informative: the counters integrate the whole device or package, at their own rate, so a window lasts at
-least two seconds and an idle baseline is taken first.  Where no counter can be read, the reason is given.
+least two seconds and an idle baseline is taken before all of them.  Where no counter can be read, the reason is given.
 """
 
 from __future__ import annotations
@@ -20,35 +20,48 @@ SECONDS = 2.0
 SETTLE = 1.0  #: seconds in which power falls back to idle after what ran before
 
 
-def measure(
-    call: Callable[[], object], *, items: int, device: str, workload: str, seconds: float = SECONDS
-) -> tuple[list[Measure], str | None]:
-    """Joules per item above idle, and idle power in watts; or nothing and the reason."""
+@dataclass(frozen=True)
+class Meter:
+    """A device's counter and what it draws idle, read once, before anything that is measured has run."""
+
+    device: str
+    read: Callable[[], float]  #: joules
+    idle: float  #: watts
+
+    def measure(
+        self, call: Callable[[], object], *, items: int, workload: str, seconds: float = SECONDS
+    ) -> tuple[list[Measure], str | None]:
+        """Joules per item above idle, and idle power in watts; or nothing and the reason."""
+        call()
+        _synchronize(self.device)
+        ledger = Ledger()
+        calls, began, first = 0, time.perf_counter(), self.read()
+        while time.perf_counter() - began < seconds:
+            call()
+            calls += 1
+        _synchronize(self.device)
+        wall, used = time.perf_counter() - began, self.read() - first
+        if used <= 0:
+            return [], "the energy counter did not move within the window"
+        busy, shared = ledger.others(), not self.device.startswith("cuda")
+        warnings = (f"busy: other processes used {busy:.1f} cores",) if shared and busy > BUSY else ()
+        joules = max(0.0, used - self.idle * wall) / (calls * items)
+        return [
+            Measure("energy", joules, "J", "down", workload, None, "meter", warnings),
+            Measure("energy_idle_power", self.idle, "W", "", workload, None, "meter", warnings),
+        ], None
+
+
+def open_meter(device: str, seconds: float = SECONDS) -> tuple[Meter | None, str | None]:
+    """The device's meter, its idle power read after it has settled; or nothing and the reason."""
     read, reason = _counter(device)
     if read is None:
-        return [], reason
-    call()
-    _synchronize(device)
+        return None, reason
+    _synchronize(device)  # a GPU that is held by a process idles higher than one that is not
     time.sleep(SETTLE)
-    ledger = Ledger()
     began, first = time.perf_counter(), read()
     time.sleep(seconds / 2)
-    idle = (read() - first) / (time.perf_counter() - began)
-    calls, began, first = 0, time.perf_counter(), read()
-    while time.perf_counter() - began < seconds:
-        call()
-        calls += 1
-    _synchronize(device)
-    wall, used = time.perf_counter() - began, read() - first
-    if used <= 0:
-        return [], "the energy counter did not move within the window"
-    busy = ledger.others()
-    warnings = (f"busy: other processes used {busy:.1f} cores",) if busy > BUSY and not device.startswith("cuda") else ()
-    joules = max(0.0, used - idle * wall) / (calls * items)
-    return [
-        Measure("energy", joules, "J", "down", workload, None, "meter", warnings),
-        Measure("energy_idle_power", idle, "W", "", workload, None, "meter", warnings),
-    ], None
+    return Meter(device, read, (read() - first) / (time.perf_counter() - began)), None
 
 
 def _counter(device: str) -> tuple[Callable[[], float] | None, str | None]:

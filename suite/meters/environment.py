@@ -16,7 +16,9 @@ def cores() -> int:
 
 
 def prepare_process(threads: int | None = None, *, tune: bool = False) -> None:
-    """Fix threads and flush denormals: tiny weights otherwise run up to twice as slow, which is no property of a method.
+    """Fix threads and what fp32 means on a GPU (IEEE's, not TF32), and flush denormals.
+
+    Tiny weights otherwise run up to twice as slow, which is no property of a method.
 
     Args:
         threads: torch's threads; as many as this process has processors where None.
@@ -27,6 +29,7 @@ def prepare_process(threads: int | None = None, *, tune: bool = False) -> None:
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads or cores())
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = tune
     torch.backends.cudnn.deterministic = not tune
 

@@ -44,6 +44,8 @@ RECIPES: dict[str, dict[str, float]] = {
     }
 }
 INFER = (1, 64, 256)
+#: how a GPU is asked to compute in the speed division; a processor here has no use for the others
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -315,25 +317,39 @@ class ImagePruning(Task[ImageProblem, Network]):
         return entry(self, spec, name, columns, source.classes)
 
     def workloads(self, problem: ImageProblem, solution: Network) -> list[Workload]:
-        """Inference at three batch sizes: as deployed (batch norms folded), fp32, channels last, one fixed random input."""
+        """Inference at three batch sizes: as deployed (batch norms folded), fp32, channels last, one fixed random input.
 
-        def prepare(batch: int) -> Any:
+        On a GPU the speed division asks again in TF32 (``infer@64/tf32``) and with bf16 weights and inputs, parent and
+        candidate alike.
+        """
+
+        def prepare(batch: int, precision: str) -> Any:
             import torch
 
             from tasks.image_pruning.models import fold_batch_norms
 
+            cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
+            cudnn.allow_tf32 = product.allow_tf32 = False  # folding is checked in fp32
             generator = torch.Generator().manual_seed(0)
             x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
             deployed = fold_batch_norms(solution.model.to(problem.device), x[:2])
-            model = deployed.to(memory_format=torch.channels_last)
+            kind = torch.bfloat16 if precision == "bf16" else torch.float32
+            model, x = deployed.to(dtype=kind, memory_format=torch.channels_last), x.to(kind)
 
             def call() -> torch.Tensor:
+                # set in each call: parent and candidates of several precisions take turns in one process
+                cudnn.allow_tf32 = product.allow_tf32 = precision == "tf32"
                 with torch.inference_mode():
                     return model(x)  # type: ignore[no-any-return]
 
             return call
 
-        return [Workload(f"infer@{n}", lambda n=n: prepare(n), items=n) for n in INFER]  # type: ignore[misc]
+        several = problem.device.type == "cuda" and problem.spec.division == "speed"
+        return [
+            Workload(f"infer@{n}" if p == "fp32" else f"infer@{n}/{p}", lambda n=n, p=p: prepare(n, p), items=n)  # type: ignore[misc]
+            for p in (PRECISIONS if several else PRECISIONS[:1])
+            for n in INFER
+        ]
 
     def operations(self, problem: ImageProblem, solution: Network) -> Operations:
         return problem.count(solution.model)

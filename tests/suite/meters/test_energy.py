@@ -42,7 +42,10 @@ def test_joules_per_item_of_packages_alone_across_a_turn(rapl: Path, start: int)
         for folder, joules in ((one, 0.02), (two, 0.02), (core, 5), (whole, 50)):
             spend(folder, joules)
 
-    measures, reason = energy.measure(call, items=4, device="cpu", workload="w", seconds=0.1)
+    meter, reason = energy.open_meter("cpu", seconds=0.02)
+    assert reason is None
+    assert meter is not None
+    measures, reason = meter.measure(call, items=4, workload="w", seconds=0.1)
     assert reason is None
     found = {m.name: m for m in measures}
     assert found["energy"].value == pytest.approx(0.01, rel=1e-6)  # 0.04 J a call, four items; nothing is spent idle
@@ -52,12 +55,11 @@ def test_joules_per_item_of_packages_alone_across_a_turn(rapl: Path, start: int)
 
 
 def test_no_counter_is_a_reason_not_a_zero(rapl: Path) -> None:
-    assert energy.measure(lambda: None, items=1, device="cpu", workload="w") == (
-        [],
-        "no RAPL counter here (a virtual machine, or no such processor)",
-    )
+    assert energy.open_meter("cpu") == (None, "no RAPL counter here (a virtual machine, or no such processor)")
     package(rapl, "intel-rapl:0", "package-0")
-    measures, reason = energy.measure(lambda: None, items=1, device="cpu", workload="w", seconds=0.02)
+    meter, _ = energy.open_meter("cpu", seconds=0.02)
+    assert meter is not None
+    measures, reason = meter.measure(lambda: None, items=1, workload="w", seconds=0.02)
     assert not measures
     assert "did not move" in str(reason)
 
@@ -69,8 +71,8 @@ def test_a_counter_that_is_forbidden_is_a_reason(rapl: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(energy, "_read", forbidden)  # tests may run as root, whom no file mode stops
-    measures, reason = energy.measure(lambda: None, items=1, device="cpu", workload="w")
-    assert not measures
+    meter, reason = energy.open_meter("cpu")
+    assert meter is None
     assert "Permission denied" in str(reason)
 
 
@@ -79,6 +81,6 @@ def test_a_gpu_that_is_not_there_is_a_reason() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    measures, reason = energy.measure(lambda: None, items=1, device="cuda", workload="w")
-    assert not measures
+    meter, reason = energy.open_meter("cuda")
+    assert meter is None
     assert "no CUDA device" in str(reason)
