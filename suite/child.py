@@ -197,7 +197,6 @@ def examine(stage: Stage) -> dict[str, Any]:
     return {
         "operations": [dict(layer) for layer in operations.layers],
         "warnings": list(operations.warnings),
-        "measures": [asdict(m) for m in stage.task.weigh(problem, solution)],
         "pictures": seen,
     }
 
@@ -219,7 +218,7 @@ def draw(stage: Stage, problem: Problem, solution: Any) -> list[str]:
 
 
 def weigh(stage: Stage) -> dict[str, Any]:
-    """Time every workload of the candidate beside the dense parent's, then read the energy meters."""
+    """Time every workload of the candidate beside the dense parent's, read the energy meters, then what the task itself meters."""
     import torch
 
     from suite.meters import energy, timing
@@ -249,6 +248,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
         if reason and reason not in reasons:
             reasons.append(reason)
     bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
+    measures += [asdict(m) for m in stage.task.weigh(problem, solution)]
     return {"unsupported": unsupported, "measures": measures, "notes": [f"energy: {r}" for r in reasons]}
 
 

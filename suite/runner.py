@@ -281,7 +281,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
             *map(_fields, solved["memory"]),
         ]
-    metered = [*examined.get("measures", []), *outcomes.get("weigh", {}).get("measures", [])]
+    metered = list(outcomes.get("weigh", {}).get("measures", []))
     metered += [m for name, o in outcomes.items() if name.startswith("memory-") for m in o.get("measures", [])]
     measures += map(_fields, metered)
     unsupported: dict[str, str] = {}

@@ -71,7 +71,7 @@ class Group:
     def whole(self) -> bool:
         """Whether these are all cells of the grid in its order: then views serve, and no index is looked up."""
         place = self.row * self.columns + self.column
-        return torch.equal(place, torch.arange(self.rows * self.columns))
+        return torch.equal(place, torch.arange(self.rows * self.columns, device=place.device))
 
     def take(self, frame: torch.Tensor) -> torch.Tensor:
         """The group's patches of a frame (C, H, W), as (n, C, h, w)."""
