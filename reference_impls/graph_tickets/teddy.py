@@ -29,6 +29,7 @@ class Teddy:
     lam: float = 0.1
 
     def solve(self, problem: GraphProblem) -> Ticket:
+        problem.need_classes()
         edges, weights = target_shares(problem)
         keep = keep_scored(problem.graph, edge_scores(problem.graph), 1 - edges)
         trainer = GraphTrainer(problem)

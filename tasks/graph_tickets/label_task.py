@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ LABELS = 112
 @dataclass
 class LabelProblem(GraphProblem):
     """`y` (n, labels) float32 of 0 and 1, NaN where a label is missing and but on training and validation nodes."""
+
+    one_class: ClassVar[bool] = False
 
     def loss(self, outputs: torch.Tensor, view: View) -> torch.Tensor:
         """Binary cross-entropy, the mean over the labels that are there."""

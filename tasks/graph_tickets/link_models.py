@@ -13,6 +13,7 @@ from torch import nn
 from suite.naming import UserError
 from tasks.graph_tickets import models
 from tasks.graph_tickets.models import DeeperGcn, Gat, Gcn, Gin, GraphNetwork
+from tasks.graph_tickets.task import NO_CLASSES
 
 
 class Embeddings(torch.Tensor):
@@ -37,10 +38,7 @@ class Embeddings(torch.Tensor):
         return out
 
     def softmax(self, *_: Any, **__: Any) -> NoReturn:
-        raise UserError(
-            "this method compares probabilities of classes, and link prediction has none; take one that does without, such as"
-            " ugs, random_edges, magnitude, gebt or a static sparsifier"
-        )
+        raise UserError(NO_CLASSES)
 
     log_softmax = softmax
 

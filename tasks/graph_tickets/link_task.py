@@ -44,6 +44,7 @@ class LinkProblem(GraphProblem):
     `graph` holds the training edges, which all messages pass over; a pruned one remains something to recognise.
     """
 
+    one_class: ClassVar[bool] = False
     predictor: str = "dot"
     hits: bool = False  #: whether an epoch is chosen by Hits@50, else by the area under ROC
 

@@ -63,6 +63,12 @@ WHOLE, ENTRIES = 500_000, 20_000_000
 BATCH = 8_192  #: labelled nodes of such a sample
 
 
+NO_CLASSES = (
+    "this method compares probabilities of classes, and here no node has one class; take one that does without, such as ugs,"
+    " random_edges, magnitude, gebt or a static sparsifier"
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Adam's rates and the penalties on the masks, the same for every method."""
@@ -116,6 +122,7 @@ class GraphProblem(Problem):
     budget: int  #: labelled nodes that a closed run may see
     batch: int = 0  #: labelled nodes of a sampled neighbourhood; 0: a pass is over the whole graph
     lender: GraphProblem | None = None  #: whose budget is spent, where the problem is another one's `other`
+    one_class: ClassVar[bool] = True  #: whether the outputs are those of one class a node
     _spent: int = 0
 
     @property
@@ -172,6 +179,11 @@ class GraphProblem(Problem):
                 self.book(len(seeds))
             drawn = sample(graph, seeds, generator)
             yield View(torch.arange(len(seeds), device=self.device), self.y[seeds], drawn)
+
+    def need_classes(self) -> None:
+        """For methods that compare probabilities of classes: raises UserError where there are none, before anything is trained."""
+        if not self.one_class:
+            raise UserError(NO_CLASSES)
 
     def loss(self, outputs: torch.Tensor, view: View) -> torch.Tensor:
         """The supervised loss of a model's outputs for what a view looks at."""

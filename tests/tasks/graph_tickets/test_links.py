@@ -288,8 +288,15 @@ def test_methods_serve_links_as_they_are(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["teddy", "wd_glt", "rethinking_glt"])
 def test_methods_that_need_classes_say_so(method: str) -> None:
-    with pytest.raises(UserError, match="link prediction has none"):
+    with pytest.raises(UserError, match="here no node has one class"):
         solved(method)
+
+
+def test_teddy_says_so_before_it_trains_its_teacher() -> None:
+    run = MemoryRun(graph_problem(None, case=CASE).spec)
+    with pytest.raises(UserError, match="here no node has one class"):
+        solved("teddy", run)
+    assert run.examples == 0
 
 
 def test_a_stopped_run_ends_alike() -> None:
