@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     conditions=task.tiers[tier].conditions,
                     boards=mine,
                     others=others,
-                    extra=_columns(task, mine),
+                    columns=partial(_columns, task),
                     series=series.of(mine),
                     drawings={b.ranking: showing.drawings(db, b, task.of(b.ranking.case)) for b in mine},
                     galleries=galleries,
@@ -201,9 +202,9 @@ def _safe(function: Any) -> Any:
     return lambda *a, **k: Markup(function(*a, **k))
 
 
-def _columns(task: Task[Any, Any], boards: Sequence[Board]) -> list[Column]:
+def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
     """Latency of the smallest workload, speed-ups of the others, memory and training time, as far as the rows have them."""
-    keys = {k for b in boards for row in b.rows for k in row.cells}
+    keys = {k for row in board.rows for k in row.cells} - ({"train_seconds"} if board.ranking.division == "speed" else set())
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
     out = [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
     out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed]
