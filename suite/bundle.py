@@ -34,6 +34,7 @@ RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]{1,120}$")]  # no separators, no markup
+Slashed = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$", max_length=120)]  # a case, a workload
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Line = Annotated[str, Field(max_length=2000)]
 PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
@@ -50,7 +51,7 @@ class SpecRecord(Record):
     version: int = Field(ge=1)
     tier: Literal["smoke", "small", "paper"]
     division: Literal["closed", "open", "speed"]
-    case: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$", max_length=120)]
+    case: Slashed
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9_=.,+-]*$", max_length=120)]
     seed: int = Field(ge=0)
     device: Name
@@ -144,7 +145,7 @@ class RunRecord(Record):
     measures: list[MeasureRecord] = Field(default_factory=list)
     operations: list[LayerRecord] = Field(default_factory=list)
     curve: list[PointRecord] = Field(default_factory=list)
-    unsupported: dict[Name, Line] = Field(default_factory=dict, description="workloads this machine cannot run, and why")
+    unsupported: dict[Slashed, Line] = Field(default_factory=dict, description="workloads this machine cannot run, and why")
     notes: list[Line] = Field(default_factory=list, description="warnings that concern the whole run")
     submitter: Annotated[str, Field(pattern=r"^[\w .@+-]{0,80}$")] = ""
     files: dict[Literal["evidence.parquet", "timing.parquet"], FileRecord] = Field(default_factory=dict)

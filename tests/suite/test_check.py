@@ -300,3 +300,12 @@ def test_fields_survive_a_round_trip(results: Path) -> None:
     again = bundle.seal(copy.deepcopy(record.model_dump(mode="json")))
     assert again.id == record.id
     assert os.fspath(bundle.folder(results, again)) == os.fspath(path)
+
+
+def test_a_workload_whose_name_has_a_slash_may_be_unsupported(tmp_path: Path) -> None:
+    demo.write(tmp_path / "r", changes={"unsupported": {"play/onnx_static": "no package onnxruntime here"}})
+    shutil.rmtree(tmp_path / "r" / ".scratch")
+    assert not errors(tmp_path / "r")
+    assert "play/onnx_static" in bundle.read(the_bundle(tmp_path / "r")).unsupported
+    with pytest.raises(ValueError, match="unsupported"):
+        demo.write(tmp_path / "q", changes={"unsupported": {"<b>play</b>": "markup"}})
