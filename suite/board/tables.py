@@ -67,6 +67,7 @@ class Row:
     cells: Mapping[str, Cell]  #: metered and timed columns
     off_target: str
     notes: Sequence[str] = ()
+    timed: int = 0  #: seeds weighed on the board's card
     axes: Mapping[str, Cell] = field(default_factory=dict)  #: what the task draws quality over, by `Against.measure`
 
     @property
@@ -231,6 +232,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _promise(task, runs, measures),
                 _cells(task, timed, measures),
                 bad[i],
+                timed=len(timed),
                 axes=_axes(task, runs, timed, measures),
             )
         )
