@@ -26,11 +26,21 @@ CLAIM = {
 }
 
 
-def put(root: Path, name: str, seed: int, top1: float, speedup: float = 1.3, card: str = "c" * 16, kept: float = 0.5) -> None:
+def put(
+    root: Path,
+    name: str,
+    seed: int,
+    top1: float,
+    speedup: float = 1.3,
+    card: str = "c" * 16,
+    kept: float = 0.5,
+    device: str = "cpu",
+) -> None:
     method = {"name": name, "origin": "reference", "version": "a" * 16}
     target = "" if name == "dense" else "macs=0.5"
     systems = {"solve": card, "weigh": card}
-    light(root, seed, method=method, spec={"target": target}, systems=systems, measures=measured(top1, speedup, kept))
+    spec = {"target": target, "device": device}
+    light(root, seed, method=method, spec=spec, systems=systems, measures=measured(top1, speedup, kept))
 
 
 def judged(root: Path, **changes: Any) -> claims.Verdict:
@@ -83,6 +93,17 @@ def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
     found = judged(tmp_path, test="realised", measure="speedup infer@64", promised="kept.macs", least=0.7)
     assert found.value == pytest.approx(0.805)
     assert found.verdict == "met"
+
+
+def test_a_claim_can_name_the_device(tmp_path: Path) -> None:
+    for seed in range(4):
+        put(tmp_path, "chex", seed, 90.0, speedup=1.6)
+    for seed in range(3):
+        put(tmp_path, "chex", seed, 90.0, speedup=1.2, card="d" * 16, device="cuda")
+    asked: dict[str, Any] = {"test": "value", "measure": "speedup infer@64", "least": 1.5}
+    assert judged(tmp_path, **asked).value == pytest.approx(1.6)
+    assert judged(tmp_path, row=ROW | {"device": "cpu"}, **asked).verdict == "met"
+    assert judged(tmp_path, row=ROW | {"device": "cuda"}, **asked).value == pytest.approx(1.2)
 
 
 def test_a_ratio_and_a_value(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,26 @@ def test_speed_only_runs_have_rows_without_a_quality(tmp_path: Path) -> None:
     assert not found.ranked
     assert math.isnan(found.unranked[0].quality.mean)
     assert found.unranked[0].cells["speedup infer@64"].value == pytest.approx(1.3)
+
+
+def test_what_a_solve_took_is_shown_on_its_own_card_alone(tmp_path: Path) -> None:
+    for seed, solved in enumerate("cff"):
+        systems = {"solve": solved * 16, "weigh": "c" * 16}
+        seconds = [
+            {"name": "train_seconds", "value": 100.0 if solved == "c" else 20.0, "source": "meter"},
+            {"name": "solve_resident", "value": 1e9, "source": "meter"},
+        ]
+        light(tmp_path / "r", seed, measures=[*measured(90), *seconds], systems=systems)
+    (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    (row,) = found.rows
+    assert row.timed == 3
+    assert row.cells["train_seconds"].value == 100.0
+    for path in sorted((tmp_path / "r").rglob("run.json")):
+        if '"solve": "cccc' in path.read_text():
+            shutil.rmtree(path.parent)
+    (row,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")[0].rows
+    assert row.timed == 2
+    assert not {"train_seconds", "solve_resident"} & set(row.cells)
 
 
 def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -> None:
