@@ -185,7 +185,7 @@ class Task(ABC, Generic[P, S]):
     def operations(self, problem: P, solution: S) -> Operations: ...
 
     def weigh(self, problem: P, solution: S) -> Sequence[Measure]:
-        """Further metered facts (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
+        """Further facts, metered after the timings (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
         return ()
 
     def export(self, problem: P, solution: S, folder: Path) -> None:
