@@ -161,7 +161,8 @@ def _solved(work: Path) -> Order:
     order = Order.read(work)
     if not (work / "solver.json").exists() or not (work / SOLUTION).exists():
         raise UserError(f"{work} holds no solved run yet; run the same `weighin run --solve-only` command again")
-    if not Path(order.path).exists():  # another machine: the same method stands elsewhere, its digest is compared later
+    # solved elsewhere, or in another clone: a method of ours is taken from here, and its digest is compared later
+    if order.origin != "file" or not Path(order.path).exists():
         order = replace(order, path=str(registry.method(order.spec.task, order.method).path))
     return order
 

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from suite import bundle, check, registry, runner
-from suite.order import CHECKPOINT, Order
+from suite.order import CHECKPOINT, SOLUTION, Order
 from tests.helpers import method_file, problem, spec
 from tests.suite.conftest import CARD, settings, silent
 
@@ -239,3 +240,16 @@ def test_the_speed_division_hands_a_torchvision_network_from_child_to_child(tmp_
     assert (outcome.status, outcome.reason) == ("solved", "")
     layers = json.loads((outcome.path / "examine.json").read_text())["operations"]
     assert sum(layer["macs"] for layer in layers) == pytest.approx(0.5 * problem(**asked).dense_macs, rel=0.01)
+
+
+def test_what_another_clone_solved_is_weighed_by_the_method_that_stands_here(tmp_path: Path) -> None:
+    order = runner.make_order(spec(), "uniform_scratch", [])
+    theirs = tmp_path / "clone" / "uniform_scratch.py"  # it may well exist on this machine
+    theirs.parent.mkdir()
+    theirs.write_text(Path(order.path).read_text())
+    work = tmp_path / "work"
+    work.mkdir()
+    replace(order, path=str(theirs)).write(work)
+    for name in ("solver.json", SOLUTION):
+        (work / name).touch()
+    assert runner._solved(work).path == order.path
