@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, parallel, pictures, registry
+from suite import bundle, parallel, pictures, registry, system
 from suite.files import write_json
 from suite.naming import UserError, address
 from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
@@ -182,6 +182,7 @@ def solve(stage: Stage) -> dict[str, Any]:
         "seconds": seconds,
         "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > environment.BUSY else [],
         "curve": stage.run.curve,
+        "libraries": system.libraries(),
         "memory": [asdict(m) for m in memory.high_water(stage.spec.device)],
     }
 

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import queue
 import shutil
 import signal
@@ -33,7 +32,6 @@ from suite.naming import UserError, variant
 from suite.order import LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
-LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
 GRACE = 20.0  #: seconds a child has to stop by itself
 
@@ -307,7 +305,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
                 "seedless": order.seedless,
             },
             "source": _source(),
-            "libraries": _libraries(),
+            "libraries": solved.get("libraries") or system.libraries(),
             "systems": cards,
             "processes": order.processes,
             "measures": measures,
@@ -376,14 +374,6 @@ def _source() -> dict[str, Any]:
         "commit": commit,
         "dirty": bool(changed) if changed is not None else None,
     }
-
-
-def _libraries() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -58,6 +59,9 @@ FLAGS = (
     "sve",
     "bf16",
 )
+
+
+LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
 
 
 class SystemCard(BaseModel):
@@ -128,6 +132,15 @@ def read_card(path: Path) -> SystemCard:
 def read_cards(folder: Path) -> dict[str, SystemCard]:
     """All stored cards by hash; raises UserError at the first that is not what its name says."""
     return {path.stem: read_card(path) for path in sorted(folder.glob("*.json"))}
+
+
+def libraries() -> dict[str, str]:
+    """Versions of Python and of what computes, as far as it is installed here."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def moments(device: str = "cpu") -> dict[str, Any]:
