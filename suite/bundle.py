@@ -40,6 +40,11 @@ Line = Annotated[str, Field(max_length=2000)]
 PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
 
 
+def stage_of(measure: str) -> Literal["solve", "weigh"]:
+    """Whose system card a metered or timed number belongs to, by its name."""
+    return "solve" if measure == "train_seconds" or measure.startswith("solve_") else "weigh"
+
+
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

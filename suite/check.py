@@ -28,12 +28,9 @@ from suite.naming import UserError
 from suite.protocol import TIERS, Measure, Spec, Task
 
 MOST_FINDINGS = 20  #: of one bundle
-#: what a memory figure is held against: system card, and whose memory
-HOST = {"solve_resident": "solve", "memory_resident": "weigh"}
-DEVICE = {
-    "solve_allocated": "solve",
-    **dict.fromkeys(("memory_peak", "memory_allocated", "memory_reserved", "memory_device"), "weigh"),
-}
+#: memory figures of the host, and of what computed: a GPU's where there is one
+HOST = ("solve_resident", "memory_resident")
+DEVICE = ("solve_allocated", "memory_peak", "memory_allocated", "memory_reserved", "memory_device")
 
 
 class TaskPlace(Protocol):
@@ -356,11 +353,13 @@ def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         except Refused as e:
             yield case.error(f"systems.{role}", f"card {e.file}: {e.message}", e.mend)
             continue
-        on_gpu = record.spec.device.startswith("cuda")
-        host, device = card.memory.get("total_gib"), card.gpu.get("memory_gib")
+        host = card.memory.get("total_gib")
+        # a GPU may have solved what a processor weighed; a card names a GPU only where one computed
+        on_gpu = card.gpu and (role == "solve" or record.spec.device.startswith("cuda"))
+        device = card.gpu.get("memory_gib") if on_gpu else host
         for m in record.measures:
-            owner, most = (HOST, host) if m.name in HOST else (DEVICE, device if on_gpu else host)
-            if owner.get(m.name) != role or not isinstance(most, int | float):
+            most = host if m.name in HOST else device if m.name in DEVICE else None
+            if bundle.stage_of(m.name) != role or not isinstance(most, int | float):
                 continue
             if m.value > (most + 0.05) * 2**30:  # cards round to a tenth
                 told = f"{m.value / 2**30:.1f} GiB, the card says {most:.1f}"

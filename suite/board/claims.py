@@ -19,6 +19,7 @@ import numpy as np
 
 from suite import registry
 from suite.board import statistics, store
+from suite.bundle import stage_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -127,13 +128,12 @@ def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) 
 def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measure: str) -> dict[int, dict[str, float]]:
     """Measures by seed of one row; off-target runs do not count.
 
-    A timing never mixes cards: where `measure` is one, the runs are those of the card that timed it for most seeds, or of
-    the device (`cpu`, `cuda`) that the row names.
+    A timing never mixes cards: where `measure` is one, the runs are those of the card that timed it for most seeds, among
+    the cards of the device (`cpu`, `cuda`) where the row names one.
     """
     asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     runs = db.execute(
-        f"SELECT seed, id, {'solve' if measure == 'train_seconds' else 'weigh'}_card"
-        f" FROM {'weighed' if _timed(measure) else 'counted'}"
+        f"SELECT seed, id, {stage_of(measure)}_card FROM {'weighed' if _timed(measure) else 'counted'}"
         ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
         " AND starts_with(device, ?) AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
         [*asked, row["method"], row.get("variant", ""), row.get("device", "") if _timed(measure) else ""],

@@ -15,6 +15,7 @@ import numpy as np
 from suite import registry
 from suite.board import statistics
 from suite.board.statistics import Standing
+from suite.bundle import stage_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -338,9 +339,8 @@ def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: A
     out: dict[str, Cell] = {}
     keys = {key for r in timed for key, m in measures[r["id"]].items() if m.source != "evidence"}
     for name, part in keys:
-        solved = name == "train_seconds" or name.startswith("solve_")
-        here = [r for r in timed if not solved or r["solve_card"] == r["weigh_card"]]
-        found = [measures[r["id"]][name, part] for r in here if (name, part) in measures[r["id"]]]
+        here = [measures[r["id"]] for r in timed if r[f"{stage_of(name)}_card"] == r["weigh_card"]]
+        found = [m[name, part] for m in here if (name, part) in m]
         if not found:
             continue
         warnings = tuple(dict.fromkeys(w.partition(":")[0] for v in found for w in v.warnings))

@@ -727,6 +727,22 @@ def test_memory_is_held_against_the_card_that_measured_it(house: House) -> None:
         refused(house, honest(root, change=on_gpu), "memory_reserved")
 
 
+def test_memory_of_a_gpus_solve_is_held_against_the_gpu_whatever_weighed(house: House) -> None:
+    small, large = card(64.0, {"name": "Loom", "memory_gib": 16.0}), card(64.0, {"name": "Mill", "memory_gib": 140.0})
+    for gpu, gib, fits in ((small, 20, False), (large, 100, True)):
+        with results() as root:
+            system.write_card(gpu, root / "systems")
+            solved: Change = lambda b, gpu=gpu, gib=gib: (  # type: ignore[misc, func-returns-value, return-value]  # noqa: E731
+                b["systems"].update(solve=gpu.hash),
+                metered("solve_allocated", gib * 2.0**30, "B")(b),
+            )
+            path = honest(root, change=solved)
+            if fits:
+                assert errors(house, path) == []
+            else:
+                refused(house, path, "solve_allocated")
+
+
 # -- hostile JSON --------------------------------------------------------------------------------------------------
 
 OPEN = b'{"schema_version": 1, "x": '
