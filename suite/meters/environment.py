@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BUSY = 0.15  #: cores used by others that are worth a warning
@@ -32,6 +34,19 @@ def prepare_process(threads: int | None = None, *, tune: bool = False) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = tune
     torch.backends.cudnn.deterministic = not tune
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """A GPU may round to TF32 inside; `prepare_process` has forbidden it."""
+    import torch
+
+    cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.allow_tf32 = product.allow_tf32 = True
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = product.allow_tf32 = False
 
 
 class Ledger:

@@ -327,10 +327,9 @@ class ImagePruning(Task[ImageProblem, Network]):
         def prepare(batch: int, precision: str) -> Any:
             import torch
 
+            from suite.meters.environment import tf32
             from tasks.image_pruning.models import fold_batch_norms
 
-            cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
-            cudnn.allow_tf32 = product.allow_tf32 = False  # folding is checked in fp32
             generator = torch.Generator().manual_seed(0)
             x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=torch.channels_last)
             deployed = fold_batch_norms(solution.model.to(problem.device), x[:2])
@@ -338,12 +337,11 @@ class ImagePruning(Task[ImageProblem, Network]):
             model, x = deployed.to(dtype=kind, memory_format=torch.channels_last), x.to(kind)
 
             def call() -> torch.Tensor:
-                # set in each call: parent and candidates of several precisions take turns in one process
-                cudnn.allow_tf32 = product.allow_tf32 = precision == "tf32"
                 with torch.inference_mode():
                     return model(x)  # type: ignore[no-any-return]
 
-            return call
+            # around each call alone: workloads of several precisions take turns in one process
+            return tf32()(call) if precision == "tf32" else call
 
         several = problem.device.type == "cuda" and problem.spec.division == "speed"
         return [

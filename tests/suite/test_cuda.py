@@ -11,7 +11,6 @@ from torch import nn
 
 from reference_impls.parts.blocks import Block, BlockConv2d, mask_of
 from suite import bundle, registry, runner, system
-from suite.meters.environment import prepare_process
 from suite.naming import UserError
 from suite.order import Order
 from suite.protocol import Spec
@@ -20,19 +19,13 @@ from tasks.image_pruning.task import Network
 from tests.helpers import MemoryRun, problem, spec
 from tests.suite.conftest import settings, silent
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"), pytest.mark.usefixtures("prepared")]
 #: a case of each family's smoke tier, and targets of which every method takes one
 SMOKE = {
     "image_pruning": ("fashion/resnet20", ("macs=0.5", "nonzero=0.2")),
     "graph_tickets": ("cora/gcn", ("edges=0.5,weights=0.5", "edges=0.5", "weights=0.5", "edges=1")),
     "mobile_vsr": ("bigbuckbunny/x2", ("",)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _prepared() -> None:
-    if torch.cuda.is_available():
-        prepare_process(2)
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:

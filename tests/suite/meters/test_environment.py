@@ -43,6 +43,24 @@ def test_solving_keeps_its_algorithms_and_timing_seeks_the_fastest() -> None:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = was[1:]
 
 
+def test_tf32_is_forbidden_but_where_it_is_asked_for() -> None:
+    import torch
+
+    def allowed() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    was = torch.get_num_threads()
+    try:
+        environment.prepare_process(1)
+        call = environment.tf32()(allowed)
+        assert [allowed(), call(), allowed(), call(), allowed()] == [(b, b) for b in (False, True, False, True, False)]
+        with pytest.raises(KeyError), environment.tf32():
+            raise KeyError
+        assert allowed() == (False, False)
+    finally:
+        torch.set_num_threads(was)
+
+
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the kernel's counters are read from Linux's /proc")
 def test_a_childs_time_is_ours_while_it_lives_and_after() -> None:
     if not Path("/proc/self/task").joinpath(str(os.getpid()), "children").exists():
