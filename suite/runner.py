@@ -124,13 +124,12 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
 
 def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") -> Outcome:
     """Weigh a solved run and write its bundle: on this machine or another than it was solved on, on its device or another."""
-    order = _solved(work)
-    if device and device != order.spec.device:
-        order = replace(order, spec=replace(order.spec, device=device))
+    solved = _solved(work)
+    order = replace(solved, spec=replace(solved.spec, device=device or solved.spec.device))
     card = system.card(order.spec.device, order.threads)
     solver = read_json(work / "solver.json")
     with _alone(work):
-        if order.spec.device != Order.read(work).spec.device:  # what was begun on another device is none of this weighing's
+        if order.spec.device != solved.spec.device:  # what was begun on another device is none of this weighing's
             for begun in (outcome_file(work, "weigh"), *work.glob("memory-*.json"), work / bundle.TIMING):
                 begun.unlink(missing_ok=True)
         order.write(work)
