@@ -23,10 +23,17 @@ from suite.bundle import stage_of
 
 if TYPE_CHECKING:
     import duckdb
-    from rich.table import Table
+    from rich.console import Group, RenderableType
 
 Word = Literal["met", "not met", "undecided", "too few rows", "not testable here"]
 SIGNS: dict[Word, str] = {"met": "✓", "not met": "✕", "undecided": "≈", "too few rows": "○", "not testable here": "–"}
+STYLES: dict[Word, str] = {
+    "met": "green",
+    "not met": "red",
+    "undecided": "yellow",
+    "too few rows": "dim",
+    "not testable here": "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -111,17 +118,19 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[float]:
     """The claim's quantity for each seed that both rows have.
 
-    `difference`: measure of the row minus that of `versus`.  `ratio`: over it.  `realised`: measured speed-up
-    over what the kept share promises.  `value`: the measure itself.
+    `difference`: measure of the row minus that of `versus`.  `ratio`: over it; without `versus` over another measure of
+    the same row, `over`.  `realised`: measured speed-up over what the kept share promises.  `value`: the measure itself.
     """
     name, test = claim["measure"], claim["test"]
+    other = claim.get("over", name)
     ours = _row(db, task, claim["row"], name)
     if test == "value":
         return [v[name] for v in ours.values() if name in v]
     if test == "realised":
         return [v[name] * v[claim["promised"]] for v in ours.values() if name in v and claim["promised"] in v]
-    theirs = _row(db, task, claim["versus"], name)
-    pairs = [(ours[s][name], theirs[s][name]) for s in sorted(ours.keys() & theirs.keys()) if name in ours[s] and name in theirs[s]]
+    theirs = _row(db, task, claim.get("versus", claim["row"]), other)
+    both = sorted(ours.keys() & theirs.keys())
+    pairs = [(ours[s][name], theirs[s][other]) for s in both if name in ours[s] and other in theirs[s]]
     return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
 
 
@@ -153,18 +162,35 @@ def _timed(measure: str) -> bool:
     return measure.partition(" ")[0] in ("speedup", "time", "throughput", "train_seconds")
 
 
-def render(found: Sequence[Verdict]) -> Table:
-    """The ledger for a terminal."""
+def render(found: Sequence[Verdict]) -> Group:
+    """The ledger for a terminal: task by task, a claim below the other, so that it reads at any width."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("", "method", "claim", "paper", "tested here as", "ours", title_justify="left")
-    for v in found:
-        table.add_row(f"{SIGNS[v.verdict]} {v.verdict}", v.method, v.claim, v.paper, v.form, ours(v))
-    return table
+    parts: list[RenderableType] = []
+    width = max((len(f"{SIGNS[v.verdict]} {v.verdict}") for v in found), default=0)
+    for task in dict.fromkeys(v.task for v in found):
+        parts.append(Text(task, style="bold"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(width=width)
+        grid.add_column()
+        for v in (v for v in found if v.task == task):
+            told = Text.assemble((v.method, "cyan"), f" {v.claim}\n", (f"paper: {v.paper} ({v.where})\n", "dim"))
+            if v.form:
+                told.append(f"here: {v.form}\n", "dim")
+            told.append(f"{ours(v)}\n")
+            if v.why:
+                told.append(f"why: {v.why}\n", "dim")
+            grid.add_row(Text(f"{SIGNS[v.verdict]} {v.verdict}", style=STYLES[v.verdict]), told)
+        parts.append(Padding(grid, (0, 0, 0, 2)))
+    tally = ", ".join(f"{sum(v.verdict == word for v in found)} {word}" for word in SIGNS)
+    return Group(*parts, Text(tally))
 
 
 def ours(v: Verdict) -> str:
     """Our number with its interval, or why there is none."""
     if v.value is None:
         return v.reason
-    return f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}] {v.unit}, at least {v.least:g}".replace("  ", " ")
+    return f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}] {v.unit}".rstrip() + f", at least {v.least:g}"

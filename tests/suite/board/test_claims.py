@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from suite.board import charts, claims, store
 from tests.suite.board.test_store import light
@@ -112,6 +114,37 @@ def test_a_ratio_and_a_value(tmp_path: Path) -> None:
         put(tmp_path, "chex", seed, 88.0)
     assert judged(tmp_path, test="ratio", least=1.0).value == pytest.approx(1.1)
     assert judged(tmp_path, test="value", least=80).value == pytest.approx(88.0)
+
+
+def test_two_measures_of_the_same_row(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "chex", seed, 90.0, speedup=1.8, kept=0.5)
+    found = judged(tmp_path, test="ratio", measure="speedup infer@64", over="kept.macs", versus=ROW, least=1.0)
+    assert found.value == pytest.approx(3.6)
+    alone = {k: v for k, v in CLAIM.items() if k != "versus"} | {
+        "test": "ratio",
+        "measure": "speedup infer@64",
+        "over": "kept.macs",
+        "least": 1.0,
+    }
+    with store.connect(tmp_path / "b.duckdb") as db:
+        assert claims._judge(db, "image_pruning", alone) == found
+
+
+def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "dense", seed, 90.0 + seed)
+        put(tmp_path, "chex", seed, 80.0 + seed)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(claims.render([judged(tmp_path), judged(tmp_path, untestable="needs ImageNet")]))
+    words = console.export_text()
+    assert "✕ not met" in words
+    assert "chex as good as dense" in words
+    assert "paper: 77.4 (table 1)" in words
+    assert "-10.00 [-10.00, -10.00], at least -1" in words
+    assert "why: an explanation" in words
+    assert "needs ImageNet" in words
+    assert "0 met, 1 not met, 0 undecided, 0 too few rows, 1 not testable here" in words
 
 
 def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
