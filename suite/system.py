@@ -61,7 +61,10 @@ FLAGS = (
 )
 
 
-LIBRARIES = ("torch", "torchvision", "numpy", "timm", "torch_geometric", "onnxruntime", "av", "torch-pruning", "scipy")
+LIBRARIES = (
+    "torch", "torchvision", "numpy", "scipy", "timm", "torch_geometric", "torch-pruning", "mtkahypar",
+    "av", "onnxruntime", "openvino", "executorch",
+)  # fmt: skip
 
 
 class SystemCard(BaseModel):
