@@ -137,17 +137,18 @@ def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) 
 def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measure: str) -> dict[int, dict[str, float]]:
     """Measures by seed of one row; off-target runs do not count.
 
-    A timing never mixes cards: where `measure` is one, the runs are those of the card that timed it for most seeds, among
-    the cards of the device (`cpu`, `cuda`) where the row names one.
+    What a machine was measured by never mixes cards: where `measure` is a timing or a meter's, the runs are those of the card
+    that measured it for most seeds, among the cards of the device (`cpu`, `cuda`) where the row names one.
     """
+    machines = _of_a_machine(db, measure)
     asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     runs = db.execute(
-        f"SELECT seed, id, {stage_of(measure)}_card FROM {'weighed' if _timed(measure) else 'counted'}"
+        f"SELECT seed, id, {stage_of(measure)}_card FROM {'weighed' if machines else 'counted'}"
         ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
         " AND starts_with(device, ?) AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
-        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if _timed(measure) else ""],
+        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if machines else ""],
     ).fetchall()
-    if _timed(measure):
+    if machines:
         cards = [card for *_, card in runs]
         most = max(sorted(set(cards)), key=cards.count, default="")
         runs = [r for r in runs if r[2] == most]
@@ -158,8 +159,11 @@ def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measu
     return out
 
 
-def _timed(measure: str) -> bool:
-    return measure.partition(" ")[0] in ("speedup", "time", "throughput", "train_seconds")
+def _of_a_machine(db: duckdb.DuckDBPyConnection, measure: str) -> bool:
+    """Whether a number is the machine's, not derived from evidence."""
+    name, _, part = measure.partition(" ")
+    found = db.execute("SELECT bool_or(source <> 'evidence') FROM measures WHERE name = ? AND part = ?", [name, part]).fetchone()
+    return bool(found and found[0])
 
 
 def render(found: Sequence[Verdict]) -> Group:

@@ -1,6 +1,6 @@
 """A player measured as phones' benchmarks do: alone in a fresh process, frame after frame of the true sequence (dy_dca.md 2.5).
 
-``measure`` starts the process; ``python -m tasks.mobile_vsr.phone FOLDER`` is what runs in it.
+``measure`` starts the processes; ``python -m tasks.mobile_vsr.phone WHAT FOLDER`` is what runs in them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from tasks.mobile_vsr.player import Player, Program, Stream
 
 WARM, TIMED = 10, 50  #: frames that are played before the clock runs, and while it does
-JOB, LOW = "job.json", "low.npy"
+JOB, LOW, FILES, PROGRAMS = "job.json", "low.npy", "files", "programs"
 
 
 def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> list[Measure]:
     """Latency of a frame, of the first one and of a switch between patches, loading, and memory, in a process of its own.
+
+    Another runtime's programs are made by a process before it: what exports and lowers networks is not on a phone.
 
     Args:
         low: the low-resolution frames that are played, (T, 3, h, w) uint8; played again from the start where they are few.
@@ -39,58 +41,90 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> 
     """
     with tempfile.TemporaryDirectory(prefix="weighin-phone-") as scratch:
         folder = Path(scratch)
-        (folder / "files").mkdir()
+        for name in (FILES, PROGRAMS):
+            (folder / name).mkdir()
         for name, content in solution.files.items():
-            (folder / "files" / name).write_bytes(content)
+            (folder / FILES / name).write_bytes(content)
         np.save(folder / LOW, low.cpu().numpy())
         (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": threads}), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", __spec__.name if __spec__ else __name__, scratch]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-        if done.returncode:
-            raise RuntimeError(f"the player's process ended with {done.returncode}: {done.stderr.strip()[-1500:]}")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    if "unsupported" in found:
-        raise Unsupported(found["unsupported"])
+        made = {} if runtime == "eager" else _process("make", folder, threads)
+        found = made | _process("play", folder, threads)
     return as_measures(found, f"{runtime}@{threads}")
 
 
+def _process(what: str, folder: Path, threads: int) -> dict[str, Any]:
+    command = [sys.executable, "-P", "-m", __spec__.name if __spec__ else __name__, what, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    if done.returncode:
+        raise RuntimeError(f"the player's process ({what}) ended with {done.returncode}: {done.stderr.strip()[-1500:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if "unsupported" in found:
+        raise Unsupported(found["unsupported"])
+    return found
+
+
 def as_measures(found: Mapping[str, Any], part: str) -> list[Measure]:
-    """What a process found, as measures of a meter."""
+    """What the processes found, as measures of a meter."""
 
     def meter(name: str, value: float, unit: str, part: str = part) -> Measure:
         return Measure(name, float(value), unit, "down", part, source="meter", warnings=tuple(found["warnings"]))
 
+    optional = (("switch_cost", "µs", 1e6), ("program_bytes", "B", 1), ("import_memory", "B", 1))
     return [
         *(meter("frame_latency", found[f"p{p}"], "s", f"{part} p{p}") for p in (50, 90, 99)),
         Measure("frames_per_second", 1 / found["p50"], "FPS", "up", part, source="meter", warnings=tuple(found["warnings"])),
         meter("first_frame", found["first_frame"], "s"),
-        *([meter("switch_cost", 1e6 * found["switch_cost"], "µs")] if "switch_cost" in found else []),
         meter("load_seconds", found["load_seconds"], "s"),
         meter("load_memory", found["load_memory"], "B"),
         meter("play_memory", found["play_memory"], "B"),
+        *(meter(name, factor * found[name], unit) for name, unit, factor in optional if name in found),
     ]
 
 
-def run(folder: Path) -> dict[str, Any]:
-    """What `measure` asks of a fresh process: load, play, watch."""
-    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+def make(folder: Path) -> dict[str, Any]:
+    """What `measure` asks of the first process: the programs of a runtime as files."""
+    from suite.meters.environment import prepare_process
+    from tasks.mobile_vsr.player import open_player
+    from tasks.mobile_vsr.runtimes import Shelf
+    from tasks.mobile_vsr.task import runtime_program
+
+    job, low, files = _read(folder)
+    prepare_process(job["threads"])
+    shelf = Shelf(folder / PROGRAMS, make=True)
+    runtime_program(open_player(files), job["runtime"], *low.shape[2:], job["threads"], shelf)
+    return {"program_bytes": shelf.size}
+
+
+def play(folder: Path) -> dict[str, Any]:
+    """What `measure` asks of a fresh process: load, play, watch.
+
+    Memory counts from before loading.  In eager torch the player's networks are loaded; elsewhere they lie there already,
+    since only the harness needs them, and the runtime's program is.
+    """
     import torch
 
     from suite.meters import memory
     from suite.meters.environment import BUSY, Ledger, prepare_process
+    from tasks.mobile_vsr import runtimes
     from tasks.mobile_vsr.player import open_player
     from tasks.mobile_vsr.task import runtime_program
 
+    job, low_, files = _read(folder)
     prepare_process(job["threads"])
-    low = torch.from_numpy(np.load(folder / LOW))
-    files = {p.name: p.read_bytes() for p in (folder / "files").iterdir()}
+    low, runtime = torch.from_numpy(low_), job["runtime"]
+    found: dict[str, Any] = {}
+    player = program = None
+    if runtime != "eager":
+        player, before = open_player(files), memory.status("VmRSS")
+        runtimes.start(runtime)
+        found["import_memory"] = max(0, memory.status("VmRSS") - before)
     before, began = memory.status("VmRSS"), time.perf_counter()
-    player = open_player(files)
-    try:
-        program = None if job["runtime"] == "eager" else runtime_program(player, job["runtime"], *low.shape[2:], job["threads"])
-    except Unsupported as e:
-        return {"unsupported": str(e)}
-    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "load_memory": max(0, memory.status("VmRSS") - before)}
+    if player is None:
+        player = open_player(files)
+    else:
+        shelf = runtimes.Shelf(folder / PROGRAMS, make=False)
+        program = runtime_program(player, runtime, *low.shape[2:], job["threads"], shelf)
+    found |= {"load_seconds": time.perf_counter() - began, "load_memory": max(0, memory.status("VmRSS") - before)}
     warnings = [] if memory.reset_high_water() else [memory.UNRESET]
     ledger = Ledger()
     seconds = []
@@ -108,6 +142,20 @@ def run(folder: Path) -> dict[str, Any]:
     if cost is not None:
         found["switch_cost"] = cost
     return {**found, "warnings": warnings}
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray, dict[str, bytes]]:
+    """The order, the low-resolution frames and the player's files."""
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    return job, np.load(folder / LOW), {p.name: p.read_bytes() for p in (folder / FILES).iterdir()}
+
+
+def run(what: str, folder: Path) -> dict[str, Any]:
+    """One process's share of `measure`: ``make`` or ``play``."""
+    try:
+        return {"make": make, "play": play}[what](folder)
+    except Unsupported as e:
+        return {"unsupported": str(e)}
 
 
 def switch_cost(player: Player, low: torch.Tensor, program: Program | None, frames: int = 4) -> float | None:
@@ -145,4 +193,4 @@ def switch_cost(player: Player, low: torch.Tensor, program: Program | None, fram
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(Path(sys.argv[1]))))
+    print(json.dumps(run(sys.argv[1], Path(sys.argv[2]))))

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int, int]  #: images, channels, height, width
 Program = Callable[["torch.Tensor", int], "torch.Tensor"]  #: images of one size and the index of their branch -> images
+Take = Callable[[Callable[[], bytes]], bytes]  #: gives a program file, made now or earlier
 Key = tuple[int, Shape]
 
 INSTALL = "pip install 'weighin[mobile]'"
@@ -84,9 +85,36 @@ class Rung:
     name: str
     rung: str  #: ``R1`` to ``R6``
     engine: str
-    make: Callable[[Sequence[Branch], int], Program] = field(compare=False)
-    needs: tuple[str, ...] = ()  #: packages beside torch
+    make: Callable[[Sequence[Branch], int, Take], Program] = field(compare=False)
+    needs: tuple[str, ...] = ()  #: packages beside torch that play; those that only make a program are asked for there
     bounded: bool = False  #: whether an input larger than a branch's `largest` is refused
+
+
+class Shelf:
+    """A folder of program files in the order they are asked for: one process makes them, another only loads them.
+
+    A player on a phone never holds what exports and lowers networks; nor must the process that stands in for it.
+    """
+
+    def __init__(self, folder: Path, *, make: bool) -> None:
+        self.folder, self.make, self._taken = folder, make, 0
+
+    def __call__(self, make: Callable[[], bytes]) -> bytes:
+        path = self.folder / f"{self._taken}.program"
+        self._taken += 1
+        if self.make:
+            path.write_bytes(make())
+        return path.read_bytes()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(p.stat().st_size for p in self.folder.glob("*.program"))
+
+
+def at_once(make: Callable[[], bytes]) -> bytes:
+    """Where one process makes and plays."""
+    return make()
 
 
 def build(name: str, model: nn.Module, example: torch.Tensor, *, threads: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -111,20 +139,15 @@ def build(name: str, model: nn.Module, example: torch.Tensor, *, threads: int) -
     return lambda x: program(x, 0)
 
 
-def load(name: str, branches: Sequence[Branch], *, threads: int) -> Program:
+def load(name: str, branches: Sequence[Branch], *, threads: int, take: Take = at_once) -> Program:
     """All networks of a player in the runtime `name`; see `build`.  The call takes images and the index of their branch."""
     import torch
 
-    rungs = {r.name: r for r in LADDER}
-    if name not in rungs:
-        raise UserError(f"no runtime {name!r}; there are: {', '.join(rungs)}")
+    rung = start(name)
     if threads < 1 or not branches:
         raise UserError("a player needs one thread and one network at least")
-    rung = rungs[name]
-    for package in rung.needs:
-        _package(package, rung.engine)
     played = [Branch(deployed(b.model), b.largest, b.shapes) for b in branches]
-    program = rung.make(played, threads)
+    program = rung.make(played, threads, take)
     bounds = [b.largest for b in played]
 
     def call(x: torch.Tensor, branch: int = 0) -> torch.Tensor:
@@ -134,6 +157,16 @@ def load(name: str, branches: Sequence[Branch], *, threads: int) -> Program:
         return program(x.detach().contiguous(), branch)
 
     return call
+
+
+def start(name: str) -> Rung:
+    """Import the engine of a runtime; raises UserError where there is no such name, Unsupported where a package is absent."""
+    rungs = {r.name: r for r in LADDER}
+    if name not in rungs:
+        raise UserError(f"no runtime {name!r}; there are: {', '.join(rungs)}")
+    for package in rungs[name].needs:
+        _package(package, rungs[name].engine)
+    return rungs[name]
 
 
 def calls(
@@ -194,7 +227,6 @@ def executorch_file(branches: Sequence[Branch], *, static: bool = False, delegat
 
     Raises Unsupported where the package is absent or the network cannot be lowered.
     """
-    _package("executorch.exir", "ExecuTorch")
     methods = {}
     with _refusals("ExecuTorch"):
         for i, b in enumerate(branches):
@@ -224,18 +256,40 @@ def arena_bytes(program: bytes) -> int:
 # -- the rungs ------------------------------------------------------------------------------------------------------
 
 
-def _eager(branches: Sequence[Branch], threads: int) -> Program:
+def _eager(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     return _torch_program([b.model for b in branches], threads)
 
 
-def _exported(branches: Sequence[Branch], threads: int) -> Program:
-    with _refusals("torch.export"):
-        return _torch_program([_export(b.model, [b.largest]).module() for b in branches], threads)
-
-
-def _aoti(branches: Sequence[Branch], threads: int) -> Program:
+def _exported(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     import torch
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+    def saved(b: Branch) -> bytes:
+        stream = io.BytesIO()
+        with _refusals("torch.export"):
+            torch.export.save(_export(b.model, [b.largest]), stream)
+        return stream.getvalue()
+
+    files = [take(partial(saved, b)) for b in branches]
+    return _torch_program([torch.export.load(io.BytesIO(f)).module() for f in files], threads)
+
+
+def _aoti(branches: Sequence[Branch], threads: int, take: Take) -> Program:
+    import torch
+    from torch._inductor import aoti_load_package
+
+    torch.set_num_threads(threads)  # the compiled loops are written for it
+    loaded = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, b in enumerate(branches):
+            package = Path(scratch) / f"branch{i}.pt2"
+            package.write_bytes(take(partial(_compiled, b)))
+            loaded.append(aoti_load_package(str(package)))
+    return _torch_program(loaded, threads)
+
+
+def _compiled(b: Branch) -> bytes:
+    """A network as AOTInductor's package, for as many threads as torch has now."""
+    from torch._inductor import aoti_compile_and_package
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -243,36 +297,32 @@ def _aoti(branches: Sequence[Branch], threads: int) -> Program:
         get_cpp_compiler()
     except InvalidCxxCompiler as e:
         raise Unsupported("AOTInductor needs a C++ compiler; install g++ or clang++, or name one in CXX") from e
-    torch.set_num_threads(threads)  # the compiled loops are written for it
-    compiled = []
     with _refusals("AOTInductor"), tempfile.TemporaryDirectory() as scratch:
-        for i, b in enumerate(branches):
-            package = str(Path(scratch) / f"branch{i}.pt2")
-            # constants may be laid out anew for the processor only where they are frozen
-            aoti_compile_and_package(_export(b.model, [b.largest]), package_path=package, inductor_configs={"freezing": True})
-            compiled.append(aoti_load_package(package))
-    return _torch_program(compiled, threads)
+        package = Path(scratch) / "made.pt2"
+        # constants may be laid out anew for the processor only where they are frozen
+        aoti_compile_and_package(_export(b.model, [b.largest]), package_path=str(package), inductor_configs={"freezing": True})
+        return package.read_bytes()
 
 
-def _onnx_symbolic(branches: Sequence[Branch], threads: int) -> Program:
-    sessions = [_Session(onnx_file(b), threads) for b in branches]
+def _onnx_symbolic(branches: Sequence[Branch], threads: int, take: Take) -> Program:
+    sessions = [_Session(take(partial(onnx_file, b)), threads) for b in branches]
     return lambda x, k: sessions[k](x)
 
 
-def _onnx_reinit(branches: Sequence[Branch], threads: int) -> Program:
-    files = [onnx_file(b) for b in branches]
+def _onnx_reinit(branches: Sequence[Branch], threads: int, take: Take) -> Program:
+    files = [take(partial(onnx_file, b)) for b in branches]
     return _one_at_a_time(lambda k, shape: _Session(files[k], threads, shape))
 
 
-def _onnx_padded(branches: Sequence[Branch], threads: int) -> Program:
+def _onnx_padded(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     largest = _cover(b.largest for b in branches)
-    sessions = [_Session(_onnx(b.model, largest, masked=True), threads) for b in branches]
+    sessions = [_Session(take(partial(_onnx, b.model, largest, masked=True)), threads) for b in branches]
     return _padded(largest, lambda x, mask, k: sessions[k](x, mask))
 
 
-def _onnx_static(branches: Sequence[Branch], threads: int) -> Program:
+def _onnx_static(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     _shared_arena()
-    files = [onnx_file(b) for b in branches]
+    files = [take(partial(onnx_file, b)) for b in branches]
 
     @cache
     def session(k: int, shape: Shape) -> _Session:
@@ -283,7 +333,7 @@ def _onnx_static(branches: Sequence[Branch], threads: int) -> Program:
     return lambda x, k: session(k, tuple(x.shape))(x)  # type: ignore[arg-type]
 
 
-def _openvino(branches: Sequence[Branch], threads: int) -> Program:
+def _openvino(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     import torch
 
     core = importlib.import_module("openvino").Core()
@@ -293,21 +343,21 @@ def _openvino(branches: Sequence[Branch], threads: int) -> Program:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # else processors with bf16 round to it
     }
-    files = [onnx_file(b) for b in branches]
+    files = [take(partial(onnx_file, b)) for b in branches]
     with _refusals("OpenVINO"):
         requests = [core.compile_model(core.read_model(f), "CPU", settings).create_infer_request() for f in files]
     return lambda x, k: torch.from_numpy(requests[k].infer([x.numpy()])[0])
 
 
-def _executorch_symbolic(branches: Sequence[Branch], threads: int) -> Program:
-    methods = _Methods(executorch_file(branches), threads)
+def _executorch_symbolic(branches: Sequence[Branch], threads: int, take: Take) -> Program:
+    methods = _Methods(take(partial(executorch_file, branches)), threads)
     return lambda x, k: methods(_method(k), x)
 
 
-def _executorch_reinit(branches: Sequence[Branch], threads: int) -> Program:
+def _executorch_reinit(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     @cache
     def file(k: int, shape: Shape) -> bytes:
-        return executorch_file([Branch(branches[k].model, shape, (shape,))], static=True)
+        return take(partial(executorch_file, [Branch(branches[k].model, shape, (shape,))], static=True))
 
     for k, shape in _known(branches):
         file(k, shape)
@@ -319,17 +369,22 @@ def _executorch_reinit(branches: Sequence[Branch], threads: int) -> Program:
     return _one_at_a_time(make)
 
 
-def _executorch_padded(branches: Sequence[Branch], threads: int) -> Program:
+def _executorch_padded(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     largest = _cover(b.largest for b in branches)
-    with _refusals("ExecuTorch"):
-        exported = {
-            _method(k): _export(_masked(b.model), [largest, _mask_shape(largest)], symbolic=False) for k, b in enumerate(branches)
-        }
-    methods = _Methods(_lower(exported), threads)
+
+    def file() -> bytes:
+        with _refusals("ExecuTorch"):
+            exported = {
+                _method(k): _export(_masked(b.model), [largest, _mask_shape(largest)], symbolic=False)
+                for k, b in enumerate(branches)
+            }
+        return _lower(exported)
+
+    methods = _Methods(take(file), threads)
     return _padded(largest, lambda x, mask, k: methods(_method(k), x, mask))
 
 
-def _executorch_static(branches: Sequence[Branch], threads: int) -> Program:
+def _executorch_static(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     known = dict.fromkeys(_known(branches))
     state: dict[str, _Methods] = {}
 
@@ -339,7 +394,7 @@ def _executorch_static(branches: Sequence[Branch], threads: int) -> Program:
         for k, b in enumerate(branches):
             shapes = tuple(shape for index, shape in known if index == k)
             listed.append(Branch(b.model, _cover(shapes), shapes))
-        state["methods"] = _Methods(executorch_file(listed, static=True), threads)
+        state["methods"] = _Methods(take(partial(executorch_file, listed, static=True)), threads)
 
     def run(x: torch.Tensor, k: int) -> torch.Tensor:
         key: Key = (k, tuple(x.shape))  # type: ignore[assignment]
@@ -354,18 +409,18 @@ def _executorch_static(branches: Sequence[Branch], threads: int) -> Program:
 
 ONNX = ("onnx", "onnxscript")
 LADDER = (
-    Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit, ("onnxruntime", *ONNX)),
-    Rung("executorch_reinit", "R1", "ExecuTorch", _executorch_reinit, ("executorch.exir",)),
-    Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, ("onnxruntime", *ONNX), bounded=True),
-    Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.exir",), bounded=True),
+    Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit, ("onnxruntime",)),
+    Rung("executorch_reinit", "R1", "ExecuTorch", _executorch_reinit, ("executorch.runtime",)),
+    Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, ("onnxruntime",), bounded=True),
+    Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.runtime",), bounded=True),
     Rung("eager", "R3", "PyTorch", _eager),
     Rung("export", "R4", "PyTorch", _exported),
     Rung("aoti", "R4", "AOTInductor", _aoti),
-    Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime", *ONNX)),
-    Rung("openvino", "R4", "OpenVINO", _openvino, ("openvino", *ONNX)),
-    Rung("onnx_static", "R5", "ONNX Runtime", _onnx_static, ("onnxruntime", *ONNX)),
-    Rung("executorch_static", "R5", "ExecuTorch", _executorch_static, ("executorch.exir",)),
-    Rung("executorch", "R6", "ExecuTorch", _executorch_symbolic, ("executorch.exir",), bounded=True),
+    Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime",)),
+    Rung("openvino", "R4", "OpenVINO", _openvino, ("openvino",)),
+    Rung("onnx_static", "R5", "ONNX Runtime", _onnx_static, ("onnxruntime",)),
+    Rung("executorch_static", "R5", "ExecuTorch", _executorch_static, ("executorch.runtime",)),
+    Rung("executorch", "R6", "ExecuTorch", _executorch_symbolic, ("executorch.runtime",), bounded=True),
 )
 NAMES: tuple[str, ...] = tuple(r.name for r in LADDER)  #: in the order of the ladder
 #: planned execution -> the re-planned execution by the same engine that it is held against
@@ -502,8 +557,7 @@ def _identity(model: nn.Module) -> bytes | None:
 
 def _lower(methods: Mapping[str, Any], delegate: bool = True) -> bytes:
     """Exported programs as one ExecuTorch program."""
-    from executorch import exir
-
+    exir = _package("executorch.exir", "ExecuTorch")
     with _refusals("ExecuTorch"):
         partitioners = {}
         if delegate:

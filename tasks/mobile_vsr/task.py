@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from tasks.mobile_vsr.data import Source
     from tasks.mobile_vsr.player import Player, Program, Stream
+    from tasks.mobile_vsr.runtimes import Take
 
 BATCH = 16
 Z95 = 1.959963984540054
@@ -238,8 +240,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 "backbone": "wdsr1_n8_w2: 1 block, 8 units, width 2 (4,340 weights at x2)",
                 "video": "the whole clip at 1/s by libx264 and libx265, preset medium, CRF 23, yuv420p, one thread",
                 "precision": "fp32 everywhere; psnr_fp16 with weights rounded to what is sent",
-                "runtimes": "those that are installed are timed beside eager torch with seed 0; with every seed those that plan"
-                " memory ahead, and the same engines planning again at every change of shape",
+                "runtimes": "those that are installed are timed beside eager torch with seed 0: seeds change weights, not shapes;"
+                " alone in a process also, with every seed, those that plan ahead and the same engines planning again",
                 "time": "a solve takes 2 to 4 minutes on two cores, the general model included",
             },
         ),
@@ -396,9 +398,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
     def workloads(self, problem: VideoProblem, solution: Stream) -> list[Workload]:
         """Playing some frames of the clip, patch cut, dispatch and paste included, by runtime.
 
-        With every seed those rungs are timed that planned execution is judged by (`runtimes.REPLANNED`), all others beside
-        eager torch with seed 0 alone: seeds change weights and the order of patches, not their sizes.  On the smoke tier only
-        eager torch is.
+        Other runtimes than eager torch are timed with seed 0 alone, since seeds change weights and not shapes; on the smoke
+        tier none is.
         """
         import torch
 
@@ -416,11 +417,10 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 program = runtime_program(player, runtime, low.shape[2], low.shape[3], torch.get_num_threads())
             return lambda: [player.play(t, x, program) for t, x in frames]
 
-        judged = {*runtimes.REPLANNED, *runtimes.REPLANNED.values()}
-        others = [n for n in runtimes.NAMES if n != "eager" and (n in judged or not problem.spec.seed)]
+        others = () if problem.spec.tier == "smoke" or problem.spec.seed else (n for n in runtimes.NAMES if n != "eager")
         return [
             Workload(f"play/{r}", lambda r=r: prepare(r), len(chosen), versus="" if r == "eager" else "play/eager")  # type: ignore[misc]
-            for r in ("eager", *(others if problem.spec.tier != "smoke" else ()))
+            for r in ("eager", *others)
         ]
 
     def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
@@ -475,17 +475,25 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         return Operations(tuple(layers), tuple(warnings))
 
     def weigh(self, problem: VideoProblem, solution: Stream) -> list[Measure]:
-        """Multiply-adds a frame, parameters on the player, and the player alone in a process, with one thread and with all."""
+        """Multiply-adds a frame, parameters on the player, and the player alone in a process, with one thread and with all.
+
+        Beside eager torch every runtime plays so with seed 0, and with every seed those that planned execution is judged
+        by (`runtimes.REPLANNED`), since claims take seeds; on the smoke tier none.
+        """
         import torch
 
-        from tasks.mobile_vsr import phone
+        from tasks.mobile_vsr import phone, runtimes
 
         count = self.operations(problem, solution)
         measures = [Measure(n, count.total(n), "", "down", source="meter") for n in ("macs", "params", "nonzero")]
         if problem.device.type != "cpu" or problem.spec.division == "speed":
             return measures
-        for threads in sorted({1, torch.get_num_threads()}):
-            measures += phone.measure(solution, problem.frames[0], "eager", threads)
+        judged = {*runtimes.REPLANNED, *runtimes.REPLANNED.values()} if problem.spec.seed else {*runtimes.NAMES}
+        others = () if problem.spec.tier == "smoke" else (n for n in runtimes.NAMES if n in judged - {"eager"})
+        for runtime in ("eager", *others):
+            with contextlib.suppress(Unsupported):  # the workloads of seed 0 tell why
+                for threads in sorted({1, torch.get_num_threads()}):
+                    measures += phone.measure(solution, problem.frames[0], runtime, threads)
         return measures
 
 
@@ -544,13 +552,16 @@ def _interval(error: np.ndarray) -> tuple[float, float]:
 # -- runtimes beside eager torch
 
 
-def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int) -> Program:
-    """The networks of a player in a runtime, for low-resolution frames of this size; raises Unsupported with the reason."""
+def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int, take: Take | None = None) -> Program:
+    """The networks of a player in a runtime, for low-resolution frames of this size; raises Unsupported with the reason.
+
+    `take` gives program files that were made earlier (`runtimes.Shelf`).
+    """
     from tasks.mobile_vsr import runtimes
 
     if not player.models:
         raise Unsupported("bicubic interpolation has no network to deploy")
-    return runtimes.load(runtime, branches(player, height, width), threads=threads)
+    return runtimes.load(runtime, branches(player, height, width), threads=threads, take=take or runtimes.at_once)
 
 
 def branches(player: Player, height: int, width: int) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -183,6 +184,16 @@ def test_outputs_are_the_callers_own(name: str) -> None:
     before = first.clone()
     play(images(COARSE, seed=1), 1)
     assert torch.equal(first, before)
+
+
+def test_a_shelf_gives_what_another_made_in_the_same_order(tmp_path: Path) -> None:
+    made = runtimes.Shelf(tmp_path, make=True)
+    assert [made(lambda c=c: c) for c in (b"a", b"bc")] == [b"a", b"bc"]  # type: ignore[misc]
+    loaded = runtimes.Shelf(tmp_path, make=False)
+    assert [loaded(lambda: b"never made") for _ in range(2)] == [b"a", b"bc"]
+    assert loaded.size == 3
+    with pytest.raises(FileNotFoundError):
+        loaded(lambda: b"never made")
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "executorch", "executorch_static", "onnx_reinit"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from suite.naming import UserError
+from suite.protocol import Unsupported
 from tasks.mobile_vsr import codec, data, quality
 from tasks.mobile_vsr.content import SETTINGS, read_case
 from tasks.truth import column_digest, entries
@@ -134,6 +136,39 @@ def test_a_player_alone_in_a_process() -> None:
     assert ("switch_cost", "eager@1") in found  # sizes alternate
     single = TASK.parent(p)
     assert phone.switch_cost(single.player, p.frames[0][:1, :, :72, :128], None) is None
+
+
+@pytest.mark.parametrize("runtime", ["export", "onnx_reinit", "onnx_static", "openvino", "executorch_reinit", "executorch"])
+def test_a_process_that_plays_only_loads_what_another_made(runtime: str) -> None:
+    from reference_impls.mobile_vsr.dy_dca import DyDca
+    from tasks.mobile_vsr import phone
+
+    p = problem(division="speed")
+    try:
+        measured = phone.measure(DyDca().solve(p), p.frames[0][:, :, :72, :128], runtime, 1)
+    except Unsupported as e:
+        pytest.skip(str(e))
+    found = {m.name: m.value for m in measured}
+    assert found["program_bytes"] > 4 * 4340  # two networks of that many weights and more
+    assert found["play_memory"] >= 0 < found["load_seconds"]
+    assert found["import_memory"] >= 0
+    assert found["frames_per_second"] > 0
+
+
+def test_an_absent_runtime_is_unsupported_before_anything_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.mobile_vsr import phone
+
+    asked: list[str] = []
+
+    def process(what: str, *rest: Any) -> dict[str, Any]:
+        asked.append(what)
+        raise Unsupported("ONNX Runtime needs the package onnxruntime")
+
+    monkeypatch.setattr(phone, "_process", process)
+    p = problem(division="speed")
+    with pytest.raises(Unsupported, match="needs the package"):
+        phone.measure(TASK.parent(p), p.frames[0], "onnx", 1)
+    assert asked == ["make"]
 
 
 def test_ssim_and_a_frames_worth() -> None:
