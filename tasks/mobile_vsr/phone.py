@@ -109,9 +109,9 @@ def play(folder: Path) -> dict[str, Any]:
     from tasks.mobile_vsr.player import open_player
     from tasks.mobile_vsr.task import runtime_program
 
-    job, low_, files = _read(folder)
+    job, frames, files = _read(folder)
     prepare_process(job["threads"])
-    low, runtime = torch.from_numpy(low_), job["runtime"]
+    low, runtime = torch.from_numpy(frames), job["runtime"]
     found: dict[str, Any] = {}
     player = program = None
     if runtime != "eager":
