@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ WARM, TIMED = 10, 50  #: frames that are played before the clock runs, and while
 JOB, LOW, FILES, PROGRAMS = "job.json", "low.npy", "files", "programs"
 
 
-def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> list[Measure]:
+def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence[int]) -> list[Measure]:
     """Latency of a frame, of the first one and of a switch between patches, loading, and memory, in a process of its own.
 
     Another runtime's programs are made by a process before it: what exports and lowers networks is not on a phone.
@@ -36,9 +36,13 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> 
     Args:
         low: the low-resolution frames that are played, (T, 3, h, w) uint8; played again from the start where they are few.
         runtime: ``eager``, or a name of `tasks.mobile_vsr.runtimes`.
+        threads: each number of threads has a process; programs are made once where they serve any number.
 
-    Raises Unsupported where the runtime is not to be had here.
+    Raises UserError where there is no such runtime, Unsupported where it is not to be had here.
     """
+    from tasks.mobile_vsr.runtimes import start
+
+    rung, measures = start(runtime), list[Measure]()
     with tempfile.TemporaryDirectory(prefix="weighin-phone-") as scratch:
         folder = Path(scratch)
         for name in (FILES, PROGRAMS):
@@ -46,10 +50,13 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: int) -> 
         for name, content in solution.files.items():
             (folder / FILES / name).write_bytes(content)
         np.save(folder / LOW, low.cpu().numpy())
-        (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": threads}), encoding="utf-8")
-        made = {} if runtime == "eager" else _process("make", folder, threads)
-        found = made | _process("play", folder, threads)
-    return as_measures(found, f"{runtime}@{threads}")
+        made: dict[str, Any] = {}
+        for n in threads:
+            (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": n}), encoding="utf-8")
+            if runtime != "eager" and (not made or rung.fixes_threads):
+                made = _process("make", folder, n)
+            measures += as_measures(made | _process("play", folder, n), f"{runtime}@{n}")
+    return measures
 
 
 def _process(what: str, folder: Path, threads: int) -> dict[str, Any]:
@@ -128,17 +135,18 @@ def play(folder: Path) -> dict[str, Any]:
     warnings = [] if memory.reset_high_water() else [memory.UNRESET]
     ledger = Ledger()
     seconds = []
-    for i in range(WARM + TIMED):
-        t = i % len(low)
-        began = time.perf_counter()
-        player.play(t, low[t], program)
-        seconds.append(time.perf_counter() - began)
-    if (busy := ledger.others()) > BUSY:
-        warnings.append(f"busy: other processes used {busy:.1f} cores")
+    with runtimes.beside(runtime, job["threads"]):
+        for i in range(WARM + TIMED):
+            t = i % len(low)
+            began = time.perf_counter()
+            player.play(t, low[t], program)
+            seconds.append(time.perf_counter() - began)
+        if (busy := ledger.others()) > BUSY:
+            warnings.append(f"busy: other processes used {busy:.1f} cores")
+        found["play_memory"] = max(0, memory.status("VmHWM") - before)
+        cost = switch_cost(player, low, program)
     found["first_frame"] = seconds[0]
     found |= {f"p{p}": float(np.percentile(seconds[WARM:], p)) for p in (50, 90, 99)}
-    found["play_memory"] = max(0, memory.status("VmHWM") - before)
-    cost = switch_cost(player, low, program)
     if cost is not None:
         found["switch_cost"] = cost
     return {**found, "warnings": warnings}

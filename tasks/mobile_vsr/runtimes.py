@@ -88,6 +88,7 @@ class Rung:
     make: Callable[[Sequence[Branch], int, Take], Program] = field(compare=False)
     needs: tuple[str, ...] = ()  #: packages beside torch that play; those that only make a program are asked for there
     bounded: bool = False  #: whether an input larger than a branch's `largest` is refused
+    fixes_threads: bool = False  #: whether a program is made for a number of threads
 
 
 class Shelf:
@@ -167,6 +168,22 @@ def start(name: str) -> Rung:
     for package in rungs[name].needs:
         _package(package, rungs[name].engine)
     return rungs[name]
+
+
+@contextlib.contextmanager
+def beside(name: str, threads: int) -> Iterator[None]:
+    """While the runtime `name` plays with so many threads, torch has as many where it computes, and one where another engine does.
+
+    Torch cuts and pastes the patches; its idle workers would spin, and hold the cores of an engine with a pool of its own.
+    """
+    import torch
+
+    had = torch.get_num_threads()
+    torch.set_num_threads(threads if start(name).engine in TORCH else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(had)
 
 
 def calls(
@@ -408,6 +425,7 @@ def _executorch_static(branches: Sequence[Branch], threads: int, take: Take) -> 
 
 
 ONNX = ("onnx", "onnxscript")
+TORCH = ("PyTorch", "AOTInductor")  #: engines that compute in torch's threads
 LADDER = (
     Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit, ("onnxruntime",)),
     Rung("executorch_reinit", "R1", "ExecuTorch", _executorch_reinit, ("executorch.runtime",)),
@@ -415,7 +433,7 @@ LADDER = (
     Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.runtime",), bounded=True),
     Rung("eager", "R3", "PyTorch", _eager),
     Rung("export", "R4", "PyTorch", _exported),
-    Rung("aoti", "R4", "AOTInductor", _aoti),
+    Rung("aoti", "R4", "AOTInductor", _aoti, fixes_threads=True),
     Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime",)),
     Rung("openvino", "R4", "OpenVINO", _openvino, ("openvino",)),
     Rung("onnx_static", "R5", "ONNX Runtime", _onnx_static, ("onnxruntime",)),

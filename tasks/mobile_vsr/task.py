@@ -412,10 +412,15 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             player = solution.player
             player.models.to(problem.device)
             frames = [(t, low[t].to(problem.device)) for t in chosen]
-            program = None
+            program, threads = None, torch.get_num_threads()
             if runtime != "eager":
-                program = runtime_program(player, runtime, low.shape[2], low.shape[3], torch.get_num_threads())
-            return lambda: [player.play(t, x, program) for t, x in frames]
+                program = runtime_program(player, runtime, low.shape[2], low.shape[3], threads)
+
+            def call() -> list[Any]:
+                with runtimes.beside(runtime, threads):
+                    return [player.play(t, x, program) for t, x in frames]
+
+            return call
 
         others = () if problem.spec.tier == "smoke" or problem.spec.seed else (n for n in runtimes.NAMES if n != "eager")
         return [
@@ -492,8 +497,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         others = () if problem.spec.tier == "smoke" else (n for n in runtimes.NAMES if n in judged - {"eager"})
         for runtime in ("eager", *others):
             with contextlib.suppress(Unsupported):  # the workloads of seed 0 tell why
-                for threads in sorted({1, torch.get_num_threads()}):
-                    measures += phone.measure(solution, problem.frames[0], runtime, threads)
+                measures += phone.measure(solution, problem.frames[0], runtime, sorted({1, torch.get_num_threads()}))
         return measures
 
 

@@ -186,6 +186,15 @@ def test_outputs_are_the_callers_own(name: str) -> None:
     assert torch.equal(first, before)
 
 
+def test_torch_leaves_the_cores_to_an_engine_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "_package", lambda *_: None)
+    had = torch.get_num_threads()
+    for name, threads in (("eager", 3), ("export", 3), ("aoti", 3), ("onnx", 1), ("openvino", 1), ("executorch_static", 1)):
+        with runtimes.beside(name, 3):
+            assert torch.get_num_threads() == threads, name
+        assert torch.get_num_threads() == had
+
+
 def test_a_shelf_gives_what_another_made_in_the_same_order(tmp_path: Path) -> None:
     made = runtimes.Shelf(tmp_path, make=True)
     assert [made(lambda c=c: c) for c in (b"a", b"bc")] == [b"a", b"bc"]  # type: ignore[misc]

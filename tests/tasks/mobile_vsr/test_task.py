@@ -13,7 +13,7 @@ from PIL import Image
 
 from suite.naming import UserError
 from suite.protocol import Unsupported
-from tasks.mobile_vsr import codec, data, quality
+from tasks.mobile_vsr import codec, data, quality, runtimes
 from tasks.mobile_vsr.content import SETTINGS, read_case
 from tasks.truth import column_digest, entries
 from tests.helpers import MemoryRun
@@ -129,7 +129,7 @@ def test_a_player_alone_in_a_process() -> None:
 
     p = problem(division="speed")
     stream = DyDca().solve(p)
-    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], "eager", 1)}
+    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], "eager", [1])}
     assert 0 < found["frame_latency", "eager@1 p50"] <= found["frame_latency", "eager@1 p99"]
     assert found["frames_per_second", "eager@1"] == pytest.approx(1 / found["frame_latency", "eager@1 p50"])
     assert found["play_memory", "eager@1"] > 0
@@ -145,7 +145,7 @@ def test_a_process_that_plays_only_loads_what_another_made(runtime: str) -> None
 
     p = problem(division="speed")
     try:
-        measured = phone.measure(DyDca().solve(p), p.frames[0][:, :, :72, :128], runtime, 1)
+        measured = phone.measure(DyDca().solve(p), p.frames[0][:, :, :72, :128], runtime, [1])
     except Unsupported as e:
         pytest.skip(str(e))
     found = {m.name: m.value for m in measured}
@@ -165,10 +165,31 @@ def test_an_absent_runtime_is_unsupported_before_anything_is_played(monkeypatch:
         raise Unsupported("ONNX Runtime needs the package onnxruntime")
 
     monkeypatch.setattr(phone, "_process", process)
+    monkeypatch.setattr(runtimes, "_package", lambda *_: None)
     p = problem(division="speed")
     with pytest.raises(Unsupported, match="needs the package"):
-        phone.measure(TASK.parent(p), p.frames[0], "onnx", 1)
+        phone.measure(TASK.parent(p), p.frames[0], "onnx", [1])
     assert asked == ["make"]
+
+
+def test_programs_are_made_once_for_all_numbers_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.mobile_vsr import phone
+
+    asked: list[tuple[str, int]] = []
+    played = dict.fromkeys(("p50", "p90", "p99", "first_frame", "load_seconds", "load_memory", "play_memory"), 1.0)
+
+    def process(what: str, _: Path, threads: int) -> dict[str, Any]:
+        asked.append((what, threads))
+        return {"program_bytes": 5} if what == "make" else {**played, "warnings": []}
+
+    monkeypatch.setattr(phone, "_process", process)
+    p = problem(division="speed")
+    parts = {m.part for m in phone.measure(TASK.parent(p), p.frames[0], "export", [1, 2]) if m.name == "program_bytes"}
+    assert asked == [("make", 1), ("play", 1), ("play", 2)]
+    assert parts == {"export@1", "export@2"}
+    asked.clear()
+    phone.measure(TASK.parent(p), p.frames[0], "aoti", [1, 2])  # its loops are compiled for a number
+    assert asked == [("make", 1), ("play", 1), ("make", 2), ("play", 2)]
 
 
 def test_ssim_and_a_frames_worth() -> None:
