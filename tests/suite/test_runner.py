@@ -123,7 +123,12 @@ def test_a_failure_is_kept_with_its_reason(status: str, tmp_path: Path) -> None:
 def command(*words: str, work: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "WEIGHIN_WORK": str(work), "PYTHONPATH": str(registry.HOUSE)}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "suite.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+        [sys.executable, "-P", "-m", "suite.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        # what a script starts in the background inherits that Ctrl-C is ignored: there tests would wait in vain
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
