@@ -119,7 +119,7 @@ def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) 
     """The claim's quantity for each seed that both rows have.
 
     `difference`: measure of the row minus that of `versus`.  `ratio`: over it; without `versus` over another measure of
-    the same row, `over`.  `realised`: measured speed-up over what the kept share promises.  `value`: the measure itself.
+    the same runs, `over`.  `realised`: measured speed-up over what the kept share promises.  `value`: the measure itself.
     """
     name, test = claim["measure"], claim["test"]
     other = claim.get("over", name)
@@ -128,7 +128,7 @@ def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) 
         return [v[name] for v in ours.values() if name in v]
     if test == "realised":
         return [v[name] * v[claim["promised"]] for v in ours.values() if name in v and claim["promised"] in v]
-    theirs = _row(db, task, claim.get("versus", claim["row"]), other)
+    theirs = _row(db, task, claim["versus"], other) if "versus" in claim else ours
     both = sorted(ours.keys() & theirs.keys())
     pairs = [(ours[s][name], theirs[s][other]) for s in both if name in ours[s] and other in theirs[s]]
     return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
@@ -140,7 +140,7 @@ def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measu
     What a machine was measured by never mixes cards: where `measure` is a timing or a meter's, the runs are those of the card
     that measured it for most seeds, among the cards of the device (`cpu`, `cuda`) where the row names one.
     """
-    machines = _of_a_machine(db, measure)
+    machines = _of_a_machine(db, task, measure)
     asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     runs = db.execute(
         f"SELECT seed, id, {stage_of(measure)}_card FROM {'weighed' if machines else 'counted'}"
@@ -159,11 +159,21 @@ def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measu
     return out
 
 
-def _of_a_machine(db: duckdb.DuckDBPyConnection, measure: str) -> bool:
-    """Whether a number is the machine's, not derived from evidence."""
+def _of_a_machine(db: duckdb.DuckDBPyConnection, task: str, measure: str) -> bool:
+    """Whether a task's number is the machine's, not derived from evidence."""
     name, _, part = measure.partition(" ")
-    found = db.execute("SELECT bool_or(source <> 'evidence') FROM measures WHERE name = ? AND part = ?", [name, part]).fetchone()
+    found = db.execute(
+        "SELECT bool_or(m.source <> 'evidence') FROM measures AS m JOIN runs ON runs.id = m.run"
+        " WHERE runs.task = ? AND m.name = ? AND m.part = ?",
+        [task, name, part],
+    ).fetchone()
     return bool(found and found[0])
+
+
+def tally(found: Sequence[Verdict]) -> list[tuple[str, str, int]]:
+    """Sign, word and count of each verdict."""
+    every: list[str] = [v.verdict for v in found]
+    return [(sign, word, every.count(word)) for word, sign in SIGNS.items()]
 
 
 def render(found: Sequence[Verdict]) -> Group:
@@ -189,8 +199,7 @@ def render(found: Sequence[Verdict]) -> Group:
                 told.append(f"why: {v.why}\n", "dim")
             grid.add_row(Text(f"{SIGNS[v.verdict]} {v.verdict}", style=STYLES[v.verdict]), told)
         parts.append(Padding(grid, (0, 0, 0, 2)))
-    tally = ", ".join(f"{sum(v.verdict == word for v in found)} {word}" for word in SIGNS)
-    return Group(*parts, Text(tally))
+    return Group(*parts, Text(", ".join(f"{count} {word}" for _, word, count in tally(found))))
 
 
 def ours(v: Verdict) -> str:

@@ -116,7 +116,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                 )
     pages |= _method_pages(env, boards)
     pages |= _system_pages(env, db)
-    tally = _tally(ledger)
+    every = [v for found in ledger.values() for v in found]
+    tally = claims.tally(every) if every else []
     pages["index.md"] = _home(env, db, boards, tally)
     pages["claims.md"] = env.get_template("claims.md.j2").render(ledger=ledger, tally=tally)
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
@@ -579,12 +580,6 @@ def _home(
     return env.get_template("index.md.j2").render(
         tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally
     )
-
-
-def _tally(ledger: Mapping[str, Sequence[claims.Verdict]]) -> list[tuple[str, str, int]]:
-    """Sign, word and count of each verdict; nothing where no paper claims anything."""
-    every: list[str] = [v.verdict for found in ledger.values() for v in found]
-    return [(sign, word, every.count(word)) for word, sign in claims.SIGNS.items()] if every else []
 
 
 def _of_methods(board: Board) -> list[Row]:
