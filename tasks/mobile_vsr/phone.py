@@ -120,15 +120,15 @@ def play(folder: Path) -> dict[str, Any]:
     prepare_process(job["threads"])
     low, runtime = torch.from_numpy(frames), job["runtime"]
     found: dict[str, Any] = {}
-    player = program = None
-    if runtime != "eager":
-        player, before = open_player(files), memory.status("VmRSS")
-        runtimes.start(runtime)
-        found["import_memory"] = max(0, memory.status("VmRSS") - before)
-    before, began = memory.status("VmRSS"), time.perf_counter()
-    if player is None:
-        player = open_player(files)
+    if runtime == "eager":
+        before, began = memory.status("VmRSS"), time.perf_counter()
+        player, program = open_player(files), None
     else:
+        player = open_player(files)
+        bare = memory.status("VmRSS")
+        runtimes.start(runtime)
+        before, began = memory.status("VmRSS"), time.perf_counter()
+        found["import_memory"] = max(0, before - bare)
         shelf = runtimes.Shelf(folder / PROGRAMS, make=False)
         program = runtime_program(player, runtime, *low.shape[2:], job["threads"], shelf)
     found |= {"load_seconds": time.perf_counter() - began, "load_memory": max(0, memory.status("VmRSS") - before)}

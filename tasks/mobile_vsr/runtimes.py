@@ -162,12 +162,12 @@ def load(name: str, branches: Sequence[Branch], *, threads: int, take: Take = at
 
 def start(name: str) -> Rung:
     """Import the engine of a runtime; raises UserError where there is no such name, Unsupported where a package is absent."""
-    rungs = {r.name: r for r in LADDER}
-    if name not in rungs:
-        raise UserError(f"no runtime {name!r}; there are: {', '.join(rungs)}")
-    for package in rungs[name].needs:
-        _package(package, rungs[name].engine)
-    return rungs[name]
+    if name not in RUNGS:
+        raise UserError(f"no runtime {name!r}; there are: {', '.join(RUNGS)}")
+    rung = RUNGS[name]
+    for package in rung.needs:
+        _package(package, rung.engine)
+    return rung
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ def beside(name: str, threads: int) -> Iterator[None]:
     import torch
 
     had = torch.get_num_threads()
-    torch.set_num_threads(threads if start(name).engine in TORCH else 1)
+    torch.set_num_threads(threads if RUNGS[name].engine in TORCH else 1)
     try:
         yield
     finally:
@@ -440,13 +440,15 @@ LADDER = (
     Rung("executorch_static", "R5", "ExecuTorch", _executorch_static, ("executorch.runtime",)),
     Rung("executorch", "R6", "ExecuTorch", _executorch_symbolic, ("executorch.runtime",), bounded=True),
 )
-NAMES: tuple[str, ...] = tuple(r.name for r in LADDER)  #: in the order of the ladder
+RUNGS: Mapping[str, Rung] = {r.name: r for r in LADDER}
+NAMES: tuple[str, ...] = tuple(RUNGS)  #: in the order of the ladder
 #: planned execution -> the re-planned execution by the same engine that it is held against
 REPLANNED: Mapping[str, str] = {
     "onnx_static": "onnx_reinit",
     "executorch_static": "executorch_reinit",
     "executorch": "executorch_reinit",
 }
+JUDGED = frozenset((*REPLANNED, *REPLANNED.values()))  #: what claims on planned execution are read off
 
 
 # -- engines --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -422,10 +422,9 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
 
             return call
 
-        others = () if problem.spec.tier == "smoke" or problem.spec.seed else (n for n in runtimes.NAMES if n != "eager")
         return [
             Workload(f"play/{r}", lambda r=r: prepare(r), len(chosen), versus="" if r == "eager" else "play/eager")  # type: ignore[misc]
-            for r in ("eager", *others)
+            for r in played_runtimes(problem.spec)
         ]
 
     def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
@@ -483,7 +482,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         """Multiply-adds a frame, parameters on the player, and the player alone in a process, with one thread and with all.
 
         Beside eager torch every runtime plays so with seed 0, and with every seed those that planned execution is judged
-        by (`runtimes.REPLANNED`), since claims take seeds; on the smoke tier none.
+        by (`runtimes.JUDGED`), since claims take seeds; on the smoke tier none.
         """
         import torch
 
@@ -493,9 +492,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         measures = [Measure(n, count.total(n), "", "down", source="meter") for n in ("macs", "params", "nonzero")]
         if problem.device.type != "cpu" or problem.spec.division == "speed":
             return measures
-        judged = {*runtimes.REPLANNED, *runtimes.REPLANNED.values()} if problem.spec.seed else {*runtimes.NAMES}
-        others = () if problem.spec.tier == "smoke" else (n for n in runtimes.NAMES if n in judged - {"eager"})
-        for runtime in ("eager", *others):
+        for runtime in played_runtimes(problem.spec, runtimes.JUDGED):
             with contextlib.suppress(Unsupported):  # the workloads of seed 0 tell why
                 measures += phone.measure(solution, problem.frames[0], runtime, sorted({1, torch.get_num_threads()}))
         return measures
@@ -554,6 +551,14 @@ def _interval(error: np.ndarray) -> tuple[float, float]:
 
 
 # -- runtimes beside eager torch
+
+
+def played_runtimes(spec: Spec, with_every_seed: Collection[str] = ()) -> list[str]:
+    """Eager torch and what plays beside it: all runtimes with seed 0, the named ones with others, none on the smoke tier."""
+    from tasks.mobile_vsr import runtimes
+
+    asked = () if spec.tier == "smoke" else with_every_seed if spec.seed else runtimes.NAMES
+    return ["eager", *(n for n in runtimes.NAMES if n in asked and n != "eager")]
 
 
 def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int, take: Take | None = None) -> Program:

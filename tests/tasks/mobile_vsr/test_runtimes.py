@@ -186,8 +186,7 @@ def test_outputs_are_the_callers_own(name: str) -> None:
     assert torch.equal(first, before)
 
 
-def test_torch_leaves_the_cores_to_an_engine_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "_package", lambda *_: None)
+def test_torch_leaves_the_cores_to_an_engine_with_threads_of_its_own() -> None:
     had = torch.get_num_threads()
     for name, threads in (("eager", 3), ("export", 3), ("aoti", 3), ("onnx", 1), ("openvino", 1), ("executorch_static", 1)):
         with runtimes.beside(name, 3):
