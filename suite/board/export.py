@@ -56,7 +56,7 @@ def latex(board: Board, task: Task[Any, Any]) -> str:
         quality = f"{row.quality.mean:.{digits}f}{half}" if math.isfinite(row.quality.mean) else "--"
         lines.append(f"{_escape(row.label)} & {quality} & {promise} & {fact} & {len(row.seeds)} \\\\")
     head = f"method & {_escape(task.ranked)} ({_escape(board.unit)}) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
-    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}, {r.target or 'parent'}; {task.speed} on card {board.card}, {board.device}."
+    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}{f', {r.target}' if r.target else ''}; {task.speed} on card {board.card}, {board.device}."
     body = "\n".join(lines)
     return f"\\begin{{table}}\n\\begin{{tabular}}{{lrrrr}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
 

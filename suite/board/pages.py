@@ -540,7 +540,8 @@ def _home(
     cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
     for name, question in FAMILIES.items():
-        mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and r.target]
+        mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and (r.target or _of_methods(b))]
+        mine.sort(key=lambda b: not b.ranking.target)
         if name not in registry.tasks() or not mine:
             cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet."})
             continue
@@ -556,7 +557,7 @@ def _home(
                 "question": task.question,
                 "page": page,
                 "top": rows[:3],
-                "note": f"{best.ranking.target}: {fast} of {len(rows)} are faster in fact"
+                "note": f"{best.ranking.title}: {fast} of {len(rows)} are faster in fact"
                 + ("" if best.ranked else "; under three seeds, so not ranked"),
                 "task": task,
                 "board": best,

@@ -35,6 +35,11 @@ class Ranking:
     target: str
 
     @property
+    def title(self) -> str:
+        """What is asked to be kept; where a task asks for nothing, the case."""
+        return self.target or self.case
+
+    @property
     def anchor(self) -> str:
         return f"{self.case.replace('/', '-')}-{self.target or 'parent'}-{self.division}".replace("=", "-").replace(",", "-")
 

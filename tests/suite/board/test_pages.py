@@ -135,6 +135,28 @@ def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
         assert "49" not in text or "{{ 7*7 }}" in text
 
 
+def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called_by_its_case(tmp_path: Path) -> None:
+    spec = {"task": "mobile_vsr", "case": "bottle/x2", "target": ""}
+    for seed in range(3):
+        for name, psnr in (("awdnn", 40.0), ("stdo", 41.0 + seed / 10)):
+            quality = [
+                {"name": "psnr_frame", "value": psnr, "unit": "dB", "direction": "up", "low": psnr - 0.1, "high": psnr + 0.1}
+            ]
+            light(
+                tmp_path / "r", seed, spec=spec, measures=quality, method={"name": name, "origin": "reference", "version": "a" * 16}
+            )
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    home = (tmp_path / "docs/index.md").read_text(encoding="utf-8")
+    assert home.count("No rows yet") == 5
+    assert 'href="tasks/mobile_vsr-small.html"' in home
+    assert "bottle/x2: 0 of 1 are faster in fact" in home
+    page = (tmp_path / "docs/tasks/mobile_vsr-small.md").read_text(encoding="utf-8")
+    assert "<h2>bottle/x2 <small>closed" in page
+    assert "parent</a>" not in page
+
+
 def test_a_site_without_rows_can_be_built(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
