@@ -1,8 +1,8 @@
 """Backbones of overfitted super-resolution, as the sheets define them (stdo.md 3.2, vsr_baselines.md 2.3 and 2.7).
 
 All take RGB in [0, 1], (N, 3, h, w), and give (N, 3, scale h, scale w); zero padding, biases everywhere.  Names:
-``wdsr16_n32`` (16 blocks, 32 units, width 4), ``wdsr1_n8_w2``, ``edsr16``, ``edsr32`` (64 channels), ``edsr2_n16``, ``espcn``,
-``espcn_n32`` (32, 32, 16 channels), ``srcnn``, ``vdsr20_n64``.
+``wdsr16_n32`` (16 blocks, 32 units, width 4), ``wdsr1_n8_w2``, ``edsr16``, ``edsr32`` (64 channels), ``edsr2_n16``, ``nas8_n9``
+(8 blocks, 9 units), ``espcn``, ``espcn_n32`` (32, 32, 16 channels), ``srcnn``, ``vdsr20_n64``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -22,7 +21,14 @@ from torch.nn.utils.parametrizations import weight_norm
 from suite.naming import UserError
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
-NAME = re.compile(r"(wdsr|edsr|espcn|srcnn|vdsr)(\d*)(?:_n(\d+))?(?:_w(\d+))?")
+#: units of NAS's four levels of quality, by scale; 8 blocks, of which x1 has one (vsr_baselines.md 2.3)
+NAS_UNITS = {
+    "low": {4: 9, 3: 8, 2: 4, 1: 2},
+    "medium": {4: 21, 3: 18, 2: 9, 1: 7},
+    "high": {4: 32, 3: 29, 2: 18, 1: 16},
+    "ultra": {4: 48, 3: 42, 2: 26, 1: 26},
+}
+NAME = re.compile(r"(wdsr|edsr|nas|espcn|srcnn|vdsr)(\d*)(?:_n(\d+))?(?:_w(\d+))?")
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
@@ -86,7 +92,7 @@ class EDSR(nn.Module):
         self.head = _conv(3, units)
         self.body = nn.ModuleList(ResBlock(units) for _ in range(blocks))
         self.last = _conv(units, units)
-        self.upsample = nn.Sequential(*(m for f in _factors(scale) for m in (_conv(units, units * f * f), nn.PixelShuffle(f))))
+        self.upsample = _upsampler(scale, units)
         self.tail = _conv(units, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -100,6 +106,49 @@ class EDSR(nn.Module):
     @staticmethod
     def modulated(blocks: int) -> list[str]:
         return [f"body.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2")]
+
+
+class NAS(nn.Module):
+    """Residual blocks with exits that share all that follows them; `depth` is the exit in use (vsr_baselines.md 2.3)."""
+
+    def __init__(self, scale: int, blocks: int = 8, units: int = 9) -> None:
+        super().__init__()
+        self.head = _conv(3, units)
+        self.body = nn.ModuleList(ResBlock(units) for _ in range(blocks))
+        self.last = _conv(units, units)
+        self.upsample = _upsampler(scale, units)
+        self.tail = _conv(units, 3)
+        self.depth = blocks
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.head(x)
+        y = x
+        for block in self.body[: self.depth]:
+            y = block(y)
+        out: torch.Tensor = self.tail(self.upsample(self.last(y) + x))
+        return out
+
+    @staticmethod
+    def modulated(blocks: int) -> list[str]:
+        """CaFM does not define positions for NAS: as in EDSR, behind both convolutions of a block."""
+        return EDSR.modulated(blocks)
+
+
+def exits(blocks: int) -> list[int]:
+    """The depths at which NAS's network may end: every second block, and the last."""
+    return sorted({*range(0, blocks, 2), blocks})
+
+
+def shallow(model: NAS, depth: int) -> NAS:
+    """The network of an exit alone, with copies of its weights: what can be played before the deeper blocks have come.
+
+    Raises UserError where there is no such exit.
+    """
+    if depth not in exits(len(model.body)):
+        raise UserError(f"no exit after {depth} blocks; there are {', '.join(map(str, exits(len(model.body))))}")
+    out = copy.deepcopy(model)
+    out.body, out.depth = out.body[:depth], depth
+    return out
 
 
 class ESPCN(nn.Module):
@@ -202,13 +251,15 @@ def build(name: str, scale: int, *, normed: bool = True) -> nn.Module:
     Raises UserError on a name or a scale that is none.
     """
     family, count, units, width = _parse(name)
-    if scale not in (2, 3, 4):
+    if scale not in (2, 3, 4) and (family, scale) != ("nas", 1):
         raise UserError(f"no scale x{scale}; use x2, x3 or x4")
     model: nn.Module
     if family == "wdsr":
         model = WDSR(scale, count or 16, units or 32, width or 4)
     elif family == "edsr":
         model = EDSR(scale, count or 16, units or 64)
+    elif family == "nas":
+        model = NAS(scale, 8 if count is None else count, units or NAS_UNITS["low"][scale])
     elif family == "espcn":
         model = ESPCN(scale, units or 64)
     elif family == "vdsr":
@@ -265,15 +316,17 @@ def conv_weights(model: nn.Module) -> int:
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
 
 
-def _parse(name: str) -> tuple[str, int, int, int]:
+def _parse(name: str) -> tuple[str, int | None, int | None, int | None]:
+    """Family, blocks, units and width of a backbone's name; None for what it leaves out."""
     match = NAME.fullmatch(name)
     if match is None:
-        raise UserError(f"no backbone {name!r}; there are wdsr16_n32, wdsr16_n16, edsr16, edsr32, espcn, srcnn, vdsr20_n64")
+        raise UserError(f"no backbone {name!r}; there are wdsr16_n32, edsr16, edsr32, nas8_n9, espcn, srcnn, vdsr20_n64")
     family, *numbers = match.groups()
-    count, units, width = (int(n) if n else 0 for n in numbers)
+    count, units, width = (int(n) if n else None for n in numbers)
     return family, count, units, width
 
 
-def _factors(scale: int) -> Sequence[int]:
-    """Pixel shuffles of an upsampler: twos, or one three."""
-    return [3] if scale == 3 else [2] * int(math.log2(scale))
+def _upsampler(scale: int, units: int) -> nn.Sequential:
+    """A convolution and a pixel shuffle for each factor: twos, or one three."""
+    factors = [3] if scale == 3 else [2] * int(math.log2(scale))
+    return nn.Sequential(*(m for f in factors for m in (_conv(units, units * f * f), nn.PixelShuffle(f))))

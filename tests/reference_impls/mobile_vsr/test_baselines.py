@@ -1,8 +1,9 @@
-"""CaFM and EMT against their authors' own functions (vsr_baselines_*.npz), and the backbones' sizes."""
+"""CaFM and EMT against their authors' own functions (vsr_baselines_*.npz), NAS's exits, and the backbones' sizes."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from torch import nn
 
 from reference_impls.mobile_vsr.cafm import Cafm, chunk_of_frame, chunk_of_test_frame, modulated
 from reference_impls.mobile_vsr.emt import Emt, gradient_mask, psnr_map, rank, weights_of
+from reference_impls.mobile_vsr.nas_anytime import NasAnytime, drawn, draws
+from suite.naming import UserError
 from tasks.mobile_vsr import quality
-from tasks.mobile_vsr.models import EDSR, ContentAwareFM, build, modulate, switch
+from tasks.mobile_vsr.models import EDSR, NAS, NAS_UNITS, ContentAwareFM, build, exits, modulate, shallow, switch
 from tests.helpers import golden
 from tests.reference_impls.mobile_vsr.test_stdo import short
 from tests.tasks.mobile_vsr.helpers import problem
@@ -96,6 +99,52 @@ def test_backbones_have_the_sheets_parameters(name: str, params: tuple[int, ...]
     assert build("wdsr16_n16", 4, normed=False).head.out_channels == 16
 
 
+@pytest.mark.parametrize(("quality", "params"), [("low", 38_133), ("medium", 195_913), ("high", 502_559), ("ultra", 1_087_930)])
+def test_nas_has_the_sheets_parameters_in_its_four_networks(quality: str, params: int) -> None:
+    with torch.device("meta"):
+        found = [build(f"nas{8 if scale > 1 else 1}_n{n}", scale) for scale, n in NAS_UNITS[quality].items()]
+    assert sum(p.numel() for m in found for p in m.parameters()) == params
+
+
+def test_exits_of_nas_share_what_follows_them() -> None:
+    model = build("nas8_n4", 2)
+    x, outputs = torch.rand(1, 3, 7, 9), []
+    for depth in exits(8):
+        alone = shallow(model, depth)
+        model.depth = depth
+        assert torch.equal(alone(x), model(x))
+        assert sum(p.numel() for p in alone.parameters()) == sum(p.numel() for p in build(f"nas{depth}_n4", 2).parameters())
+        outputs.append(alone(x))
+    assert len(outputs) == 5
+    assert not any(torch.equal(a, b) for a, b in pairwise(outputs))
+    assert len(model.body) == 8
+    with pytest.raises(UserError, match="no exit after 3"):
+        shallow(model, 3)
+
+
+def test_half_of_the_draws_take_the_full_depth() -> None:
+    assert draws(8) == [0, 2, 4, 6, 8, 8, 8, 8]
+    assert draws(1) == [0, 1]
+    p, model = problem(), build("nas8_n4", 2)
+    seen = [model.depth for epoch in range(20) for _ in drawn(p, model, epoch)]
+    assert set(seen) == {0, 2, 4, 6, 8}
+    assert seen.count(8) / len(seen) == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_exit_of_nas_is_what_is_sent_and_played() -> None:
+    deep, early = (NasAnytime(depth=d).solve(short()) for d in (8, 2))
+    assert early.size("model") < deep.size("model") / 2
+    (whole,), (part,) = deep.player.models, early.player.models
+    assert isinstance(whole, NAS)
+    assert len(part.body) == 2
+    # one training serves all exits
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(shallow(whole, 2)(x), part(x))
+    with pytest.raises(UserError, match="depth=5 is no exit"):
+        NasAnytime(depth=5).solve(short())
+
+
 @pytest.mark.parametrize(("name", "params"), [("edsr16", 4_128), ("vdsr20_n64", 2_322), ("espcn", 483), ("srcnn", 290)])
 def test_a_chunk_of_cafm_costs_little(name: str, params: int) -> None:
     model = build(name, 2)
@@ -103,7 +152,7 @@ def test_a_chunk_of_cafm_costs_little(name: str, params: int) -> None:
     assert sum(p.numel() for p in modulate(model, name, 1).parameters()) - whole == params
 
 
-@pytest.mark.parametrize("name", ["wdsr1_n8_w2", "espcn", "edsr2_n16", "srcnn", "vdsr4_n8"])
+@pytest.mark.parametrize("name", ["wdsr1_n8_w2", "espcn", "edsr2_n16", "nas2_n4", "srcnn", "vdsr4_n8"])
 def test_cafm_starts_as_the_plain_network(name: str) -> None:
     p = problem(case=f"bigbuckbunny/x2-{name}")
     plain = p.network()
