@@ -6,7 +6,8 @@ CVPR 2022, arXiv 2203.15794.
 Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
 scales, so that the network that is kept meets the operations target (`share` fixes it as in the paper). Counts are
 exact integers, the residual is solved in float64, one channel a layer always stays, and BN parameters do not decay;
-`parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros.
+`parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros. The last
+epoch is deployed as of the table's other methods, without a choice by validation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from reference_impls.parts.channels import (
+    close_gap,
     l1_norms,
     largest,
     rank,
@@ -52,7 +54,7 @@ class Chex:
     ratios: Literal["bn", "uniform"] = "bn"
     residual_power: int = 1  #: the released code takes the norm, the paper its square
     min_channels: int = 1
-    parity: bool = False  #: the released code's truncation, no channel floor, BN scales and shifts decay
+    parity: bool = False  #: the released code's truncation, no channel floor, and BN parameters that decay in shortcuts
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
@@ -60,10 +62,25 @@ class Chex:
             if isinstance(m, nn.BatchNorm2d):
                 nn.init.constant_(m.weight, 0.5)
         explorer = Exploration(self, problem, model)
-        recipe = Recipe.of(problem, norm_decay=self.parity)
+        recipe = (Released if self.parity else Recipe).of(problem)
         Trainer(problem).fit("train", model, recipe, epochs=problem.epochs, hooks=explorer)
         small = problem.compact(model, explorer.masks)
         return Network(small, {"widths": widths_of(explorer.masks), "history": explorer.history})
+
+
+class Released(Recipe):
+    """The released code's weight decay: none for what has "bn" in its name, so that batch norms of shortcuts do decay (2.4)."""
+
+    def optimizer(self, model: nn.Module) -> torch.optim.SGD:
+        free = {id(p) for n, p in model.named_parameters() if "bn" in n}
+        parts = [
+            {
+                "params": [p for p in model.parameters() if (id(p) in free) == spared],
+                "weight_decay": 0.0 if spared else self.weight_decay,
+            }
+            for spared in (False, True)
+        ]
+        return torch.optim.SGD([p for p in parts if p["params"]], self.lr, self.momentum, nesterov=self.nesterov)
 
 
 class Exploration(Hooks):
@@ -76,18 +93,28 @@ class Exploration(Hooks):
         self.interval = method.interval or (2 if problem.epochs >= 100 else 1)
         self.t_max = max(1, round(method.last * problem.epochs / self.interval)) * self.interval
         self.history: list[dict[str, Any]] = []
+        self.even: dict[str, int] = {}
         if method.share is None:
             # the share that would meet the target if it were spread evenly: sets the scale of delta_0
-            even = uniform_widths(self.groups, problem.macs_of, target_macs(problem), floor=0.0)
-            sliced = sum(g.width for g in self.groups if g.name in even)
-            self.initial_share = 1 - sum(even.values()) / sliced
+            self.even = uniform_widths(self.groups, problem.macs_of, target_macs(problem), floor=0.0)
+            sliced = sum(g.width for g in self.groups if g.name in self.even)
+            self.initial_share = 1 - sum(self.even.values()) / sliced
         else:
             self.initial_share = method.share
         self.delta0 = 0.5 * self.initial_share if method.delta0 is None else method.delta0
         # step 0: masks by L1 on the random weights; the memory is a copy of the model before masking
         self.memory = copy.deepcopy(model.state_dict())
-        self.masks = initial_masks(self.groups, self.initial_share - self.delta0, self.floor)
+        self.masks = self.first_masks()
         mask_(self.groups, self.masks)
+
+    def first_masks(self) -> Masks:
+        """Step 0 at the ratio S - delta_0; where S follows from a target, exactly that share above the even widths that meet it."""
+        if not self.even:
+            return initial_masks(self.groups, self.initial_share - self.delta0, self.floor)
+        counts = {
+            g.name: self.even.get(g.name, int(g.width * (1 - self.initial_share))) + int(self.delta0 * g.width) for g in self.groups
+        }
+        return {g.name: largest(l1_norms(g.conv.weight), counts[g.name]) for g in self.groups}
 
     def before_epoch(self, epoch: int) -> None:
         if is_update(epoch, self.t_max, self.interval):
@@ -130,14 +157,36 @@ class Exploration(Hooks):
         method, floor = self.method, self.floor
         if method.ratios == "uniform":
             share = self.initial_share
-            return tuple({g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta))  # type: ignore[return-value]
+            kept, total = ({g.name: max(floor, int(g.width * (1 - s))) for g in self.groups} for s in (share, share - delta))
+            kept |= self.even
+            return kept, {n: max(total[n], k) for n, k in kept.items()}
         scales = {g.name: g.bn.weight.abs() for g in self.groups}
         if method.share is not None:
             ratios = [layer_ratios(scales, s) for s in (method.share, method.share - delta)]
             return tuple(kept_counts(self.groups, r, floor, truncate=method.parity) for r in ratios)  # type: ignore[return-value]
-        least = {g.name: floor for g in self.groups}
-        kept = ranked_widths(scales, self.problem.macs_of, target_macs(self.problem), least)
+        # a dead channel cannot be kept, only regrown
+        living = {n: s[self.masks[n].to(s.device)] for n, s in scales.items()}
+        kept = self.kept_to_target(living)
         return kept, widen(kept, scales, int(delta * sum(g.width for g in self.groups)))
+
+    def kept_to_target(self, living: Mapping[str, torch.Tensor]) -> dict[str, int]:
+        """Channels of each layer among the living whose BN scales rank highest, up to the target of operations.
+
+        Outputs of shortcuts cost nothing once the network is sliced: they stay where their scale reaches that of the weakest
+        channel that the others keep.
+        """
+        sliced = {g.name: living[g.name] for g in self.groups if g.consumer is not None}
+        least = {n: min(self.floor, len(s)) for n, s in sliced.items()}
+        goal, macs_of = target_macs(self.problem), self.problem.macs_of
+        ranked = ranked_widths(sliced, macs_of, goal, least)
+        kept = close_gap(ranked, {n: len(s) for n, s in sliced.items()}, least, macs_of, goal)
+        pooled = torch.cat(list(sliced.values())).detach().sort(descending=True).values
+        count = min(len(pooled), sum(kept.values()))
+        weakest = float(pooled[count - 1]) if count else math.inf
+        for name, s in living.items():
+            if name not in kept:
+                kept[name] = max(min(self.floor, len(s)), int((s >= weakest).sum()))
+        return kept
 
     def scores(self, g: ChannelGroup, kept: int) -> torch.Tensor:
         return l1_norms(g.conv.weight) if self.method.score == "l1" else css_scores(g.conv.weight, kept)

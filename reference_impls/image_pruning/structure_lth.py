@@ -3,11 +3,12 @@
 Paper: Chen, Chen, Ma, Wang, Wang. Coarsening the Granularity: Towards Structurally Sparse Lottery Tickets.
 ICML 2022, arXiv 2202.04736.
 
-Departs: all trainings share one budget as in imp, and how many weights the last mask keeps is bisected, so that the network
-that is deployed meets the target. The other channels tied at refill's threshold lose their partial masks, scores come from
-the weights that the mask was cut from, dead channels hold their batch norm at 0, and their rows are not computed. Regroup
-partitions by Mt-KaHyPar in place of hMETIS, into fewer parts where a layer has under 256 rows. A layer is executed by blocks
-only where that pays, and counted as it is executed.
+Departs: all trainings share one budget, each under the table's whole schedule, and how many weights the last mask keeps is
+bisected, so that the network that is deployed meets the target; its last epoch is deployed, without a choice by validation. The
+other channels tied at refill's threshold lose their partial masks, scores come from the weights that the mask was cut from,
+dead channels hold their batch norm at 0, and their rows are not computed. Regroup partitions by Mt-KaHyPar in place of hMETIS,
+into fewer parts where a layer has under 256 rows. A layer is executed by blocks only where that pays, and counted as it is
+executed.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class StructureLth:
         guess = structure.aim(magnitudes(layers), {n: torch.ones_like(m.weight, dtype=torch.bool) for n, m in layers.items()})
         size = sum(m.weight.numel() for m in layers.values())
         scoring = self.criterion not in ("l1", "remain")
-        counts, spread = rounds(problem, size, guess, self.rate, self.rounds, self.rewind, spared=int(scoring))
+        counts, spread = rounds(
+            problem, size, guess, self.rate, self.rounds, self.rewind, spared=int(scoring), fresh=True, whole=round
+        )
         trainer, recipe = Trainer(problem), Recipe.of(problem)
         found, rewound = tickets(trainer, model, layers, counts, recipe, spread, structure.aim)
         signals = (

@@ -56,14 +56,14 @@ class Remember(Hooks):
         self.kept = dict(state["kept"])
 
 
-def ladder(size: int, count: int, rate: float, most: int = 0) -> list[int]:
-    """Weights alive after each level, the last of them `count`: every level removes ceil(rate x alive).
+def ladder(size: int, count: int, rate: float, most: int = 0, whole: Callable[[float], int] = math.ceil) -> list[int]:
+    """Weights alive after each level, the last of them `count`: every level removes rate x alive, made whole, one at least.
 
     Where that would take more than `most` levels (0: as many as it takes), `most` levels of one larger rate.
     """
     levels, left = [], size
     while left > count:
-        left = max(count, left - math.ceil(rate * left))
+        left = max(count, left - max(1, whole(rate * left)))
         levels.append(left)
     if most and len(levels) > most:
         return [round(size * (count / size) ** (k / most)) for k in range(1, most)] + [count]
@@ -72,33 +72,49 @@ def ladder(size: int, count: int, rate: float, most: int = 0) -> list[int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a budget of epochs is spread over a dense training and `levels` trainings that start at epoch `rewind`."""
+    """How a budget of epochs is spread over a dense training and `levels` trainings from the weights of its epoch `rewind`."""
 
     first: int
     each: int
     rewind: int
+    skip: int  #: epochs of the recipe's schedule that the others leave out: those before the rewind point, or none
 
 
-def plan(epochs: int, trainings: int, rewind: float) -> Plan:
-    """Equal trainings: the first from 0, the others from the rewind point, `epochs` in all; the first gets what is left over.
+def plan(epochs: int, trainings: int, rewind: float, *, fresh: bool = False) -> Plan:
+    """Equal trainings, `epochs` in all; the first gets what is left over.
 
     Args:
         epochs: the budget, at least an epoch for each training.
         trainings: the dense one included.
         rewind: share of a training, rounded up to an epoch (0: to the initial weights).
+        fresh: rewound networks are trained for a whole length under a schedule from its start (structure_lth.md 2.1), instead of
+            from the rewind point on (pruning_baselines.md 3).
     """
+
+    def point(length: int) -> int:
+        return min(math.ceil(rewind * length), length - 1)
+
+    def each(length: int) -> int:
+        return length if fresh else length - point(length)
+
     length = epochs
-    while length > 1:
-        point = math.ceil(rewind * length)
-        if length + (trainings - 1) * (length - point) <= epochs:
-            break
+    while length > 1 and length + (trainings - 1) * each(length) > epochs:
         length -= 1
-    point = min(math.ceil(rewind * length), length - 1)
-    return Plan(epochs - (trainings - 1) * (length - point), length - point, point)
+    start = point(length)
+    return Plan(epochs - (trainings - 1) * each(length), each(length), start, 0 if fresh else start)
 
 
 def rounds(
-    problem: ImageProblem, size: int, count: int, rate: float, most: int, rewind: float, spared: int = 0
+    problem: ImageProblem,
+    size: int,
+    count: int,
+    rate: float,
+    most: int,
+    rewind: float,
+    spared: int = 0,
+    *,
+    fresh: bool = False,
+    whole: Callable[[float], int] = math.ceil,
 ) -> tuple[list[int], Plan]:
     """Levels from `size` weights down to `count`, and how the budget, `spared` epochs of it left out, is spread over them.
 
@@ -107,10 +123,11 @@ def rounds(
     """
     epochs = problem.epochs - spared
     if problem.spec.division == "closed":
-        counts = ladder(size, count, rate, max(1, min(most, epochs - 1))) or [count]
-        return counts, plan(epochs, 1 + len(counts), rewind)
+        counts = ladder(size, count, rate, max(1, min(most, epochs - 1)), whole) or [count]
+        return counts, plan(epochs, 1 + len(counts), rewind, fresh=fresh)
     start = round(rewind * epochs)
-    return ladder(size, count, rate) or [count], Plan(epochs, epochs - start, start)
+    skip = 0 if fresh else start
+    return ladder(size, count, rate, whole=whole) or [count], Plan(epochs, epochs - skip, start, skip)
 
 
 def tickets(
@@ -133,7 +150,7 @@ def tickets(
     for level, count in enumerate(counts):
         if level:
             model.load_state_dict(memory.kept)
-            trainer.fit(f"level {level}", model, later(recipe, spread.rewind), epochs=spread.each, hooks=Masked(layers, masks))
+            trainer.fit(f"level {level}", model, later(recipe, spread.skip), epochs=spread.each, hooks=Masked(layers, masks))
         scores = magnitudes(layers)
         kept = aim(scores, masks, count, level == len(counts) - 1) if aim else count
         masks = keep_top(scores, kept, among=masks)
@@ -147,7 +164,7 @@ def train_ticket(
     model.load_state_dict(rewound)
     if redrawn is not None:
         redraw(model, redrawn)
-    trainer.fit("ticket", model, later(recipe, spread.rewind), epochs=spread.each, hooks=hooks)
+    trainer.fit("ticket", model, later(recipe, spread.skip), epochs=spread.each, hooks=hooks)
 
 
 def redraw(model: nn.Module, seed: int) -> None:

@@ -72,10 +72,10 @@ def test_four_rounds_of_global_pruning() -> None:
     with np.load(GOLDEN / "structure_lth_imp.npz") as file:
         z = dict(file)
     masks = {n: torch.ones(z[f"round0_{n}_weight"].shape, dtype=torch.bool) for n in ("conv2", "conv3")}
+    counts = rewinding.ladder(sparse.alive(masks), 1, float(z["rate"]), whole=round)
     for k in range(4):
         scores = {n: torch.from_numpy(z[f"round{k}_{n}_weight"]).abs() for n in masks}
-        left = sparse.alive(masks)
-        masks = sparse.keep_top(scores, left - round(float(z["rate"]) * left), among=masks)
+        masks = sparse.keep_top(scores, counts[k], among=masks)
         for n, mask in masks.items():
             np.testing.assert_array_equal(mask, z[f"round{k}_{n}_mask"].astype(bool))
 
@@ -145,7 +145,9 @@ def test_the_ladder_and_the_plan() -> None:
             assert spread.first + (trainings - 1) * spread.each == epochs
             assert 1 <= spread.each <= spread.first
             assert 0 <= spread.rewind < spread.first
-    assert rewinding.plan(18, 6, 0.05) == rewinding.Plan(first=8, each=2, rewind=1)
+    assert rewinding.plan(18, 6, 0.05) == rewinding.Plan(first=8, each=2, rewind=1, skip=1)
+    # structure_lth.md 2.1: a fresh schedule, the whole length
+    assert rewinding.plan(18, 6, 0.05, fresh=True) == rewinding.Plan(first=3, each=3, rewind=1, skip=0)
     whole = Recipe(lr=1.0)
     assert rewinding.later(whole, 2).rate(0, 8) == whole.rate(2, 10)
 

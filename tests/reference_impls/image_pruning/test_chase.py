@@ -23,6 +23,7 @@ from reference_impls.image_pruning.chase import (
 )
 from reference_impls.parts.sparse import alive, erk_densities
 from reference_impls.parts.training import Recipe, Trainer
+from suite.naming import UserError
 from tests.helpers import MemoryRun, problem, spec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "chase_masks.npz"
@@ -168,6 +169,55 @@ def test_random_channels_and_layerwise_exploration_run() -> None:
         _, hooks, _ = chased(**settings)
         slack = 2 + 2 * len(hooks.layers) + 2 * hooks.step
         assert abs(alive(hooks.masks) - 0.2 * hooks.total) <= slack
+
+
+@pytest.mark.parametrize("target", ["macs=0.5", "macs=0.25"])
+@pytest.mark.parametrize("score", ["unmasked", "random"])
+def test_a_target_of_operations_leaves_room_for_the_weights(target: str, score: Any) -> None:
+    p = problem(target=target)
+    model = p.model()
+    hooks = Chasing(Chase(interval=2, channel_interval=2, score=score), p, model)
+    # late layers hold the weights, early ones the operations: these scores alone would empty the late ones
+    with torch.no_grad():
+        for i, g in enumerate(hooks.groups):
+            g.conv.weight.mul_(2.0**-i)
+    Trainer(p).fit("train", model, Recipe(), epochs=p.epochs - 1, hooks=hooks)
+    widths = {n: int(f.sum()) for n, f in hooks.flags.items()}
+    assert p.macs_of(widths) == pytest.approx(p.spec.targets["macs"] * p.dense_macs, rel=0.01)
+    region = alive(region_of(hooks.shapes, hooks.flags, hooks.consumers))
+    assert region == hooks.held(widths)
+    # K_0 weights are there, and free places beside them to explore
+    assert abs(alive(hooks.masks) - hooks.budget) <= 2
+    assert region > 1.1 * hooks.budget
+
+
+def test_a_target_that_cannot_hold_the_weights_says_so() -> None:
+    p = problem(target="macs=0.25")
+    with pytest.raises(UserError, match="set density lower"):
+        Chasing(Chase(density=0.6), p, p.model())
+
+
+def test_what_grows_starts_at_zero() -> None:
+    p = problem(target="nonzero=0.2")
+    model = p.model()
+    hooks = Chasing(Chase(), p, model)
+    hooks.begin(Recipe().optimizer(model))
+    for layer in hooks.layers.values():
+        layer.weight.grad = layer.weight.detach().abs() + 1  # what is dropped wants to come back first
+        hooks.optimizer.state[layer.weight]["momentum_buffer"] = torch.ones_like(layer.weight)  # type: ignore[union-attr]
+    before = {n: (m.clone(), hooks.layers[n].weight.detach().clone()) for n, m in hooks.masks.items()}
+    with torch.no_grad():
+        hooks.explore(hooks.t_end - 1)
+    moved = 0
+    for name, layer in hooks.layers.items():
+        mask, weight = before[name]
+        now = layer.weight.detach()
+        stayed = mask & (now == weight) & (weight != 0)
+        grown = hooks.masks[name] & ~stayed
+        moved += int(grown.sum())
+        assert not now[grown].any()
+        assert not hooks.optimizer.state[layer.weight]["momentum_buffer"][grown].any()  # type: ignore[union-attr]
+    assert moved > 0
 
 
 @pytest.mark.parametrize("target", ["macs=0.5", "nonzero=0.2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from reference_impls.image_pruning import chex
 from reference_impls.parts.channels import l1_norms
 from suite.compat import import_torchvision
 from tasks.image_pruning.models import ChannelGroup, channel_groups, compact, mask_
+from tests.helpers import problem
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VECTORS = np.load(GOLDEN / "chex_css_prune_regrow.npz")
@@ -201,3 +203,49 @@ def test_drawing_is_without_replacement_and_follows_the_probabilities() -> None:
     np.testing.assert_allclose((draws[:, 0] == 0).double().mean(), 0.7, atol=0.03)
     np.testing.assert_allclose((draws[:, 1] == 1).double().mean(), 0.7 * 2 / 3 + 0.1 * 2 / 9, atol=0.03)
     assert len(chex.draw(p, 9, generator)) == 3
+
+
+def explorer(p: Any, method: chex.Chex) -> chex.Exploration:
+    """An exploration of a fresh network whose batch-norm scales differ as trained ones do."""
+    model = p.model()
+    found = chex.Exploration(method, p, model)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for g in found.groups:
+            g.bn.weight.copy_(torch.rand(g.width, generator=draw) * found.masks[g.name])
+    return found
+
+
+@pytest.mark.parametrize("delta0", [None, 0.0])
+def test_without_regrowing_no_channel_comes_back(delta0: float | None) -> None:
+    p = problem(target="macs=0.5")
+    found = explorer(p, chex.Chex(delta0=delta0))
+    before = {n: m.clone() for n, m in found.masks.items()}
+    found.update(found.t_max)  # delta is 0 here
+    assert all(not (m & ~before[n]).any() for n, m in found.masks.items())
+    widths = {n: int(m.sum()) for n, m in found.masks.items()}
+    assert p.macs_of(widths) == pytest.approx(0.5 * p.dense_macs, rel=0.01)
+
+
+def test_shortcuts_are_pruned_by_the_threshold_of_all() -> None:
+    p = problem(tier="paper", division="speed", case="imagenet/resnet50", target="macs=0.5")
+    found = explorer(p, chex.Chex())
+    free = [g for g in found.groups if g.consumer is None]
+    assert len(free) == 4
+    assert sum(g.width for g in found.groups) == 11_392
+    living = {g.name: g.bn.weight[found.masks[g.name]] for g in found.groups}
+    kept = found.kept_to_target(living)
+    weakest = min(float(s.detach().sort(descending=True).values[kept[n] - 1]) for n, s in living.items() if kept[n])
+    for g in free:
+        assert 0 < kept[g.name] < int(found.masks[g.name].sum())
+        assert kept[g.name] == int((living[g.name] >= weakest).sum())
+
+
+def test_parity_decays_the_norms_of_shortcuts_alone() -> None:
+    model = import_torchvision().models.resnet50(num_classes=3)
+    groups = chex.Released().optimizer(model).param_groups
+    norms = {id(q): n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d) for q in (m.weight, m.bias)}
+    decayed = {norms[id(q)] for q in groups[0]["params"] if id(q) in norms}
+    assert decayed == {f"layer{i}.0.downsample.1" for i in range(1, 5)}
+    assert groups[1]["weight_decay"] == 0
+    assert {id(q) for g in groups for q in g["params"]} == {id(q) for q in model.parameters()}

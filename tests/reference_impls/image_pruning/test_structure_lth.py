@@ -26,6 +26,7 @@ from reference_impls.image_pruning.structure_lth import (
     regroup_by_columns,
     released_width,
 )
+from reference_impls.parts import rewinding
 from reference_impls.parts.blocks import BlockConv2d, batch_norms, mask_of
 from reference_impls.parts.partition import hypergraph
 from reference_impls.parts.sparse import Masked, alive, keep_top, maskable
@@ -275,6 +276,15 @@ def test_a_stopped_run_ends_alike(straight: tuple[Any, Any]) -> None:
     _, again = refilled(MemoryRun(spec(), saved=first.saved))
     for (key, a), b in zip(straight[1].model.state_dict().items(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
+
+
+def test_every_training_has_the_schedule_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    skipped: list[int] = []
+    later = rewinding.later
+    monkeypatch.setattr(rewinding, "later", lambda recipe, skip: skipped.append(skip) or later(recipe, skip))
+    refilled()
+    assert skipped
+    assert not any(skipped)
 
 
 def test_the_control_has_the_same_masks_on_other_weights(straight: tuple[Any, Any]) -> None:
