@@ -113,8 +113,8 @@ class Chasing(Masked):
         if self.layers[next(iter(self.layers))].weight.grad is None:
             return  # not a step yet: the stage begins
         self.step += 1
-        t, half = self.step, self.interval // 2
-        if t < self.t_channels and (t + half) % self.channel_interval == 0:
+        t = self.step
+        if is_deletion(t, self.t_channels, self.interval, self.channel_interval):
             last = t + self.channel_interval >= self.t_channels
             self.delete(1.0 if last and "macs" in self.problem.spec.targets else channel_rate(t, self.t_channels))
         if t % self.interval == 0:
@@ -226,8 +226,8 @@ class Chasing(Masked):
         region = {n: r.to(self.masks[n].device) for n, r in region.items()}
         strength = {n: m.weight.detach().abs() for n, m in self.layers.items()}
         wish = {n: m.weight.grad.abs() for n, m in self.layers.items() if m.weight.grad is not None}
-        overshot = self.density + self.method.overshoot * (1 + math.cos(math.pi * t / self.t_explore)) / 2
-        swap = 0.005 + 0.495 * (1 + math.cos(math.pi * t / self.t_end)) / 2
+        overshot = density_budget(t, self.t_explore, self.density, self.method.overshoot)
+        swap = swap_rate(t, self.t_end)
         exact = not self.method.parity
 
         def turn(names: list[str], budget: float, most: float) -> None:
@@ -279,6 +279,21 @@ class Chasing(Masked):
 def channel_rate(t: float, t_channels: float) -> float:
     """chase.md 2.4 step 2: s_c(t) / S_c = 1 - (1 - t/T_c)^3, clipped to [0, 1]."""
     return min(1.0, max(0.0, 1 - (1 - t / t_channels) ** 3)) if t < t_channels else 1.0
+
+
+def is_deletion(t: int, t_channels: int, interval: int, channel_interval: int) -> bool:
+    """chase.md 2.4 step 3: every `channel_interval` steps before T_c, half an exploration interval off its multiples."""
+    return t < t_channels and (t + interval // 2) % channel_interval == 0
+
+
+def density_budget(t: int, t_explore: int, density: float, overshoot: float) -> float:
+    """chase.md 2.4 step 2: D(t) = d + r (1 + cos(pi t / T_1)) / 2."""
+    return density + overshoot * (1 + math.cos(math.pi * t / t_explore)) / 2
+
+
+def swap_rate(t: int, t_end: int) -> float:
+    """chase.md 2.4 step 2: q(t) = 0.005 + 0.495 (1 + cos(pi t / (E n_it))) / 2."""
+    return 0.005 + 0.495 * (1 + math.cos(math.pi * t / t_end)) / 2
 
 
 def channel_scores(weight: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

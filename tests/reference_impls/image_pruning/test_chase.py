@@ -17,9 +17,12 @@ from reference_impls.image_pruning.chase import (
     channel_rate,
     channel_scores,
     delete_channels,
+    density_budget,
     drop,
     grow,
+    is_deletion,
     region_of,
+    swap_rate,
 )
 from reference_impls.parts.sparse import alive, erk_densities
 from reference_impls.parts.training import Recipe, Trainer
@@ -63,10 +66,10 @@ def test_erk_and_schedules(golden: dict[str, np.ndarray]) -> None:
     rates = [s_c * channel_rate(int(t), t_c) for t in golden["sched_step"]]
     np.testing.assert_allclose(rates, golden["sched_channel_rate"], atol=1e-6)
     t_1 = int(per_epoch * (epochs - e_s))
-    overshot = [d + r * (1 + math.cos(math.pi * t / t_1)) / 2 for t in range(1, t_1 + 1)]
+    overshot = [density_budget(t, t_1, d, r) for t in range(1, t_1 + 1)]
     np.testing.assert_allclose(overshot, golden["sched_total_density_per_step"][:t_1], atol=1e-6)
     whole = int(epochs * per_epoch)
-    swaps = [0.005 + 0.495 * (1 + math.cos(math.pi * t / whole)) / 2 for t in range(1, whole + 1)]
+    swaps = [swap_rate(t, whole) for t in range(1, whole + 1)]
     np.testing.assert_allclose(swaps, golden["sched_dst_rate_per_step"], atol=1e-6)
 
 
@@ -100,6 +103,28 @@ def test_scores_and_three_deletions(golden: dict[str, np.ndarray]) -> None:
         assert torch.equal(weights[n], split(golden, "del_final_weight")[n]), n
     for n, m in region_of(shapes(golden), flags, consumers).items():
         assert torch.equal(m, masks(golden, "region")[n]), n
+
+    sliced = [
+        (int(flags[n].sum()) if n in flags else s[0], int(flags[p].sum()) if p in flags else s[1], *s[2:])
+        for (n, s), p in zip(shapes(golden).items(), [None, *names], strict=False)
+    ]
+    assert sliced == [
+        tuple(s[:2] if "classifier" in n else s) for n, s in zip(names, golden["merged_shapes"].tolist(), strict=True)
+    ]
+
+
+def test_deletions_of_vgg_on_cifar() -> None:
+    at = [t for t in range(1, 80_001) if is_deletion(t, 65_000, 1000, 8000)]
+    assert at == [7500 + 8000 * k for k in range(8)]
+    assert channel_rate(at[-1], 65_000) == pytest.approx(0.99999, abs=1e-5)
+
+
+def test_layers_explore_within_their_own_budgets() -> None:
+    _, hooks, _ = chased(exploration="layerwise")
+    sizes = {n: int(r.sum()) for n, r in region_of(hooks.shapes, hooks.flags, hooks.consumers).items()}
+    wanted = erk_densities(hooks.shapes_left(), hooks.budget / sum(sizes.values()))
+    for name, size in sizes.items():
+        assert abs(int(hooks.masks[name].sum()) - wanted[name] * size) <= 1, name
 
 
 def test_one_drop_and_one_growth_as_released(golden: dict[str, np.ndarray]) -> None:

@@ -249,3 +249,21 @@ def test_parity_decays_the_norms_of_shortcuts_alone() -> None:
     assert decayed == {f"layer{i}.0.downsample.1" for i in range(1, 5)}
     assert groups[1]["weight_decay"] == 0
     assert {id(q) for g in groups for q in g["params"]} == {id(q) for q in model.parameters()}
+
+
+def test_a_share_of_channels_is_met_and_never_undershot_before() -> None:
+    p = problem(tier="small", division="open", target="macs=0.5")
+    p.epochs = 6
+    p.source.images = p.source.images.take({"train": 640, "val": 100, "test": 100})
+    p.source.__post_init__()
+    p.__dict__.pop("steps_per_epoch", None)
+    share, delta0 = 0.4, 0.2
+    notes = chex.Chex(share=share, delta0=delta0).solve(p).notes
+    full = {g.name: g.width for g in p.groups(p.model())}
+    count = sum(full.values())
+    gone = [1 - sum(h["widths"].values()) / count for h in notes["history"]]
+    slack = len(full) / count
+    assert all(share - delta0 - slack <= x <= share + slack for x in gone)
+    assert gone[-1] == pytest.approx(share, abs=slack)
+    assert notes["widths"] == notes["history"][-1]["widths"], "frozen after T_max"
+    assert len({round(w / full[n], 2) for n, w in notes["widths"].items()}) > 1, "layers differ"
