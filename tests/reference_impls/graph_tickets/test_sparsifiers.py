@@ -8,14 +8,15 @@ import networkx
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from reference_impls.graph_tickets.backbone import Backbone
 from reference_impls.graph_tickets.degree import Degree, degree_scores
 from reference_impls.graph_tickets.dglt import Dglt, Fade
-from reference_impls.graph_tickets.dropedge import Dropedge, normalised, sample_entries
+from reference_impls.graph_tickets.dropedge import Dropedge, Sampled, normalised, sample_entries
 from reference_impls.graph_tickets.effective_resistance import EffectiveResistance
 from reference_impls.graph_tickets.gebt import CoTrain, Gebt, mask_distance, prune_adjacency
-from reference_impls.graph_tickets.jaccard import Jaccard, local_keep
+from reference_impls.graph_tickets.jaccard import Jaccard, cosine, local_keep
 from reference_impls.graph_tickets.random_edges import RandomEdges
 from reference_impls.graph_tickets.spectral import Spectral, first_distinct
 from reference_impls.graph_tickets.teddy import Teddy, edge_scores, keep_scored, project
@@ -33,7 +34,7 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.graph_tickets import data
-from tasks.graph_tickets.graph import Graph
+from tasks.graph_tickets.graph import Graph, features
 from tasks.graph_tickets.task import kept_weights
 from tests.helpers import MemoryRun, golden, graph_problem
 
@@ -123,6 +124,14 @@ def test_resistance_and_jaccard_of_networkx() -> None:
     np.testing.assert_array_equal(pairs.degree(), z["degree"])
 
 
+def test_cosine_of_tables_sparse_rows_and_nothing() -> None:
+    pairs = Pairs.of(graph_of(np.array([[0, 1], [0, 2], [1, 2], [2, 3]]), 4))
+    table = np.array([[3, 4, 0], [6, 8, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    for x in (table, sparse.csr_matrix(table)):
+        np.testing.assert_allclose(cosine(pairs, features(x)), [1.0, 0.8, 0.8, 0.0], rtol=1e-9)
+    np.testing.assert_allclose(cosine(pairs, features(table * [[1], [-1], [1], [1]])), [-1.0, 0.8, -0.8, 0.0], rtol=1e-9)
+
+
 def test_foster_over_components_and_isolated_nodes() -> None:
     drawn = networkx.gnm_random_graph(60, 55, seed=1)
     pairs = Pairs.of(graph_of(np.array(drawn.edges), 60))
@@ -199,6 +208,8 @@ ALL = [
     Degree("local"),
     Jaccard(),
     Jaccard("local"),
+    Jaccard(score="cosine"),
+    Jaccard("local", "cosine"),
     EffectiveResistance(),
     Spectral(),
     Backbone(),
