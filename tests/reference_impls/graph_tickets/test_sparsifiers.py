@@ -35,7 +35,8 @@ from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.graph_tickets import data
 from tasks.graph_tickets.graph import Graph, features
-from tasks.graph_tickets.task import kept_weights
+from tasks.graph_tickets.sampling import sample
+from tasks.graph_tickets.task import View, kept_weights
 from tests.helpers import MemoryRun, golden, graph_problem
 
 
@@ -260,6 +261,30 @@ def test_dropedge_trains_on_samples_and_deploys_the_whole_graph() -> None:
     assert not torch.equal(found.model.layers[0].weight, dense.model.layers[0].weight)
     with pytest.raises(UserError, match="does not prune edges"):
         Dropedge().solve(graph_problem(target="edges=0.5"))
+
+
+def test_dropedge_multiplies_by_the_sampled_matrix_as_it_stands() -> None:
+    problem = graph_problem(target="edges=1")
+    one = Sampled(Dropedge(), problem)
+    one.model.eval()
+    graph = one.training_graph(0)  # a message runs from row to col, so this is the sample turned round
+    operator = normalised(Graph(graph.col, graph.row, graph.nodes), "AugNormAdj")
+    assert not torch.equal(operator.to_dense(), operator.to_dense().t())
+    first, second = (layer.weight for layer in one.model.layers)  # type: ignore[union-attr]
+    expected = operator @ ((operator @ (problem.x @ first.t())).relu() @ second.t())
+    torch.testing.assert_close(one.logits(graph, View(problem.train, problem.y)), expected, rtol=1e-4, atol=1e-5)
+    seeds = torch.arange(0, 600, 50)
+    drawn = sample(graph, seeds, torch.Generator().manual_seed(0), fanout=(1000, 1000))
+    found = one.logits(graph, View(problem.train, problem.y, drawn))[: len(seeds)]
+    torch.testing.assert_close(found, expected[seeds], rtol=1e-4, atol=1e-5)
+
+
+def test_dropedge_of_links_keeps_the_predictor() -> None:
+    problem = graph_problem(case="sbm-links/gcn", target="edges=1")
+    one = Sampled(Dropedge(), problem)
+    graph = one.training_graph(0)
+    (view,) = problem.views(graph, 0)
+    assert problem.loss(one.logits(graph, view), view).isfinite()
 
 
 def test_edges_move_between_networks() -> None:
