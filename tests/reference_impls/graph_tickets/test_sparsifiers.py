@@ -304,6 +304,17 @@ def test_weights_move_between_graphs(arm: Any) -> None:
     assert (found.model.layers[1].weight != 0).all()  # five classes, not seven: a new layer
 
 
+def test_a_ticket_from_scratch_starts_from_the_sources_initial_weights() -> None:
+    problem = graph_problem(target="weights=0.5", case="sbm-128/gat", division="speed")  # nothing is trained
+    own = dict(Transfer(source="cora-128/gat", arm="scratch").solve(problem).model.named_parameters())
+    source, fresh = (dict(p.model().named_parameters()) for p in (problem.other("cora-128/gat"), problem))
+    for name in ("fc.0", "attention.0"):
+        kept = own[name] != 0
+        assert torch.equal(own[name][kept], source[name][kept])
+    assert not torch.equal(source["attention.0"], fresh["attention.0"])  # drawn after a layer that is as wide as there are classes
+    assert torch.equal(own["fc.1"], fresh["fc.1"])
+
+
 def test_transfers_that_cannot_be_are_told() -> None:
     with pytest.raises(UserError, match="edges alone move"):
         Transfer(source="sbm/gin").solve(graph_problem())
