@@ -300,6 +300,8 @@ class DeeperGcn(GraphNetwork):
         return torch.zeros_like(message).index_add(0, graph.col, weight * sent)
 
     def work(self, nodes: int, edges: int) -> list[dict[str, Any]]:
+        """See `GraphNetwork.work`.  A message is scaled by the temperature, then weighted, and has an exp, channel by channel; the
+        operator's self-loops send messages like other entries and count as these do."""
         lines = [_combination("encoder.weight")]
         for i in range(self.layers):
             arriving = (edges + nodes) * self.hidden

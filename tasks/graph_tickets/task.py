@@ -422,6 +422,8 @@ class GraphTickets(Task[GraphProblem, Ticket]):
 
     def weigh(self, problem: GraphProblem, solution: Ticket) -> list[Measure]:
         """Shares kept, and multiply-adds by every convention."""
+        from tasks.graph_tickets.data import listed
+
         parent = self.parent(problem)
         ours, theirs = (Operations(tuple(_layers(problem, t, "cheaper"))) for t in (solution, parent))
         weights, total = kept_weights(solution.model)
@@ -429,7 +431,7 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         n = problem.graph.nodes
         dense_linear = sum(n * w.numel() for w in _combined(parent.model).values())
         first = next(iter(_combined(parent.model).values()))
-        gebt = sum(n * int(w.count_nonzero()) for w in _combined(solution.model).values())
+        gebt = sum(listed(problem.name, n) * int(w.count_nonzero()) for w in _combined(solution.model).values())
         gebt += round(2 * problem.citations * edges / max(1, problem.graph.edges)) * first.shape[1]
         orders = {o: sum(line["macs"] for line in _layers(problem, solution, o)) for o in ("transform", "aggregate")}
         exps = sum(line["exps"] for line in solution.model.work(n, edges))
