@@ -55,6 +55,10 @@ class RethinkingGlt:
         redrawn = problem.run.seed("rethinking_glt weights") if self.weights == "redrawn" else None
         return ticket(trainer, found.edges, found.weights, {"rounds": found.notes}, redrawn)
 
+    def auxiliary(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """L1 of the logits of what is looked at; `generator` draws the nodes."""
+        return wd_loss(logits, self.eps, self.iterations, self.most, generator, FLOOR)
+
 
 class Auxiliary(Search):
     """`wd`: one Adam over everything on L0 + lambda L1, then the graph's mask into [0, 1]."""
@@ -71,7 +75,7 @@ class Auxiliary(Search):
         if not m.lam:
             return loss
         generator = torch.Generator().manual_seed(self.problem.run.seed("wasserstein", epoch))
-        return loss + m.lam * wd_loss(logits, m.eps, m.iterations, m.most, generator, FLOOR)
+        return loss + m.lam * m.auxiliary(logits, generator)
 
 
 class Perturb(Auxiliary):
