@@ -47,6 +47,8 @@ class RethinkingGlt:
     weights: Literal["rewound", "redrawn"] = "rewound"
 
     def solve(self, problem: GraphProblem) -> Ticket:
+        if self.lam:
+            problem.need_classes()
         edges, weights = target_shares(problem)
         ladder = rungs(problem, edges, weights, problem.graph.edges, kept_weights(problem.model())[1])
         kind = {"wd": Auxiliary, "minmax_perturb": Perturb, "minmax_literal": Literally, "minmax_flip": Flip}[self.mode]

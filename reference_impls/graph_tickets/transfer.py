@@ -56,6 +56,8 @@ class Transfer:
     def find(self, trainer: GraphTrainer, edges: float, weights: float, names: list[str]) -> Found:
         """The ladder on the source; masks cover the weights of these names."""
         source = trainer.problem
+        if self.finder != "ugs":
+            source.need_classes()
         total = sum(p.numel() for n, p in source.model().named_parameters() if n in names)
         ladder = rungs(source, edges, weights, source.graph.edges, total)
         if self.finder == "ugs":
