@@ -17,8 +17,8 @@ import torch
 from reference_impls.parts.graph_masks import target_shares
 from reference_impls.parts.graph_training import GraphTrainer, Retrain
 from tasks.graph_tickets.graph import Graph
-from tasks.graph_tickets.models import gcn_values
-from tasks.graph_tickets.task import GraphProblem, Ticket
+from tasks.graph_tickets.models import Gcn, gcn_values
+from tasks.graph_tickets.task import GraphProblem, Ticket, View
 
 __all__ = ["Dropedge"]
 
@@ -40,18 +40,32 @@ class Dropedge:
 
 
 class Sampled(Retrain):
-    """Trains on a sample, is judged on the whole graph."""
+    """Trains on a sample, is judged on the whole graph.
+
+    The paper multiplies by the sampled matrix as it stands: node i takes what its row names, and D holds row sums.
+    """
 
     def __init__(self, method: Dropedge, problem: GraphProblem) -> None:
         super().__init__(problem, problem.model(), problem.graph)
         self.method = method
 
     def training_graph(self, epoch: int) -> Graph:
+        """The sample, turned round: here a message runs from row to col."""
         state = np.random.RandomState(self.problem.run.seed("dropedge", epoch) % 2**32)
         chosen = torch.from_numpy(sample_entries(self.graph.edges, self.method.keep, state))
         keep = torch.zeros(self.graph.edges, dtype=torch.bool)
         keep[chosen] = True
-        return self.graph.take(keep.to(self.graph.device))
+        sampled = self.graph.take(keep.to(self.graph.device))
+        return Graph(sampled.col, sampled.row, sampled.nodes)
+
+    def logits(self, graph: Graph, view: View) -> torch.Tensor:
+        if not isinstance(self.model, Gcn):
+            return super().logits(graph, view)
+        # a GCN's degrees are sums of the sample's rows, where its own would now be sums of columns
+        values = torch.cat(gcn_values(Graph(graph.col, graph.row, graph.nodes)))
+        operator = [(graph.looped, values)] * len(self.model.layers)
+        out: torch.Tensor = self.model(self.problem.x, graph, sample=view.sample, operator=operator)
+        return out
 
 
 def sample_entries(count: int, keep: float, state: np.random.RandomState) -> np.ndarray:

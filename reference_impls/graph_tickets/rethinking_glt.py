@@ -47,6 +47,8 @@ class RethinkingGlt:
     weights: Literal["rewound", "redrawn"] = "rewound"
 
     def solve(self, problem: GraphProblem) -> Ticket:
+        if self.lam:
+            problem.need_classes()
         edges, weights = target_shares(problem)
         ladder = rungs(problem, edges, weights, problem.graph.edges, kept_weights(problem.model())[1])
         kind = {"wd": Auxiliary, "minmax_perturb": Perturb, "minmax_literal": Literally, "minmax_flip": Flip}[self.mode]
@@ -54,6 +56,10 @@ class RethinkingGlt:
         found = climb(trainer, lambda model, e, w, rung: kind(self, problem, model, e, w, rung), ladder)
         redrawn = problem.run.seed("rethinking_glt weights") if self.weights == "redrawn" else None
         return ticket(trainer, found.edges, found.weights, {"rounds": found.notes}, redrawn)
+
+    def auxiliary(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """L1 of the logits of what is looked at; `generator` draws the nodes."""
+        return wd_loss(logits, self.eps, self.iterations, self.most, generator, FLOOR)
 
 
 class Auxiliary(Search):
@@ -71,7 +77,7 @@ class Auxiliary(Search):
         if not m.lam:
             return loss
         generator = torch.Generator().manual_seed(self.problem.run.seed("wasserstein", epoch))
-        return loss + m.lam * wd_loss(logits, m.eps, m.iterations, m.most, generator, FLOOR)
+        return loss + m.lam * m.auxiliary(logits, generator)
 
 
 class Perturb(Auxiliary):

@@ -28,8 +28,8 @@ __all__ = ["Transfer"]
 class Transfer:
     """`source` is the case that the ticket is found on, `finder` by what.  Arms of a transfer of weights:
 
-    `ticket`: masks and the source's trained weights; `scratch`: masks and initial weights; `dense`: the source's trained
-    dense weights; `dense_scratch`: neither; `random`: random masks of the same density and the source's dense weights.
+    `ticket`: masks and the source's trained weights; `scratch`: masks and the source's initial weights; `dense`: the source's
+    trained dense weights; `dense_scratch`: neither; `random`: random masks of the same density and the source's dense weights.
     """
 
     source: str = "cora/gin"
@@ -56,6 +56,8 @@ class Transfer:
     def find(self, trainer: GraphTrainer, edges: float, weights: float, names: list[str]) -> Found:
         """The ladder on the source; masks cover the weights of these names."""
         source = trainer.problem
+        if self.finder != "ugs":
+            source.need_classes()
         total = sum(p.numel() for n, p in source.model().named_parameters() if n in names)
         ladder = rungs(source, edges, weights, source.graph.edges, total)
         if self.finder == "ugs":
@@ -80,14 +82,17 @@ class Transfer:
         if self.arm == "random":
             generator = torch.Generator().manual_seed(problem.run.seed("transfer masks"))
             masks = {n: shuffled(m, generator) for n, m in masks.items()}
-        trained: dict[str, Any] = {}
-        if self.arm in ("ticket", "dense", "random"):
-            trained = train(there, source.graph, masks if self.arm == "ticket" else None).state_dict()
+        brought: dict[str, Any] = {}
+        if self.arm == "scratch":
+            # the target's own draw is another one, also of layers of the same shape, where class counts differ
+            brought = source.model().state_dict()
+        elif self.arm in ("ticket", "dense", "random"):
+            brought = train(there, source.graph, masks if self.arm == "ticket" else None).state_dict()
 
         def begin() -> Retrain:
             model = problem.model()
             state = model.state_dict()
-            state.update({n: p for n, p in trained.items() if p.shape == shapes.get(n)})
+            state.update({n: p for n, p in brought.items() if p.shape == shapes.get(n)})
             model.load_state_dict(state)
             return Retrain(problem, model, problem.graph, masks)
 

@@ -121,12 +121,18 @@ class Found:
 Make = Callable[[GraphNetwork, torch.Tensor, Masks, Rung], Learner]
 
 
-def climb(trainer: GraphTrainer, make: Make, ladder: Sequence[Rung], names: Sequence[str] | None = None) -> Found:
+def climb(
+    trainer: GraphTrainer,
+    make: Make,
+    ladder: Sequence[Rung],
+    names: Sequence[str] | None = None,
+    epochs: int | None = None,
+) -> Found:
     """All rounds: each starts from the same initial weights and from the masks of the last (rewinding).
 
     `make` gives a round's learner from the initial network, the entries that are left (bool, of the whole graph), the
     weights' masks and the rung; its outcome holds `edges`, of the same shape, and `weights`.  `names` are the parameters
-    that masks cover, all prunable ones where None.
+    that masks cover, all prunable ones where None; `epochs` those of a round, a search's where None.
     """
     problem = trainer.problem
     model = problem.model()
@@ -135,7 +141,11 @@ def climb(trainer: GraphTrainer, make: Make, ladder: Sequence[Rung], names: Sequ
     weights = {n: torch.ones_like(own[n], dtype=torch.bool) for n in (model.prunable() if names is None else names)}
     notes = []
     for k, rung in enumerate(ladder, 1):
-        found = trainer.fit(f"masks {k}", lambda e=edges, w=weights, r=rung: make(problem.model(), e, w, r))  # type: ignore[misc]
+        found = trainer.fit(
+            f"masks {k}",
+            lambda e=edges, w=weights, r=rung: make(problem.model(), e, w, r),  # type: ignore[misc]
+            problem.search_epochs if epochs is None else epochs,
+        )
         edges, weights = found["edges"], found["weights"]
         alive = sum(int(w.sum()) for w in weights.values())
         notes.append({"edges": int(edges.sum()), "weights": alive, "val": found["val"], **found.get("notes", {})})
@@ -263,10 +273,14 @@ class Search(Learner):
         return accuracy
 
     def masks(self) -> dict[str, Any]:
-        """The round's masks by the soft masks as they are now."""
+        """The round's masks by the soft masks as they are now, and how many edges' were at 0 then."""
         names = list(self.m_theta)
         pooled = keep_largest(list(self.m_theta.values()), self.rung.weights)
-        return {"edges": self.edges.masked_scatter(self.edges, self.kept_edges()), "weights": dict(zip(names, pooled, strict=True))}
+        return {
+            "edges": self.edges.masked_scatter(self.edges, self.kept_edges()),
+            "weights": dict(zip(names, pooled, strict=True)),
+            "notes": {"zeros": int((self.m_g == 0).sum())},
+        }
 
     def kept_edges(self) -> torch.Tensor:
         """Bool over the entries that were left."""
@@ -280,10 +294,6 @@ class Search(Learner):
         out = torch.zeros_like(first)
         out[first] = stays
         return out | out[other]
-
-    def notes(self) -> dict[str, Any]:
-        """What to remember of a round."""
-        return {"zeros": int((self.m_g == 0).sum()), "clamped_degrees": self.clamped}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -306,7 +316,8 @@ class Search(Learner):
         self.best, self.kept, self.clamped = state["best"], state["kept"], state["clamped"]
 
     def outcome(self) -> dict[str, Any]:
-        return {**(self.kept or self.masks()), "val": self.best, "notes": self.notes()}
+        found = self.kept or self.masks()
+        return {**found, "val": self.best, "notes": {**found.get("notes", {}), "clamped_degrees": self.clamped}}
 
 
 # -- weights by magnitude
@@ -336,5 +347,6 @@ def static(problem: GraphProblem, keep: torch.Tensor, notes: Mapping[str, Any] |
     weights: Masks = {}
     if share < 1:
         ladder = rungs(problem, 1.0, share, problem.graph.edges, kept_weights(problem.model())[1])
-        weights = climb(trainer, lambda m, _, w, r: ByMagnitude(problem, m, keep, w, r), ladder).weights
+        # a round is a whole training here, not a search
+        weights = climb(trainer, lambda m, _, w, r: ByMagnitude(problem, m, keep, w, r), ladder, epochs=problem.epochs).weights
     return ticket(trainer, keep, weights, notes or {})

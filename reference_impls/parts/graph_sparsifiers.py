@@ -92,12 +92,16 @@ def local_rank(pairs: Pairs, scores: np.ndarray, rng: np.random.Generator) -> tu
 
 def jaccard(pairs: Pairs) -> np.ndarray:
     """|N(u) and N(v)| / |N(u) or N(v)| of every pair, neighbours without the node itself; an empty union scores 0."""
-    a = pairs.adjacency()
-    # rows of both ends, multiplied entry by entry: common neighbours without a table of all pairs of nodes
-    common = np.concatenate([np.asarray(a[u].multiply(a[v]).sum(1)).ravel() for u, v in _chunks(pairs.u, pairs.v)] or [np.zeros(0)])
+    common = row_products(pairs, pairs.adjacency())
     degree = pairs.degree()
     union = degree[pairs.u] + degree[pairs.v] - common
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def row_products(pairs: Pairs, table: sparse.csr_matrix) -> np.ndarray:
+    """<a_u, a_v> of every pair (m,), without a table of all pairs of nodes; `table` (n, f) has a row a node."""
+    parts = [np.asarray(table[u].multiply(table[v]).sum(1)).ravel() for u, v in _chunks(pairs.u, pairs.v)]
+    return np.concatenate(parts or [np.zeros(0)])
 
 
 def _chunks(u: np.ndarray, v: np.ndarray, size: int = 200_000) -> list[tuple[np.ndarray, np.ndarray]]:

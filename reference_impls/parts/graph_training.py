@@ -126,6 +126,11 @@ class Retrain(Learner):
         """The graph of an epoch's forward pass."""
         return self.graph
 
+    def logits(self, graph: Graph, view: View) -> torch.Tensor:
+        """Of what is looked at, over an epoch's graph."""
+        out: torch.Tensor = self.model(self.problem.x, graph, sample=view.sample)
+        return out
+
     def loss(self, logits: torch.Tensor, view: View) -> torch.Tensor:
         """Of the logits of what is looked at."""
         return self.problem.loss(logits, view)
@@ -138,7 +143,7 @@ class Retrain(Learner):
         graph, total = self.training_graph(epoch), 0.0
         self.model.train()
         for view in self.problem.views(graph, epoch):
-            loss = self.loss(self.model(self.problem.x, graph, sample=view.sample), view)
+            loss = self.loss(self.logits(graph, view), view)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

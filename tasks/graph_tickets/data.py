@@ -37,6 +37,7 @@ CLASSES = {
 }
 #: raw citations, which the count of GEBT's convention takes (graph_baselines.md 2.2)
 CITATIONS = {"cora": 5_429, "citeseer": 4_732, "pubmed": 44_338}
+LISTED = {"citeseer": 3_312}  #: nodes that the source has, which that count takes too, where the files' numbering goes on further
 PLANETOID = ("cora", "citeseer", "pubmed")
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 #: SHA-256 of the files of github.com/kimiyoung/planetoid; none is known of pubmed's allx
@@ -187,6 +188,11 @@ def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     if not labelled.any():
         raise UserError(f"{name}: no node has a label")
     return y, labelled, count
+
+
+def listed(name: str, nodes: int) -> int:
+    """Nodes that a set's source has, of so many in its graph; ``citeseer-links`` and the like are CiteSeer."""
+    return LISTED.get(name.partition("-")[0], nodes)
 
 
 def simple(edges: np.ndarray, n: int, self_loops: Literal["strip", "keep"] = "strip") -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ class LinkData:
     x: Features
     positive: Mapping[str, np.ndarray]
     negative: Mapping[str, np.ndarray]
-    citations: int
+    citations: int  #: training edges as the source counts edges
 
     @property
     def nodes(self) -> int:
@@ -90,7 +90,8 @@ def split_edges(graph: GraphData, name: str = "") -> LinkData:
     parts = {"test": edges[order[:test]], "val": edges[order[test : test + val]], "train": edges[np.sort(order[test + val :])]}
     row, col = data.simple(parts["train"], graph.nodes)
     absent = {"test": negative[:test], "val": negative[test:]}
-    return LinkData(name or f"{graph.name}{SUFFIX}", row, col, graph.x, parts, absent, graph.citations)
+    citations = round(graph.citations * len(parts["train"]) / len(edges))
+    return LinkData(name or f"{graph.name}{SUFFIX}", row, col, graph.x, parts, absent, citations)
 
 
 def keys(pairs: np.ndarray, nodes: int) -> np.ndarray:

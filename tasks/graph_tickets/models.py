@@ -69,6 +69,7 @@ class GraphNetwork(nn.Module):
         values: torch.Tensor | None = None,
         degree: torch.Tensor | None = None,
         sample: Sample | None = None,
+        operator: Operator | None = None,
     ) -> torch.Tensor:
         """Logits (n, classes) of all nodes, or of a sample's.
 
@@ -76,8 +77,9 @@ class GraphNetwork(nn.Module):
             x: (n, f) features.
             graph: the entries; values: (E,) their masks, ones where None.
             degree: (n,) in-degrees to count with instead of the graph's (GIN, legacy).
+            operator: what aggregates, where it is not the graph's own.
         """
-        operator = self.operator(graph, values, degree)
+        operator = self.operator(graph, values, degree) if operator is None else operator
         if sample is not None:
             x, operator = sample.rows(x), sample.restrict(operator)
         return self.apply_operator(x, operator, TRAINING)
@@ -298,6 +300,8 @@ class DeeperGcn(GraphNetwork):
         return torch.zeros_like(message).index_add(0, graph.col, weight * sent)
 
     def work(self, nodes: int, edges: int) -> list[dict[str, Any]]:
+        """See `GraphNetwork.work`.  A message is scaled by the temperature, then weighted, and has an exp, channel by channel; the
+        operator's self-loops send messages like other entries and count as these do."""
         lines = [_combination("encoder.weight")]
         for i in range(self.layers):
             arriving = (edges + nodes) * self.hidden

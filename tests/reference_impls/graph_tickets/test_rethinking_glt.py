@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from reference_impls.graph_tickets.rethinking_glt import (
+    Auxiliary,
+    Flip,
     RethinkingGlt,
     minmax_gradient,
     perturbed,
     without_highest,
 )
-from reference_impls.graph_tickets.wd_glt import WdGlt
+from reference_impls.graph_tickets.wd_glt import Replaced, WdGlt, class_means, divergence_loss, entropy_loss, means_loss
+from reference_impls.parts.graph_masks import NOISE, Rung
 from reference_impls.parts.wasserstein import class_distances, sinkhorn, wd_loss
 from suite.protocol import Stopped
 from tasks.graph_tickets.graph import Graph
@@ -115,7 +119,6 @@ def six_nodes() -> tuple[Any, torch.Tensor, list[torch.Tensor]]:
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     theta = [torch.randn(s, generator=draw, dtype=torch.float64).requires_grad_() for s in ((5, 4), (3, 5))]
     m_g = 0.2 + 0.6 * torch.rand(graph.edges, generator=draw, dtype=torch.float64)
-    m_g[0], m_g[1], m_g[2] = 0.0, 1.0, 1.0
 
     def loss(m: torch.Tensor, weights: Any) -> torch.Tensor:
         entries, loops = gcn_values(graph, m)
@@ -125,6 +128,10 @@ def six_nodes() -> tuple[Any, torch.Tensor, list[torch.Tensor]]:
         h = torch.tanh(propagate(graph.looped, whole, x @ weights[0].t()))
         return F.cross_entropy(propagate(graph.looped, whole, h @ weights[1].t()), y)
 
+    start = m_g.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(start, theta), start)
+    # the ascent pushes these further out, and the clamp holds them
+    m_g[slope.topk(2, largest=False).indices], m_g[slope.topk(2).indices] = 0.0, 1.0
     return loss, m_g, theta
 
 
@@ -139,7 +146,8 @@ def test_total_derivative_of_the_literal_game() -> None:
     _, climbed, exact, ascent = minmax_gradient(loss, m_g, theta, eta1, 1)
     _, _, first_order, _ = minmax_gradient(loss, m_g, theta, eta1, 0)
     torch.testing.assert_close(climbed, (m_g + eta1 * ascent).clamp(0, 1))
-    assert ((climbed == 0) | (climbed == 1)).any()
+    assert (climbed == 0).any()
+    assert (climbed == 1).any()
     step, largest = 1e-5, 0.0
     for k, t in enumerate(theta):
         for i in range(t.numel()):
@@ -175,20 +183,46 @@ MODES = ["wd", "minmax_perturb", "minmax_literal", "minmax_flip"]
 def test_masks_stay_in_the_unit_interval_and_targets_are_met(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from reference_impls.parts.graph_masks import Search
 
-    bounds = []
-    judge = Search.judge
+    bounds, rounds = [], []
+    judge, outcome = Search.judge, Search.outcome
 
     def spy(self: Search, epoch: int) -> float:
         bounds.append((float(self.m_g.detach().min()), float(self.m_g.detach().max())))
         return judge(self, epoch)
 
+    def noted(self: Search) -> dict[str, Any]:
+        rounds.append(outcome(self))
+        return rounds[-1]
+
     monkeypatch.setattr(Search, "judge", spy)
+    monkeypatch.setattr(Search, "outcome", noted)
     problem = graph_problem()
     ticket = RethinkingGlt(mode=mode, alpha=1, most=8).solve(problem)
     assert all(low >= 0 and high <= 1 for low, high in bounds)
     assert len(ticket.row) == pytest.approx(problem.graph.edges / 2, rel=0.02)
     passes = 2 if mode != "wd" else 1
     assert problem.run.examples == 100 * 10 * (2 * passes + 1)  # two rounds and the last training
+    first, second = (r["edges"] for r in rounds)
+    assert not (second & ~first).any()  # what was removed stays so
+    assert second.sum() < first.sum() < problem.graph.edges
+
+
+def test_what_the_adversary_pushed_to_zero_is_kept_and_starts_again() -> None:
+    problem = graph_problem()
+    model = problem.model()
+    weights = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters()}
+    edges = problem.graph.edges
+    total = sum(w.numel() for w in weights.values())
+    method = RethinkingGlt(mode="minmax_flip")
+    one = Flip(method, problem, model, torch.ones(edges, dtype=torch.bool), weights, Rung(edges // 2, total))
+    with torch.no_grad():
+        one.m_g[::10] = 0
+    kept = one.masks()["edges"]
+    assert kept[::10].all()
+    assert int(kept.sum()) == edges // 2
+    after = Flip(method, problem, problem.model(), kept, weights, Rung(edges // 4, total))
+    assert len(after.m_g) == edges // 2
+    assert (after.m_g > 1 - 2 * NOISE).all()
 
 
 def test_the_two_parts_alone() -> None:
@@ -197,6 +231,49 @@ def test_the_two_parts_alone() -> None:
     assert not torch.equal(both, adversary_alone)
     assert not torch.equal(both, auxiliary_alone)
     assert torch.equal(auxiliary_alone, named)
+
+
+def test_ablations_by_hand() -> None:
+    share = torch.tensor([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], dtype=torch.float64)
+    logits = share.log()  # the third class is predicted for nobody
+    p, q = [0.7, 0.2, 0.1], [0.2, 0.7, 0.1]
+    torch.testing.assert_close(class_means(logits), torch.tensor([p, q], dtype=torch.float64))
+    both_ways = sum((a - b) * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert divergence_loss(logits).item() == pytest.approx(-both_ways)
+    assert means_loss(logits).item() == pytest.approx(-sum((a - b) ** 2 for a, b in zip(p, q, strict=True)))
+    assert entropy_loss(logits).item() == pytest.approx(-sum(s * math.log(s) for s in share.flatten().tolist()) / 3)
+
+
+@pytest.mark.parametrize("loss", [divergence_loss, entropy_loss, means_loss])
+def test_ablations_of_sure_or_like_outputs_are_finite(loss: Any) -> None:
+    for logits in (torch.tensor([[500.0, 0.0], [0.0, 500.0]]), torch.tensor([[1.0, 0.0], [2.0, 0.0]])):
+        logits.requires_grad_()
+        value = loss(logits)
+        value.backward()
+        assert value.isfinite()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["wd", "kl", "entropy", "means"])
+def test_an_ablation_takes_the_distances_place(name: Any) -> None:
+    problem = graph_problem()
+    model = problem.model()
+    weights = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters()}
+    edges = torch.ones(problem.graph.edges, dtype=torch.bool)
+    one = Auxiliary(Replaced("wd", lam=0.5, most=8, loss=name), problem, model, edges, weights, Rung(1, 1))
+    (view,) = problem.views(one.graph, 0)
+    logits = one.logits(one.m_g, view).detach()
+    draw = torch.Generator().manual_seed(problem.run.seed("wasserstein", 0))
+    losses = {"kl": divergence_loss, "entropy": entropy_loss, "means": means_loss}
+    part = losses[name](logits) if name in losses else wd_loss(logits, 1e-2, 10, 8, draw, 1e-12)
+    torch.testing.assert_close(one.objective(logits, view, 0), problem.loss(logits, view) + 0.5 * part)
+    assert WdGlt(auxiliary=name).auxiliary == name
+
+
+def test_an_ablation_is_solved() -> None:
+    ablated, whole = (WdGlt(auxiliary=name, most=8).solve(graph_problem()).row for name in ("kl", "wd"))
+    assert not torch.equal(ablated, whole)
 
 
 @pytest.mark.parametrize("mode", ["minmax_perturb", "minmax_flip"])

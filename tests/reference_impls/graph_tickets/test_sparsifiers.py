@@ -8,14 +8,15 @@ import networkx
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from reference_impls.graph_tickets.backbone import Backbone
 from reference_impls.graph_tickets.degree import Degree, degree_scores
 from reference_impls.graph_tickets.dglt import Dglt, Fade
-from reference_impls.graph_tickets.dropedge import Dropedge, normalised, sample_entries
+from reference_impls.graph_tickets.dropedge import Dropedge, Sampled, normalised, sample_entries
 from reference_impls.graph_tickets.effective_resistance import EffectiveResistance
 from reference_impls.graph_tickets.gebt import CoTrain, Gebt, mask_distance, prune_adjacency
-from reference_impls.graph_tickets.jaccard import Jaccard, local_keep
+from reference_impls.graph_tickets.jaccard import Jaccard, cosine, local_keep
 from reference_impls.graph_tickets.random_edges import RandomEdges
 from reference_impls.graph_tickets.spectral import Spectral, first_distinct
 from reference_impls.graph_tickets.teddy import Teddy, edge_scores, keep_scored, project
@@ -33,8 +34,9 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.graph_tickets import data
-from tasks.graph_tickets.graph import Graph
-from tasks.graph_tickets.task import kept_weights
+from tasks.graph_tickets.graph import Graph, features
+from tasks.graph_tickets.sampling import sample
+from tasks.graph_tickets.task import View, kept_weights
 from tests.helpers import MemoryRun, golden, graph_problem
 
 
@@ -123,6 +125,14 @@ def test_resistance_and_jaccard_of_networkx() -> None:
     np.testing.assert_array_equal(pairs.degree(), z["degree"])
 
 
+def test_cosine_of_tables_sparse_rows_and_nothing() -> None:
+    pairs = Pairs.of(graph_of(np.array([[0, 1], [0, 2], [1, 2], [2, 3]]), 4))
+    table = np.array([[3, 4, 0], [6, 8, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    for x in (table, sparse.csr_matrix(table)):
+        np.testing.assert_allclose(cosine(pairs, features(x)), [1.0, 0.8, 0.8, 0.0], rtol=1e-9)
+    np.testing.assert_allclose(cosine(pairs, features(table * [[1], [-1], [1], [1]])), [-1.0, 0.8, -0.8, 0.0], rtol=1e-9)
+
+
 def test_foster_over_components_and_isolated_nodes() -> None:
     drawn = networkx.gnm_random_graph(60, 55, seed=1)
     pairs = Pairs.of(graph_of(np.array(drawn.edges), 60))
@@ -199,6 +209,8 @@ ALL = [
     Degree("local"),
     Jaccard(),
     Jaccard("local"),
+    Jaccard(score="cosine"),
+    Jaccard("local", "cosine"),
     EffectiveResistance(),
     Spectral(),
     Backbone(),
@@ -251,6 +263,30 @@ def test_dropedge_trains_on_samples_and_deploys_the_whole_graph() -> None:
         Dropedge().solve(graph_problem(target="edges=0.5"))
 
 
+def test_dropedge_multiplies_by_the_sampled_matrix_as_it_stands() -> None:
+    problem = graph_problem(target="edges=1")
+    one = Sampled(Dropedge(), problem)
+    one.model.eval()
+    graph = one.training_graph(0)  # a message runs from row to col, so this is the sample turned round
+    operator = normalised(Graph(graph.col, graph.row, graph.nodes), "AugNormAdj")
+    assert not torch.equal(operator.to_dense(), operator.to_dense().t())
+    first, second = (layer.weight for layer in one.model.layers)  # type: ignore[union-attr]
+    expected = operator @ ((operator @ (problem.x @ first.t())).relu() @ second.t())
+    torch.testing.assert_close(one.logits(graph, View(problem.train, problem.y)), expected, rtol=1e-4, atol=1e-5)
+    seeds = torch.arange(0, 600, 50)
+    drawn = sample(graph, seeds, torch.Generator().manual_seed(0), fanout=(1000, 1000))
+    found = one.logits(graph, View(problem.train, problem.y, drawn))[: len(seeds)]
+    torch.testing.assert_close(found, expected[seeds], rtol=1e-4, atol=1e-5)
+
+
+def test_dropedge_of_links_keeps_the_predictor() -> None:
+    problem = graph_problem(case="sbm-links/gcn", target="edges=1")
+    one = Sampled(Dropedge(), problem)
+    graph = one.training_graph(0)
+    (view,) = problem.views(graph, 0)
+    assert problem.loss(one.logits(graph, view), view).isfinite()
+
+
 def test_edges_move_between_networks() -> None:
     problem = graph_problem(target="edges=0.5", case="sbm/gcn")
     found = Transfer(source="sbm/gin").solve(problem)
@@ -266,6 +302,17 @@ def test_weights_move_between_graphs(arm: Any) -> None:
     alive, total = kept_weights(found.model)
     assert alive / total == pytest.approx(1 if arm.startswith("dense") else 0.5, rel=0.01)
     assert (found.model.layers[1].weight != 0).all()  # five classes, not seven: a new layer
+
+
+def test_a_ticket_from_scratch_starts_from_the_sources_initial_weights() -> None:
+    problem = graph_problem(target="weights=0.5", case="sbm-128/gat", division="speed")  # nothing is trained
+    own = dict(Transfer(source="cora-128/gat", arm="scratch").solve(problem).model.named_parameters())
+    source, fresh = (dict(p.model().named_parameters()) for p in (problem.other("cora-128/gat"), problem))
+    for name in ("fc.0", "attention.0"):
+        kept = own[name] != 0
+        assert torch.equal(own[name][kept], source[name][kept])
+    assert not torch.equal(source["attention.0"], fresh["attention.0"])  # drawn after a layer that is as wide as there are classes
+    assert torch.equal(own["fc.1"], fresh["fc.1"])
 
 
 def test_transfers_that_cannot_be_are_told() -> None:

@@ -126,6 +126,55 @@ def test_masks_are_of_the_best_validation_epoch(monkeypatch: pytest.MonkeyPatch)
     assert one.outcome()["val"] == 0.6
 
 
+def test_the_penalty_acts_on_a_soft_mask_whose_hard_mask_is_zero() -> None:
+    problem = graph_problem()
+    one = search(problem, s2=0.01)
+    name = one.model.prunable()[0]
+    one.hard[name][0] = False
+    with torch.no_grad():
+        one.m_theta[name][0] = 0.5
+        one.m_theta[name][0, 0] = -0.5
+    (view,) = problem.views(one.graph, 0)
+    one.objective(one.logits(one.m_g, view), view, 0).backward()
+    one.penalise()
+    assert one.m_theta[name].grad is not None
+    expected = torch.full_like(one.m_theta[name][0], 0.01).detach()
+    expected[0] = -0.01
+    torch.testing.assert_close(one.m_theta[name].grad[0], expected)
+
+
+def test_a_negative_row_sum_is_counted() -> None:
+    one = search(graph_problem())
+    one.judge(0)
+    assert one.outcome()["notes"]["clamped_degrees"] == 0
+    with torch.no_grad():
+        one.m_g[one.graph.row == one.graph.row[0]] = -3.0
+    one.judge(1)
+    assert one.outcome()["notes"]["clamped_degrees"] == 1
+
+
+def test_noted_zeros_are_of_the_masks_that_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = search(graph_problem())
+    told = iter([0.6, 0.5])
+    monkeypatch.setattr(type(one.problem), "accuracy", lambda *_: next(told))
+    for epoch, zeros in enumerate((2, 7)):
+        with torch.no_grad():
+            one.m_g[:zeros] = 0
+        one.judge(epoch)
+    assert one.outcome()["notes"]["zeros"] == 2
+
+
+def test_a_search_may_be_shorter_than_a_training() -> None:
+    problem = graph_problem()
+    problem.search_epochs = 3
+    Ugs().solve(problem)
+    assert problem.run.examples == 100 * (3 + 3 + 10)  # two rounds and the last training
+    problem = graph_problem(target="weights=0.5")
+    problem.search_epochs = 3
+    Magnitude().solve(problem)  # whose rounds are no searches
+    assert problem.run.examples == 100 * 10 * 3
+
+
 def test_removed_edges_get_no_score_and_pruned_weights_stay_zero() -> None:
     problem = graph_problem()
     one = search(problem, s1=0.01, s2=0.01)

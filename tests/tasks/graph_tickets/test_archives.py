@@ -284,6 +284,33 @@ def test_proteins_from_training_to_a_checked_score(tmp_path: Path, monkeypatch: 
     assert set(card.truth_of(p.spec)["columns"]) == set(card.truth)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("teddy", []),
+        ("wd_glt", []),
+        ("wd_glt", ["auxiliary=entropy"]),
+        ("rethinking_glt", []),
+        ("transfer", ["finder=wd", "source=ogbn-proteins/gin8"]),
+        ("transfer", ["finder=minmax_perturb", "source=ogbn-proteins/gin8"]),
+    ],
+)
+def test_methods_that_need_classes_refuse_several_labels(tmp_path: Path, method: str, settings: list[str]) -> None:
+    proteins(tmp_path)
+    p = problem("ogbn-proteins/gcn8", tmp_path, target="edges=0.5")
+    with pytest.raises(UserError, match="here no node has one class"):
+        registry.configure(registry.load(registry.method("graph_tickets", method)), settings).solve(p)
+    assert p.run.examples == 0
+
+
+def test_the_adversary_alone_serves_several_labels(tmp_path: Path) -> None:
+    proteins(tmp_path)
+    p = problem("ogbn-proteins/gcn8", tmp_path, target="edges=0.5")
+    p.epochs, p.rates = 2, (0.5, 0.5)
+    method = registry.configure(registry.load(registry.method("graph_tickets", "rethinking_glt")), ["lam=0"])
+    assert len(method.solve(p).row) < p.graph.edges
+
+
 def test_evidence_of_proteins_fits_a_bundle(tmp_path: Path) -> None:
     card = TASK.of("ogbn-proteins/gcn8")
     rng = np.random.default_rng(0)

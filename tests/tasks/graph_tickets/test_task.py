@@ -10,7 +10,8 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import OverBudget, Spec
 from tasks.graph_tickets import data
-from tasks.graph_tickets.task import Ticket, degree_groups, newcombe
+from tasks.graph_tickets.models import Gcn
+from tasks.graph_tickets.task import Recipe, Ticket, degree_groups, newcombe
 from tasks.intervals import wilson
 from tests.helpers import MemoryRun, graph_problem
 
@@ -29,11 +30,48 @@ def test_dense_macs_of_cora_to_the_unit() -> None:
     assert found["macs_aggregate_first"] == 1_996_554_240 + 25_798_480
     assert found["macs_sparse_x"] == 49_216 * 512
     assert found["kept.edges"] == found["kept.weights"] == found["kept.macs"] == 1
-    narrow = graph_problem(case="cora/gcn16")
-    assert weighed(narrow, TASK.parent(narrow))["macs_gebt"] == pytest.approx(77.95e6, rel=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["gcn", "gin", "gat"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cora", 2708 * (1433 * 16 + 16 * 7) + 2 * 5429 * 1433),  # 77.95 M
+        ("citeseer", 3312 * (3703 * 16 + 16 * 6) + 2 * 4732 * 3703),  # 231.59 M
+        ("pubmed", 19717 * (500 * 16 + 16 * 3) + 2 * 44338 * 500),  # 203.02 M
+        ("cora-links", 2708 * (1433 * 16 + 16 * 16) + 2 * 4616 * 1433),  # 4,488 of 5,278 edges pass messages
+    ],
+)
+def test_gebts_count_to_the_unit(name: str, expected: int) -> None:
+    problem = graph_problem(case=f"{name}/gcn16", division="speed")
+    assert weighed(problem, TASK.parent(problem))["macs_gebt"] == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "entries", "widths", "combination", "transform", "aggregate"),
+    [
+        (2_708, 10_556, (1433, 512, 7), 1_996_554_240, 6_884_016, 25_798_480),
+        (3_327, 9_228, (3703, 512, 6), 6_317_999_616, 6_503_490, 52_919_325),
+        (19_717, 88_651, (500, 512, 3), 5_077_837_312, 55_809_520, 109_668_416),
+    ],
+)
+def test_dense_macs_of_the_citation_graphs(
+    nodes: int, entries: int, widths: tuple[int, int, int], combination: int, transform: int, aggregate: int
+) -> None:
+    """The table of graph_baselines.md 2.2, entries with the data's self-loops; and what UGS's profiler counts (ugs.md 3)."""
+    model = Gcn(*widths)
+    lines = model.work(nodes, entries)
+    assert sum(nodes * dict(model.named_parameters())[line["weight"]].numel() for line in lines if line["weight"]) == combination
+    assert sum(line["transform"] for line in lines) == transform
+    assert sum(line["aggregate"] for line in lines) == aggregate
+
+
+@pytest.mark.parametrize(("name", "millions"), [("cora", 1996.55), ("citeseer", 6318.00), ("pubmed", 5077.84)])
+def test_linear_layers_alone_are_the_profilers_count(name: str, millions: float) -> None:
+    problem = graph_problem(case=f"{name}/gcn512", division="speed")
+    assert round(weighed(problem, TASK.parent(problem))["macs_linear_legacy"] / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("architecture", ["gcn", "gin", "gat", "deepergcn4"])
 def test_macs_of_a_ticket_by_hand(architecture: str) -> None:
     problem = graph_problem(case=f"sbm/{architecture}")
     model = problem.model()
@@ -54,6 +92,10 @@ def test_macs_of_a_ticket_by_hand(architecture: str) -> None:
     elif architecture == "gin":
         linear = alive["layers.0.weight"] + alive["layers.1.weight"] + alive["head.weight"]
         expected = n * linear + (e + 2 * n) * (16 + classes)
+    elif architecture == "deepergcn4":
+        linear = alive["encoder.weight"] + alive["head.weight"] + sum(alive[f"convs.{i}.weight"] for i in range(28))
+        expected = n * linear + 28 * 2 * (e + n) * 4
+        assert found["nonlinear_ops"] == 28 * (e + n) * 4
     else:
         linear = alive["fc.0"] + alive["fc.1"] + alive["attention.0"] + alive["attention.1"]
         expected = n * linear + (e + n) * (32 + 8) + (e + n) * (classes + 1)
@@ -126,6 +168,15 @@ def test_the_speed_division_needs_no_data() -> None:
     problem = graph_problem(division="speed", case="citeseer/gcn", tier="paper")
     assert problem.graph.nodes == 3327
     assert problem.passes() == 0
+
+
+def test_ogbn_arxiv_has_ugss_recipe_whatever_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.SHAPES, "ogbn-arxiv", (60, 100, 8, 3, 10))
+    for case in ("ogbn-arxiv/deepergcn4", "ogbn-arxiv/gcn4"):
+        problem = graph_problem(division="speed", case=case, tier="paper")
+        assert problem.recipe == Recipe(0.01, 0.0, 1e-6, 1e-4)
+        assert (problem.search_epochs, problem.epochs) == (250, 500)
+    assert graph_problem().search_epochs is None
 
 
 def test_a_foreign_ticket_is_told() -> None:
