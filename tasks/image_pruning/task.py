@@ -12,6 +12,7 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from suite.show import Show
 from tasks.classification import by_class, data_and_model, shapes_digest
 from tasks.truth import class_names, entry
 
@@ -220,7 +221,8 @@ class ImagePruning(Task[ImageProblem, Network]):
     ranked = "top1"
     beside = ("worst_class", "balanced_accuracy")
     speed = "infer@64"
-    promised = "kept.macs"
+    promised = "macs_nonzero/macs_parent"
+    show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {
