@@ -362,19 +362,16 @@ class ImagePruning(Task[ImageProblem, Network]):
         theoretical = 0.0
         weights = 0
         for layer in ours.layers:
-            if not layer["macs"]:
-                continue
-            weight = modules[layer["name"]].weight
-            alive = int(weight.count_nonzero())
+            alive, share = _nonzero(modules.get(layer["name"]), layer)
             weights += alive
-            theoretical += layer["macs"] * alive / weight.numel()
+            theoretical += layer["macs"] * share
         dense_weights = sum(m.weight.numel() for m in _weighted(self.parent(problem).model))
-        share = ours.total("macs") / parent.total("macs")
+        kept = ours.total("macs") / parent.total("macs")
         return [
             Measure("macs", ours.total("macs"), "", "down", source="meter"),
             Measure("macs_parent", parent.total("macs"), "", "", source="meter"),
             Measure("macs_nonzero", theoretical, "", "down", source="meter"),
-            Measure("kept.macs", share, "", "down", source="meter"),
+            Measure("kept.macs", kept, "", "down", source="meter"),
             Measure("params", ours.total("params"), "", "down", source="meter"),
             Measure("nonzero", ours.total("nonzero"), "", "down", source="meter"),
             Measure("kept.nonzero", weights / dense_weights, "", "down", source="meter"),
@@ -386,6 +383,26 @@ def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 15) -
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=hit, minlength=bins)
     return float(np.abs(gaps).sum() / len(hit))
+
+
+def _nonzero(module: nn.Module | None, layer: Mapping[str, Any]) -> tuple[int, float]:
+    """Weights of a layer that are not zero, and their share; of what multiplies no weights 0 and 1.
+
+    Where a module has no tensor called weight (attention, int8, a network's own forward), its line of the count stands for
+    it.  Normalisation and the like, which multiply nothing that is counted, have no weights here.
+    """
+    import torch
+    from torch import nn
+
+    from suite.meters import operations
+
+    if not layer["macs"] and not isinstance(module, nn.Conv2d | nn.Linear):
+        return 0, 1.0
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, torch.Tensor):
+        alive = operations.nonzero(weight)
+        return alive, alive / weight.numel()
+    return (layer["nonzero"], layer["nonzero"] / layer["params"]) if layer["params"] else (0, 1.0)
 
 
 def _weighted(model: nn.Module) -> list[Any]:
