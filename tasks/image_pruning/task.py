@@ -167,9 +167,13 @@ class ImageProblem(Problem):
 
     def sample(self, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images without augmentation for scoring; they count against the budget like any others."""
+        return next(self.samples(count, purpose, count))
+
+    def samples(self, count: int, purpose: str, piece: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The images of `sample`, at most `piece` of them on the device at once; all are booked with the first."""
         self._book(count)
-        x, y = self.source.sample(count, self.run.seed(purpose))
-        return self._to_device(x), y.to(self.device)
+        for x, y in self.source.sample(count, self.run.seed(purpose), piece):
+            yield self._to_device(x), y.to(self.device)
 
     def distribute(self, model: nn.Module) -> nn.Module:
         """What a training step calls: the model, or its wrapper that averages gradients over processes."""

@@ -430,9 +430,21 @@ def test_imagenet_from_its_folders(tmp_path: Path) -> None:
     p = TASK.problem(asked, MemoryRun(asked))
     p.source._workers = 0
     assert (p.size, p.classes, p.epochs) == (224, 2, 250)
-    x, _ = next(iter(p.batches(0)))
+    order, augment = p.run.seed("order"), p.run.seed("augment")
+    (x, _), *_ = p.source.train(order, augment, p.batch)
     assert x.shape == (p.batch, 3, 224, 224)
-    assert torch.equal(x, next(iter(p.batches(0)))[0]) or p.source._workers == 0
+    state = torch.get_rng_state()
+    (half, _), *_ = p.source.train(order, augment, p.batch, slice(p.batch // 2, p.batch))
+    assert torch.equal(half, x[p.batch // 2 :]), "a process draws what it would have drawn alone"
+    assert torch.equal(state, torch.get_rng_state()), "the stream of the training is its own"
+    assert not torch.equal(x, next(iter(p.source.train(order, augment + 1, p.batch)))[0])
+    p.source._workers = 2
+    (shared, _), *_ = p.source.train(order, augment, p.batch)
+    assert torch.equal(shared, x), "whoever loads an image crops it alike"
+    p.source._workers = 0
+    pieces = [x for x, _ in p.samples(5, "scores", 2)]
+    assert [len(x) for x in pieces] == [2, 2, 1]
+    assert torch.equal(torch.cat(pieces), p.sample(5, "scores")[0])
     assert len(TASK.examine(p, Network(p.model()))["row"]) == 6
 
 
