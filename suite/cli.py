@@ -426,7 +426,8 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
     card = registry.task(good[0].spec.task)
     quality = dict.fromkeys(q for r in good for c in [card.of(r.spec.case)] for q in (c.ranked, *c.beside))
     heads = [(q.partition(":")[0], q.partition(":")[2]) for q in quality]
-    heads += [(card.promised, ""), ("speedup", card.speed), ("train_seconds", "")]
+    heads += [(name, "") for name in card.show.shares or [card.promised]]
+    heads += [("speedup", card.speed), ("train_seconds", "")]
     table = Table("method", "target", "seed", *[f"{n} {p}".strip() for n, p in heads if n], title_justify="left")
     for record in good:
         cells = []

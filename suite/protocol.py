@@ -149,7 +149,7 @@ class Task(ABC, Generic[P, S]):
     ranked: ClassVar[str]  #: the measure that ranks; its direction comes with it
     beside: ClassVar[Sequence[str]]  #: measures shown beside it, ``name`` or ``name:part``
     speed: ClassVar[str]  #: the workload whose speed-up is the board's second axis
-    promised: ClassVar[str]  #: ``kept.<x>`` whose inverse is the saving on paper, or empty
+    promised: ClassVar[str]  #: ``kept.<x>`` or ``<x>/<x of the parent>``, whose inverse is the saving on paper, or empty
     columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000

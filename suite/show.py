@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,7 @@ class Show:
     curve: Curve | None = None
     against: Sequence[Against] = ()
     gallery: Gallery | None = None
+    shares: Mapping[str, str] = field(default_factory=dict)  #: metered shares with a column each: measure, head
     pays: bool = True  #: parts of measures are classes or groups, of which one may pay for the saving
 
     def credit(self, case: str, seed: int, division: str) -> str:

@@ -73,11 +73,12 @@ def write(
     accuracy: float = 0.9,
     speedup: float = 1.4,
     kept: float | None = None,
+    alive: float = 1.0,
     status: str = "ok",
     machine: system.SystemCard | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Path:
-    """One whole bundle under `root`, its card beside it."""
+    """One whole bundle under `root`, its card beside it; `alive`: the share of its MACs that no mask zeroes."""
     machine = machine or card()
     system.write_card(machine, root / "systems")
     task = registry.task("image_pruning")
@@ -101,7 +102,9 @@ def write(
             Measure("train_seconds", 170 + seed, "s", "down", source="meter"),
             Measure("macs", macs, "", "down", source="meter"),
             Measure("macs_parent", 31_047_040, "", "", source="meter"),
+            Measure("macs_nonzero", alive * macs, "", "down", source="meter"),
             Measure("kept.macs", macs / 31_047_040, "", "down", source="meter"),
+            Measure("kept.nonzero", spec.targets.get("nonzero", alive * share), "", "down", source="meter"),
             Measure("params", 200_000, "", "down", source="meter"),
             Measure("nonzero", 190_000, "", "down", source="meter"),
             Measure("memory_peak", 24e6, "B", "down", "infer@64", None, "meter"),

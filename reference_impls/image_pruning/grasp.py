@@ -3,11 +3,13 @@
 Paper: Wang, Zhang, Grosse. Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
 
 Departs: the classifier keeps the table's initial weights (the authors draw it anew by Xavier's rule); the scoring images
-are booked against the budget, so the training is one epoch shorter.
+are booked against the budget, so the training is one epoch shorter. All convolutions and linear layers are pruned, the
+first (`stem=false`: not that one) and the classifier too; batch norms are scored in eval mode.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from reference_impls.parts import saliency
@@ -20,7 +22,7 @@ __all__ = ["Grasp"]
 
 @dataclass(frozen=True)
 class Grasp:
-    """`per_class` images of each class score, on average, in two halves; `temperature` divides the logits."""
+    """`per_class` images of each class score, on average, in two halves (or more pieces); `temperature` divides the logits."""
 
     per_class: int = 10
     temperature: float = 200.0
@@ -29,9 +31,10 @@ class Grasp:
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
         layers = maskable(model, stem=self.stem)
-        x, y = problem.sample(self.per_class * problem.classes, "grasp")
-        halves = list(zip(x.chunk(2), y.chunk(2), strict=True))
+        x, y = problem.sample(min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch), "grasp")
+        most = min(math.ceil(len(x) / 2), saliency.piece(problem.size, problem.size))
+        parts = list(zip(x.split(most), y.split(most), strict=True))
         count = target_count(problem, model, layers)
-        masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, halves, self.temperature), count, 1)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, parts, self.temperature), count, 1)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

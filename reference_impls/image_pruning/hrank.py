@@ -5,7 +5,7 @@ arXiv 2002.10179.
 
 Departs: one ratio for all layers is bisected to the operations target, where the paper sets one a layer by hand. Layers go
 in as many rounds as leave each three epochs of fine-tuning (the paper: a layer a round, 15 epochs). The scoring images are
-booked against the budget, so the training is one epoch shorter.
+booked against the budget, so the training is one epoch shorter. In residual blocks only the inner channels go.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ arXiv 1912.05671.
 
 Departs: all trainings share one budget, so there are at most `levels` of them and each is short; a level then removes
 more than `rate`. In the open division every training has the whole budget, and levels are as many as `rate` asks for.
+First layer and classifier stay dense (`stem=true`, `classifier=true`: they do not). A level removes exactly
+ceil(rate x alive) weights; the authors keep those strictly above a threshold, so that one more goes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Random weights removed before training, at ERK densities: the control of every sparse network.
 
-Departs: nothing; `layerwise=uniform` gives every layer the same density.
+Departs: a control, from no paper. The first layer stays dense, the classifier does not. `layerwise=uniform` gives every
+other layer the same density, `layerwise=global` the same odds to every weight of them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reference_impls.parts.sparse import Masked, erk_counts, maskable, random_masks, target_count
+import torch
+
+from reference_impls.parts.sparse import Masked, erk_counts, keep_top, maskable, random_masks, target_count, uniform_counts
 from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
 
@@ -17,19 +20,21 @@ __all__ = ["RandomWeights"]
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """`layerwise` says how densities are spread over layers."""
+    """`layerwise` says how densities are spread over layers; `global` draws a score for every weight and keeps the largest."""
 
-    layerwise: Literal["erk", "uniform"] = "erk"
+    layerwise: Literal["erk", "uniform", "global"] = "erk"
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
         layers = maskable(model)
         count = target_count(problem, model, layers)
         shapes = {n: tuple(m.weight.shape) for n, m in layers.items()}
-        counts = erk_counts(shapes, count)
-        if self.layerwise == "uniform":
-            total = sum(m.weight.numel() for m in layers.values())
-            counts = {n: round(count * m.weight.numel() / total) for n, m in layers.items()}
-        masks = random_masks(layers, counts, problem.run.seed("random_weights"))
+        seed = problem.run.seed("random_weights")
+        if self.layerwise == "global":
+            generator = torch.Generator().manual_seed(seed)
+            masks = keep_top({n: torch.rand(m.weight.shape, generator=generator).to(m.weight) for n, m in layers.items()}, count)
+        else:
+            counts = (erk_counts if self.layerwise == "erk" else uniform_counts)(shapes, count)
+            masks = random_masks(layers, counts, seed)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=Masked(layers, masks))
         return Network(model)

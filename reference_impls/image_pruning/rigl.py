@@ -2,8 +2,9 @@
 
 Paper: Evci, Gale, Menick, Castro, Elsen. Rigging the Lottery: Making All Tickets Winners. ICML 2020, arXiv 1911.11134.
 
-Departs: the interval is max(50 steps, half an epoch), as runs are small; momentum is masked. `grow=random` is SET with
-a cosine-annealed drop; `interval` in epochs of four and `drop=0.5` give RigL-ITOP's schedule.
+Departs: the interval is 100 steps on the paper tier alone, max(50 steps, half an epoch) where runs are small; momentum is
+masked; the first layer stays dense, the classifier does not. `grow=random` is SET with a cosine-annealed drop;
+`interval=4000` (steps) and `drop=0.5` give RigL-ITOP's schedule.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Rigl"]
 
 @dataclass(frozen=True)
 class Rigl:
-    """zeta = drop, Delta T = interval (steps; 0: by the size of the data), T_end = end, as a share of the training."""
+    """zeta = drop, Delta T = interval (steps; 0: by the tier and the size of the data), T_end = end, as a share of the training."""
 
     drop: float = 0.3
     interval: int = 0
@@ -45,7 +46,7 @@ class Rigging(Exploring):
     """The update takes the place of the optimizer's step."""
 
     def __init__(self, method: Rigl, problem: ImageProblem, layers, masks, end: int) -> None:  # type: ignore[no-untyped-def]
-        super().__init__(layers, masks, method.interval or small_interval(problem.steps_per_epoch))
+        super().__init__(layers, masks, method.interval or small_interval(problem.steps_per_epoch, problem.spec.tier))
         self.method, self.end, self.seed = method, end, problem.run.seed
 
     def explore(self) -> bool:

@@ -4,7 +4,9 @@ Paper: Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta. Scalable training of arti
 connectivity inspired by network science. Nature Communications 2018.
 
 Departs: drops by smallest magnitude (the original: smallest positive and largest negative), at the constant share until
-the end; ERK densities; new weights may not be those just dropped; the optimizer's step is taken as well.
+the end; ERK densities; the first layer stays dense, the classifier does not; new weights may not be those just dropped;
+the optimizer's step is taken as well. The interval is RigL's: 100 steps on the paper tier, max(50 steps, half an epoch) where
+runs are small.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ __all__ = ["Set"]
 
 @dataclass(frozen=True)
 class Set:
-    """zeta = drop, Delta T = interval (steps; 0: by the size of the data), no exploration after `end` of the training."""
+    """zeta = drop, Delta T = interval (steps; 0: by tier and size of the data), no exploration after `end` of the training."""
 
     drop: float = 0.3
     interval: int = 0
@@ -43,7 +45,7 @@ class Evolving(Exploring):
     """Drop and random growth, layer by layer."""
 
     def __init__(self, method: Set, problem: ImageProblem, layers, masks, end: int) -> None:  # type: ignore[no-untyped-def]
-        super().__init__(layers, masks, method.interval or small_interval(problem.steps_per_epoch))
+        super().__init__(layers, masks, method.interval or small_interval(problem.steps_per_epoch, problem.spec.tier))
         self.method, self.end, self.seed = method, end, problem.run.seed
 
     def explore(self) -> bool:

@@ -2,7 +2,8 @@
 
 Paper: Lee, Ajanthan, Torr. SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
 
-Departs: the scoring images are booked against the budget, so the training is one epoch shorter.
+Departs: the scoring images are booked against the budget, so the training is one epoch shorter. All convolutions and linear
+layers are pruned, the first (`stem=false`: not that one) and the classifier too; batch norms are scored in eval mode.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ class Snip:
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
         layers = maskable(model, stem=self.stem)
-        batch = problem.sample(min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch), "snip")
+        size = min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch)
+        batches = problem.samples(size, "snip", saliency.piece(problem.size, problem.size))
         count = target_count(problem, model, layers)
-        masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, [batch]), count, 1)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, batches), count, 1)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

@@ -3,7 +3,8 @@
 Paper: Tanaka, Kunin, Yamins, Ganguli. Pruning neural networks without any data by iteratively conserving synaptic flow.
 NeurIPS 2020, arXiv 2006.05467.
 
-Departs: nothing.
+Departs: nothing in the rule. All convolutions and linear layers are pruned, the first (`stem=false`: not that one) and the
+classifier too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A thin network, all layers by one ratio, trained from scratch with the whole budget: the honest control."""
+"""A thin network, all layers by one ratio, trained from scratch with the whole budget: the honest control.
+
+Departs: a control, from no paper. In residual blocks only the inner channels are thinner, so the network is not the
+uniformly thin one in its stem and in its blocks' outputs.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Scores of single weights before training: SNIP, GraSP, SynFlow (pruning_baselines.md 3).
 
 All take the network in eval mode, so that batch-norm statistics stay as they are, and leave its weights
-as they were.  A larger score stays.
+as they were.  A larger score stays.  Images come in pieces that a device can hold; scores are of the mean
+loss over all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -18,9 +19,15 @@ from reference_impls.parts.sparse import Masks, apply_masks, keep_top
 Layers = Mapping[str, nn.Conv2d | nn.Linear]
 Scores = dict[str, torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor]
+PIECE_PIXELS = 2**20  #: pixels scored at once: 1,024 images of 32x32, 20 of 224x224
 
 
-def snip(model: nn.Module, layers: Layers, batches: Sequence[Batch]) -> Scores:
+def piece(height: int, width: int) -> int:
+    """Images of this size that are scored at once."""
+    return max(1, PIECE_PIXELS // (height * width))
+
+
+def snip(model: nn.Module, layers: Layers, batches: Iterable[Batch]) -> Scores:
     """|weight x gradient|, the loss's sensitivity to a mask at 1 (Lee et al. 2019, equation 5), summing to 1."""
     with _frozen(model):
         gradients = _gradients(model, layers, batches)
@@ -37,13 +44,13 @@ def grasp(model: nn.Module, layers: Layers, batches: Sequence[Batch], temperatur
     weights = [m.weight for m in layers.values()]
     with _frozen(model):
         stopped = [g.detach() for g in _gradients(model, layers, batches, temperature)]
-        products = [torch.zeros_like(w) for w in weights]
-        for x, y in batches:
+
+        def product(x: torch.Tensor, y: torch.Tensor) -> Sequence[torch.Tensor]:
             loss = F.cross_entropy(model(x) / temperature, y)
             gradients = torch.autograd.grad(loss, weights, create_graph=True)
-            z = sum((s * g).sum() for s, g in zip(stopped, gradients, strict=True))
-            for total, part in zip(products, torch.autograd.grad(z, weights), strict=True):
-                total += part
+            return torch.autograd.grad(sum((s * g).sum() for s, g in zip(stopped, gradients, strict=True)), weights)
+
+        products = _mean(weights, batches, product)
     scores = {n: m.weight.detach() * p for (n, m), p in zip(layers.items(), products, strict=True)}
     total = torch.stack([s.sum() for s in scores.values()]).sum().abs()
     return {n: s / (total + 1e-10) for n, s in scores.items()}
@@ -89,14 +96,24 @@ def prune_iteratively(layers: Layers, score: Callable[[], Scores], count: int, s
     return masks
 
 
-def _gradients(model: nn.Module, layers: Layers, batches: Sequence[Batch], temperature: float = 1.0) -> list[torch.Tensor]:
+def _gradients(model: nn.Module, layers: Layers, batches: Iterable[Batch], temperature: float = 1.0) -> list[torch.Tensor]:
     weights = [m.weight for m in layers.values()]
-    totals = [torch.zeros_like(w) for w in weights]
+    return _mean(weights, batches, lambda x, y: torch.autograd.grad(F.cross_entropy(model(x) / temperature, y), weights))
+
+
+def _mean(
+    weights: Sequence[torch.Tensor],
+    batches: Iterable[Batch],
+    of: Callable[[torch.Tensor, torch.Tensor], Sequence[torch.Tensor]],
+) -> list[torch.Tensor]:
+    """Running mean over images of what `of` gives for a batch, itself a mean over its images; a tensor a weight."""
+    means, seen = [torch.zeros_like(w) for w in weights], 0
     for x, y in batches:
-        loss = F.cross_entropy(model(x) / temperature, y)
-        for total, part in zip(totals, torch.autograd.grad(loss, weights), strict=True):
-            total += part
-    return totals
+        seen += len(x)
+        share = len(x) / seen
+        for mean, part in zip(means, of(x, y), strict=True):
+            mean.mul_(1 - share).add_(part, alpha=share)
+    return means
 
 
 @contextlib.contextmanager

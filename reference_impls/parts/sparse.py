@@ -119,8 +119,17 @@ def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict
 
 def erk_counts(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
     """Whole weights a layer at ERK densities, `count` in all: largest remainders are rounded up."""
+    return whole_counts(shapes, erk_densities(shapes, count / sum(map(math.prod, shapes.values()))), count)
+
+
+def uniform_counts(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
+    """Whole weights a layer at one density for all, `count` in all: largest remainders are rounded up."""
+    return whole_counts(shapes, dict.fromkeys(shapes, count / sum(map(math.prod, shapes.values()))), count)
+
+
+def whole_counts(shapes: Mapping[str, tuple[int, ...]], shares: Mapping[str, float], count: int) -> dict[str, int]:
+    """Whole weights a layer at these densities, `count` in all: largest remainders are rounded up."""
     size = {n: math.prod(s) for n, s in shapes.items()}
-    shares = erk_densities(shapes, count / sum(size.values()))
     counts = {n: min(size[n], int(shares[n] * size[n])) for n in shapes}
     by_remainder = sorted(shapes, key=lambda n: counts[n] - shares[n] * size[n])
     missing = count - sum(counts.values())
@@ -203,6 +212,6 @@ class Exploring(Masked):
         self.step = int(state["step"])
 
 
-def small_interval(steps_per_epoch: int) -> int:
-    """Steps between two explorations at small sizes: max(50, half an epoch) (pruning_baselines.md 3)."""
-    return max(50, steps_per_epoch // 2)
+def small_interval(steps_per_epoch: int, tier: str = "small", least: int = 50) -> int:
+    """Steps between two changes of the masks (pruning_baselines.md 3): 100 on the paper tier, else max(least, half an epoch)."""
+    return 100 if tier == "paper" else max(least, steps_per_epoch // 2)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from suite import registry
@@ -204,10 +205,11 @@ def _safe(function: Any) -> Any:
 
 
 def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
-    """Latency of the smallest workload, speed-ups of the others, memory and training time, as far as the rows have them."""
+    """Shares of the parent, latency of the smallest workload, speed-ups of the others, memory and training time: what rows have."""
     keys = {k for row in board.rows for k in row.cells} - ({"train_seconds"} if board.ranking.division == "speed" else set())
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
-    out = [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
+    out = [Column(key, f"{head}, %", "↓", "share", True) for key, head in task.show.shares.items() if key in keys]
+    out += [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
     out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed]
     slanted = [
         Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
@@ -291,6 +293,8 @@ def _figure(value: float, kind: str) -> str:
         return f"{ms:.0f}" if ms >= 1000 else f"{ms:#.3g}".rstrip(".")
     if kind == "mib":
         return f"{value / 2**20:.1f}"
+    if kind == "share":
+        return f"{100 * value:.3g}"
     return f"{value:.2f}×" if kind == "times" else f"{value:.0f}"
 
 
@@ -431,13 +435,11 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
     on_line = [i for i, p in enumerate(points) if not board.ranked or p.key in sure]
     sign = 1 if board.up else -1
     front = [on_line[i] for i in statistics.front([(points[i].x, sign * points[i].y) for i in on_line])]
-    asked = board.ranking.target
-    share = next((float(p.partition("=")[2]) for p in asked.split(",") if task.promised == f"kept.{p.partition('=')[0]}"), None)
     ident = f"f{width}{board.ranking.anchor}"
     return charts.frontier(
         points,
         front,
-        promise=1 / share if share else None,
+        promise=_common_promise(board),
         quality=task.ranked,
         unit=board.unit,
         up=board.up,
@@ -445,6 +447,15 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         width=width,
         ident=ident,
     )
+
+
+def _common_promise(board: Board) -> float | None:
+    """What more than half of the rows promise within 5 %; none where each promises something else, as masks of one density do."""
+    found = [r.promise for r in board.rows if r.promise and r.kind != "parent" and not r.off_target]
+    if not found:
+        return None
+    middle = median_low(found)
+    return middle if 2 * sum(abs(v / middle - 1) <= 0.05 for v in found) > len(found) else None
 
 
 def _pays(board: Board, width: int) -> str:

@@ -334,9 +334,18 @@ def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> 
 
 
 def _promise(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], measures: Any) -> float | None:
-    """The speed-up that the counted share promises: its inverse."""
-    shares = [measures[r["id"]][task.promised, ""].value for r in runs if (task.promised, "") in measures[r["id"]]]
-    return 1 / float(np.mean(shares)) if shares else None
+    """The speed-up that the counted share promises: its inverse; none where nothing was counted or nothing is left."""
+    shares = [share for r in runs if (share := _share(task.promised, measures[r["id"]])) is not None]
+    return 1 / float(np.mean(shares)) if any(shares) else None
+
+
+def _share(promised: str, measures: Mapping[tuple[str, str], _Value]) -> float | None:
+    """A measure, or one over another (``macs_nonzero/macs_parent``), of one run; None where it lacks them."""
+    found = [measures.get((name, "")) for name in promised.split("/")]
+    values = [m.value for m in found if m]
+    if len(values) < len(found) or not all(values[1:]):
+        return None
+    return values[0] / math.prod(values[1:])
 
 
 def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from suite.naming import UserError
+from suite.naming import UserError, address
 from tasks.image_pruning import data
 from tasks.image_pruning.data import Images
 
@@ -45,8 +45,8 @@ class Source(Protocol):
     def evaluate(self, split: str, batch: int) -> Batches:
         """A split (val or test) in stored order, not augmented."""
 
-    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Training images by a seed, not augmented."""
+    def sample(self, count: int, seed: int, batch: int) -> Batches:
+        """Training images by a seed, not augmented, as many as there are at most."""
 
 
 def open_source(name: str, folder: str, sliver: dict[str, int] | None) -> Source:
@@ -76,10 +76,12 @@ class Shapes:
     def evaluate(self, split: str, batch: int) -> Batches:
         yield from ()
 
-    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, count: int, seed: int, batch: int) -> Batches:
         generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(count, 3, self.size, self.size, generator=generator)
-        return x, torch.randint(len(self.classes), (count,), generator=generator)
+        for first in range(0, count, batch):
+            n = min(batch, count - first)
+            x = torch.randn(n, 3, self.size, self.size, generator=generator)
+            yield x, torch.randint(len(self.classes), (n,), generator=generator)
 
 
 @dataclass
@@ -122,9 +124,10 @@ class InMemory:
         for i in range(0, len(y), batch):
             yield self._normalise(x[i : i + batch]), y[i : i + batch]
 
-    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, count: int, seed: int, batch: int) -> Batches:
         rows = torch.randperm(self.train_count, generator=torch.Generator().manual_seed(seed))[:count]
-        return self._normalise(self.images.x["train"][rows]), self.images.y["train"][rows]
+        for index in rows.split(batch):
+            yield self._normalise(self.images.x["train"][index]), self.images.y["train"][index]
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         return (x.float() / 255 - self._mean) / self._std
@@ -164,23 +167,41 @@ class ImageFolders:
     def train(self, order: int, augment: int, batch: int, mine: slice = ALL) -> Batches:
         rows = self._train[np.random.Generator(np.random.Philox(order)).permutation(len(self._train))]
         batches = rows[: len(rows) // batch * batch].reshape(-1, batch)[:, mine]
-        # workers draw crops by a seed of their own: two processes must not draw alike
-        yield from self._load("train", self._augmented, batches.ravel(), batches.shape[1], augment + (mine.start or 0))
+        yield from self._load("train", self._augmented, batches.ravel(), batches.shape[1], augment)
 
     def evaluate(self, split: str, batch: int) -> Batches:
         if split == "test":
-            yield from self._load("val", self._plain, None, batch, 0)
+            yield from self._load("val", self._plain, None, batch)
         else:
-            yield from self._load("train", self._plain, self._val, batch, 0)
+            yield from self._load("train", self._plain, self._val, batch)
 
-    def sample(self, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, count: int, seed: int, batch: int) -> Batches:
         rows = self._train[np.random.Generator(np.random.Philox(seed)).permutation(len(self._train))[:count]]
-        return next(self._load("train", self._plain, rows, count, 0))
+        yield from self._load("train", self._plain, rows, batch)
 
-    def _load(self, part: str, transform: Any, rows: np.ndarray | None, batch: int, seed: int) -> Batches:
-        images = self._folder(str(self._root / part), transform=transform)
+    def _load(self, part: str, transform: Any, rows: np.ndarray | None, batch: int, augment: int = 0) -> Batches:
+        images = Addressed(self._folder(str(self._root / part), transform=transform), augment)
         chosen = images if rows is None else torch.utils.data.Subset(images, rows.tolist())
-        generator = torch.Generator().manual_seed(seed)
         yield from torch.utils.data.DataLoader(
-            chosen, batch, num_workers=self._workers, generator=generator, pin_memory=torch.cuda.is_available()
+            chosen,
+            batch,
+            num_workers=self._workers,
+            generator=torch.Generator(),  # torch's own stream is the method's
+            pin_memory=torch.cuda.is_available(),
         )
+
+
+@dataclass
+class Addressed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Images whose augmentation is drawn by a seed and their row: alike however many workers or processes share them."""
+
+    images: Any
+    augment: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(address(self.augment, row))
+            return self.images[row]  # type: ignore[no-any-return]

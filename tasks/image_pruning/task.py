@@ -12,6 +12,7 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from suite.show import Show
 from tasks.classification import by_class, data_and_model, shapes_digest
 from tasks.truth import class_names, entry
 
@@ -166,9 +167,13 @@ class ImageProblem(Problem):
 
     def sample(self, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images without augmentation for scoring; they count against the budget like any others."""
+        return next(self.samples(count, purpose, count))
+
+    def samples(self, count: int, purpose: str, piece: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The images of `sample`, at most `piece` of them on the device at once; all are booked with the first."""
         self._book(count)
-        x, y = self.source.sample(count, self.run.seed(purpose))
-        return self._to_device(x), y.to(self.device)
+        for x, y in self.source.sample(count, self.run.seed(purpose), piece):
+            yield self._to_device(x), y.to(self.device)
 
     def distribute(self, model: nn.Module) -> nn.Module:
         """What a training step calls: the model, or its wrapper that averages gradients over processes."""
@@ -220,7 +225,8 @@ class ImagePruning(Task[ImageProblem, Network]):
     ranked = "top1"
     beside = ("worst_class", "balanced_accuracy")
     speed = "infer@64"
-    promised = "kept.macs"
+    promised = "macs_nonzero/macs_parent"
+    show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {
@@ -360,19 +366,16 @@ class ImagePruning(Task[ImageProblem, Network]):
         theoretical = 0.0
         weights = 0
         for layer in ours.layers:
-            if not layer["macs"]:
-                continue
-            weight = modules[layer["name"]].weight
-            alive = int(weight.count_nonzero())
+            alive, share = _nonzero(modules.get(layer["name"]), layer)
             weights += alive
-            theoretical += layer["macs"] * alive / weight.numel()
+            theoretical += layer["macs"] * share
         dense_weights = sum(m.weight.numel() for m in _weighted(self.parent(problem).model))
-        share = ours.total("macs") / parent.total("macs")
+        kept = ours.total("macs") / parent.total("macs")
         return [
             Measure("macs", ours.total("macs"), "", "down", source="meter"),
             Measure("macs_parent", parent.total("macs"), "", "", source="meter"),
             Measure("macs_nonzero", theoretical, "", "down", source="meter"),
-            Measure("kept.macs", share, "", "down", source="meter"),
+            Measure("kept.macs", kept, "", "down", source="meter"),
             Measure("params", ours.total("params"), "", "down", source="meter"),
             Measure("nonzero", ours.total("nonzero"), "", "down", source="meter"),
             Measure("kept.nonzero", weights / dense_weights, "", "down", source="meter"),
@@ -384,6 +387,26 @@ def calibration_error(confidence: np.ndarray, hit: np.ndarray, bins: int = 15) -
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=hit, minlength=bins)
     return float(np.abs(gaps).sum() / len(hit))
+
+
+def _nonzero(module: nn.Module | None, layer: Mapping[str, Any]) -> tuple[int, float]:
+    """Weights of a layer that are not zero, and their share; of what multiplies no weights 0 and 1.
+
+    Where a module has no tensor called weight (attention, int8, a network's own forward), its line of the count stands for
+    it.  Normalisation and the like, which multiply nothing that is counted, have no weights here.
+    """
+    import torch
+    from torch import nn
+
+    from suite.meters import operations
+
+    if not layer["macs"] and not isinstance(module, nn.Conv2d | nn.Linear):
+        return 0, 1.0
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, torch.Tensor):
+        alive = operations.nonzero(weight)
+        return alive, alive / weight.numel()
+    return (layer["nonzero"], layer["nonzero"] / layer["params"]) if layer["params"] else (0, 1.0)
 
 
 def _weighted(model: nn.Module) -> list[Any]:

@@ -13,6 +13,7 @@ from suite import bundle, registry
 from suite.board import pages, store
 from suite.board.schema import schema_table
 from suite.naming import UserError
+from tests import demo
 from tests.suite.board.test_store import light
 from tests.suite.board.test_tables import measured
 
@@ -78,6 +79,24 @@ def test_a_change_that_cannot_be_known_is_not_shown_as_zero(docs: Path) -> None:
     alone = next(v for k, v in rows.items() if "sampling-uniform" in k)
     assert "–" in alone
     assert "0" not in alone
+
+
+def test_masks_save_only_on_paper_and_say_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        demo.write(tmp_path / "r", "dense", target="", seed=seed, speedup=1.0)
+        for method, alive in (("rigl", 0.05), ("magnitude", 0.1)):
+            demo.write(tmp_path / "r", method, target="nonzero=0.05", seed=seed, kept=1.0, alive=alive, speedup=0.99)
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    page = tmp_path / "docs/tasks/image_pruning-small.md"
+    rigl = next(v for k, v in read(page).rows.items() if k.endswith("closed-rigl-"))
+    assert {"20.00×", "only on paper", "5", "100"} <= set(rigl)
+    text = page.read_text(encoding="utf-8")
+    assert "Structural MACs, %" in text
+    assert "Weights left, %" in text
+    assert "2 of 2 rows" in text
+    assert "promised on paper" not in text  # each promises something else: no line of all
 
 
 def test_the_other_card_has_a_table_of_its_own(docs: Path) -> None:

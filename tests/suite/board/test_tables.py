@@ -170,6 +170,26 @@ def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -
     assert after.cards == [("c" * 16, "cpu"), ("d" * 16, "cpu")]
 
 
+def test_masks_promise_what_their_zeros_save_and_channels_what_is_cut_out(tmp_path: Path) -> None:
+    for seed in range(3):
+        demo.write(tmp_path / "r", "rigl", target="nonzero=0.05", seed=seed, kept=1.0, alive=0.05)
+        demo.write(tmp_path / "r", "chex", target="macs=0.5", seed=seed)
+    masked, cut = (
+        next(b.ranked[0] for b in boards_of(tmp_path / "r", tmp_path / "b.duckdb") if b.ranking.target == target)
+        for target in ("nonzero=0.05", "macs=0.5")
+    )
+    assert masked.promise == pytest.approx(20)
+    assert masked.cells["kept.macs"].value == 1
+    assert cut.promise == pytest.approx(2)
+
+
+def test_nothing_is_promised_where_nothing_was_counted_or_nothing_is_left(tmp_path: Path) -> None:
+    counted = [{"name": n, "value": v, "source": "meter"} for n, v in (("macs_nonzero", 0.0), ("macs_parent", 100.0))]
+    for target, measures in (("macs=0.5", measured(90)), ("macs=0.25", measured(90, kept=0.25) + counted)):
+        light(tmp_path / "r", 0, measures=measures, spec={"target": target})
+    assert [r.promise for b in boards_of(tmp_path / "r", tmp_path / "b.duckdb") for r in b.rows] == [None, None]
+
+
 def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
     import pandas as pd
 
