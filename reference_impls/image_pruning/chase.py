@@ -8,8 +8,8 @@ would meet it in every run; with ``nonzero=`` alone it runs on channels as in th
 mean would leave too few weights for K_0 and the exploration, weights that a channel holds count for it, as little as is
 needed. Counts are exact where the released code is off by one (`parity` brings that back), a layer always keeps a channel, and
 the last of the epochs is spent on recomputing batch-norm statistics. The learning rate is the table's, and so is the length of
-a run: the intervals of the papers' long ones are settings, ImageNet's strict threshold and its raised floor of the density
-are left out. The state of best validation is deployed, where other methods of the table deploy their last.
+a run: the paper's interval of deletions is a setting, ImageNet's strict threshold and its raised floor of the density are left
+out. The state of best validation is deployed, where other methods of the table deploy their last.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = ["Chase"]
 
 Flags = dict[str, torch.Tensor]
 Sample = Callable[[list[int], int], list[int]]
+PAPER_INTERVAL = 1000  #: steps between explorations (chase.md 2.2)
 STEPS = 8  #: halvings for how much a channel's weights count beside its score
 
 
@@ -47,7 +48,7 @@ class Chase:
     overshoot: float = 0.05
     channels_end: float = 0.8  #: E_g / E
     last: float = 0.2  #: E_s / E
-    interval: int = 0  #: steps between explorations; 0: max(50, half an epoch)
+    interval: int = 0  #: steps between explorations; 0: 1000 on the paper tier, else max(50, half an epoch)
     channel_interval: int = 0  #: steps between deletions; 0: an epoch
     exploration: Literal["global", "layerwise"] = "global"
     score: Literal["unmasked", "masked", "random"] = "unmasked"  #: UMM, its mean over the mask, or the control
@@ -88,7 +89,7 @@ class Chasing(Masked):
         least = 0 if method.parity else 1
         self.floors = {g.name: max(least, int(g.width * (1 - method.channel_sparsity) * method.beta)) for g in self.groups}
         per_epoch, epochs = problem.steps_per_epoch, problem.epochs - 1
-        self.interval = method.interval or small_interval(per_epoch)
+        self.interval = method.interval or (PAPER_INTERVAL if problem.spec.tier == "paper" else small_interval(per_epoch))
         self.channel_interval = method.channel_interval or per_epoch
         self.room = self.total * (self.density + method.overshoot)
         if "macs" in problem.spec.targets:
