@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -26,9 +27,10 @@ from suite import bundle, parallel, pictures, registry, system
 from suite.files import write_json
 from suite.naming import UserError, address
 from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
-from suite.protocol import Diverged, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
+from suite.protocol import Diverged, Measure, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
 
 STOPPED = 75  #: exit code after a signal: temporary, try again
+MOST_NOTES = 32  #: of a Solution
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -249,8 +251,16 @@ def weigh(stage: Stage) -> dict[str, Any]:
         if reason and reason not in reasons:
             reasons.append(reason)
     bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
-    measures += [asdict(m) for m in stage.task.weigh(problem, solution)]
+    measures += [asdict(m) for m in (*stage.task.weigh(problem, solution), *noted(solution))]
     return {"unsupported": unsupported, "measures": measures, "notes": [f"energy: {r}" for r in reasons]}
+
+
+def noted(solution: Any) -> list[Measure]:
+    """What a method wrote down of its own Solution: the single numbers among its `notes`, if it has any.  Nobody checks them."""
+    found = getattr(solution, "notes", None)
+    plain = {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, Mapping) else {}
+    named = [(k, float(v)) for k, v in plain.items() if isinstance(k, str) and k.isidentifier()][:MOST_NOTES]
+    return [Measure("noted", v, part=k, source="meter") for k, v in named if math.isfinite(v)]
 
 
 def memory_of(stage: Stage, name: str) -> dict[str, Any]:

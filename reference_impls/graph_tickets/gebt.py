@@ -21,6 +21,8 @@ from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
 __all__ = ["Gebt"]
 
+MOST_EPOCHS = 100  #: after which the masks are taken as they are
+
 
 @dataclass(frozen=True)
 class Gebt:
@@ -33,7 +35,8 @@ class Gebt:
     def solve(self, problem: GraphProblem) -> Ticket:
         edges, weights = target_shares(problem)
         trainer = GraphTrainer(problem)
-        early = trainer.fit("early bird", lambda: CoTrain(self, problem, edges, weights))
+        most = min(MOST_EPOCHS, problem.passes())
+        early = trainer.fit("early bird", lambda: CoTrain(self, problem, edges, weights), most)
         graph = problem.graph.take(early["edges"])
 
         def inherit() -> Retrain:

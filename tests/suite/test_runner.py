@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -261,3 +262,18 @@ def test_what_another_clone_solved_is_weighed_by_the_method_that_stands_here(tmp
     for name in ("solver.json", SOLUTION):
         (work / name).touch()
     assert runner._solved(work).path == order.path
+
+
+def test_single_numbers_that_a_method_notes_are_kept() -> None:
+    from types import SimpleNamespace
+
+    from suite.child import MOST_NOTES, noted
+
+    notes = {"density": 0.25, "levels": 3, "rows": {"a": 1}, "bad": math.nan, "not a name": 1.0, "text": "x"}
+    assert [(m.name, m.part, m.value, m.source) for m in noted(SimpleNamespace(notes=notes))] == [
+        ("noted", "density", 0.25, "meter"),
+        ("noted", "levels", 3.0, "meter"),
+    ]
+    assert noted(SimpleNamespace(notes=None)) == []
+    assert noted(object()) == []
+    assert len(noted(SimpleNamespace(notes={f"n{i}": i for i in range(99)}))) == MOST_NOTES
