@@ -31,7 +31,7 @@ JOB, LOW, FILES, PROGRAMS = "job.json", "low.npy", "files", "programs"
 def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence[int]) -> list[Measure]:
     """Latency of a frame, of the first one and of a switch between patches, loading, and memory, in a process of its own.
 
-    Another runtime's programs are made by a process before it: what exports and lowers networks is not on a phone.
+    Programs of runtimes that have any are made by a process before it: what exports and lowers networks is not on a phone.
 
     Args:
         low: the low-resolution frames that are played, (T, 3, h, w) uint8; played again from the start where they are few.
@@ -40,7 +40,7 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence
 
     Raises UserError where there is no such runtime, Unsupported where it is not to be had here.
     """
-    from tasks.mobile_vsr.runtimes import start
+    from tasks.mobile_vsr.runtimes import PLAIN, start
 
     rung, measures = start(runtime), list[Measure]()
     with tempfile.TemporaryDirectory(prefix="weighin-phone-") as scratch:
@@ -53,7 +53,7 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence
         made: dict[str, Any] = {}
         for n in threads:
             (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": n}), encoding="utf-8")
-            if runtime != "eager" and (not made or rung.fixes_threads):
+            if runtime not in PLAIN and (not made or rung.fixes_threads):
                 made = _process("make", folder, n)
             measures += as_measures(made | _process("play", folder, n), f"{runtime}@{n}")
     return measures

@@ -11,7 +11,8 @@ name                   rung  what is prepared, and when memory is planned
 ``executorch_reinit``  R1    the same in ExecuTorch
 ``onnx_padded``        R2    ONNX Runtime, one shape: smaller patches are padded, and masked so that nothing leaks
 ``executorch_padded``  R2    the same in ExecuTorch
-``eager``              R3    PyTorch, operator by operator: no plan
+``eager``              R3    PyTorch, operator by operator: no plan; a call takes all patches of a size
+``eager_patch``        R3    the same, one patch a call as all others: what planned execution is held against
 ``export``             R4    ``torch.export`` with symbolic height and width, its graph run by PyTorch
 ``aoti``               R4    AOTInductor: that graph compiled to machine code by a C++ compiler
 ``onnx``               R4    ONNX Runtime with symbolic height and width
@@ -21,8 +22,8 @@ name                   rung  what is prepared, and when memory is planned
 ``executorch``         R6    ExecuTorch with XNNPACK: symbolic programs in an arena planned for the largest input
 =====================  ====  ==================================================================================
 
-R0, K separate networks that are switched, is any rung with K branches.  The claim is read off `REPLANNED`: a planned
-rung against the one of the same engine that plans again.
+R0, K separate networks that are switched, is any rung with K branches.  The claim is read off `REPLANNED`, a planned
+rung against the one of the same engine that plans again, and against ``eager_patch``, which never plans.
 """
 
 from __future__ import annotations
@@ -432,6 +433,7 @@ LADDER = (
     Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, ("onnxruntime",), bounded=True),
     Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.runtime",), bounded=True),
     Rung("eager", "R3", "PyTorch", _eager),
+    Rung("eager_patch", "R3", "PyTorch", _eager),
     Rung("export", "R4", "PyTorch", _exported),
     Rung("aoti", "R4", "AOTInductor", _aoti, fixes_threads=True),
     Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime",)),
@@ -448,7 +450,8 @@ REPLANNED: Mapping[str, str] = {
     "executorch_static": "executorch_reinit",
     "executorch": "executorch_reinit",
 }
-JUDGED = frozenset((*REPLANNED, *REPLANNED.values()))  #: what claims on planned execution are read off
+PLAIN = ("eager", "eager_patch")  #: these play the networks themselves: no program is made
+JUDGED = frozenset((*REPLANNED, *REPLANNED.values(), "eager_patch"))  #: what claims on planned execution are read off
 
 
 # -- engines --------------------------------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 "video": "the whole clip at 1/s by libx264 and libx265, preset medium, CRF 23, yuv420p, one thread",
                 "precision": "fp32 everywhere; psnr_fp16 with weights rounded to what is sent",
                 "runtimes": "those that are installed are timed beside eager torch with seed 0: seeds change weights, not shapes;"
-                " alone in a process also, with every seed, those that plan ahead and the same engines planning again",
+                " alone in a process also, with every seed, those that plan ahead, the same engines planning again, and eager"
+                " torch a patch a call",
                 "time": "a solve takes 2 to 4 minutes on two cores, the general model included",
             },
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from suite.naming import UserError
 from suite.protocol import Unsupported
-from tasks.mobile_vsr import codec, data, quality, runtimes
+from tasks.mobile_vsr import codec, data, quality, runtimes, task
 from tasks.mobile_vsr.content import SETTINGS, read_case
 from tasks.truth import column_digest, entries
 from tests.helpers import MemoryRun
@@ -123,17 +124,20 @@ def test_multiply_adds_of_a_frame() -> None:
     assert TASK.operations(p, parent).warnings == ()
 
 
-def test_a_player_alone_in_a_process() -> None:
+@pytest.mark.parametrize("runtime", ["eager", "eager_patch"])
+def test_a_player_alone_in_a_process(runtime: str) -> None:
     from reference_impls.mobile_vsr.dy_dca import DyDca
     from tasks.mobile_vsr import phone
 
     p = problem(division="speed")
     stream = DyDca().solve(p)
-    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], "eager", [1])}
-    assert 0 < found["frame_latency", "eager@1 p50"] <= found["frame_latency", "eager@1 p99"]
-    assert found["frames_per_second", "eager@1"] == pytest.approx(1 / found["frame_latency", "eager@1 p50"])
-    assert found["play_memory", "eager@1"] > 0
-    assert ("switch_cost", "eager@1") in found  # sizes alternate
+    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], runtime, [1])}
+    part = f"{runtime}@1"
+    assert 0 < found["frame_latency", f"{part} p50"] <= found["frame_latency", f"{part} p99"]
+    assert found["frames_per_second", part] == pytest.approx(1 / found["frame_latency", f"{part} p50"])
+    assert found["play_memory", part] > 0
+    assert ("switch_cost", part) in found  # sizes alternate
+    assert ("program_bytes", part) not in found  # torch plays the networks themselves
     single = TASK.parent(p)
     assert phone.switch_cost(single.player, p.frames[0][:1, :, :72, :128], None) is None
 
@@ -190,6 +194,19 @@ def test_programs_are_made_once_for_all_numbers_of_threads(monkeypatch: pytest.M
     asked.clear()
     phone.measure(TASK.parent(p), p.frames[0], "aoti", [1, 2])  # its loops are compiled for a number
     assert asked == [("make", 1), ("play", 1), ("make", 2), ("play", 2)]
+    for plain in runtimes.PLAIN:
+        asked.clear()
+        phone.measure(TASK.parent(p), p.frames[0], plain, [1, 2])  # torch plays the networks themselves
+        assert asked == [("play", 1), ("play", 2)]
+
+
+def test_what_claims_hold_planned_execution_against_plays_with_every_seed() -> None:
+    claims = tomllib.loads(Path(task.__file__).with_name("claims.toml").read_text(encoding="utf-8"))["claim"]
+    read = {claim[k].split()[1].removesuffix("@1") for claim in claims for k in ("measure", "over") if "@" in claim.get(k, "")}
+    assert {"executorch", "executorch_reinit", "eager_patch"} <= read
+    assert "eager" not in read  # all patches of a size in one call: not the same calls
+    for seed in (0, 1):
+        assert read <= set(task.played_runtimes(spec(tier="small", seed=seed), runtimes.JUDGED))
 
 
 def test_ssim_and_a_frames_worth() -> None:
