@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 Z95 = 1.959963984540054
-LEAST_ERROR = 1e-10  #: a frame without any error counts as 100 dB
+#: a frame without any error counts as 100 dB: CaFM's 1000 (`quality.psnr_cafm`) would let one perfect frame decide a mean
+LEAST_ERROR = 1e-10
 PLAYED = 3  #: frames, spread over the clip, that one timed call plays
 GENERAL_EPOCHS = 30  #: on the paper tier
 

@@ -28,6 +28,15 @@ def test_psnr_of_cafm() -> None:
     assert quality.psnr_cafm(sr, hr, int(z["scale"])) == pytest.approx(float(z["psnr"]), abs=1e-5)
 
 
+def test_a_perfect_frame_has_cafms_thousand_decibels() -> None:
+    hr = (torch.rand(2, 3, 24, 24) * 255).round() / 255
+    sr = hr.clone()
+    sr[1] = (sr[1] + 0.1).clamp(0, 1)
+    alone = quality.psnr_cafm(sr[1:], hr[1:], 2)
+    assert quality.psnr_cafm(hr, hr, 2) == 1000
+    assert quality.psnr_cafm(sr, hr, 2) == pytest.approx((1000 + alone) / 2)
+
+
 def test_edsr_with_a_modulation_per_chunk() -> None:
     z = golden("vsr_baselines_cafm")
     blocks, units, chunks = (int(z[k]) for k in ("n_resblocks", "n_feats", "segnum"))
