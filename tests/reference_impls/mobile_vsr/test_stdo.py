@@ -123,9 +123,9 @@ def test_a_stopped_run_ends_as_if_it_had_not_stopped(name: str, monkeypatch: pyt
     assert again.examples == 2 * 12 * 16
 
 
-def short(run: MemoryRun | None = None) -> Any:
+def short(run: MemoryRun | None = None, **changes: Any) -> Any:
     """A problem of twelve steps, after as many on other content."""
-    p = problem(run)
+    p = problem(run, **changes)
     p.setting = replace(p.setting, steps=12, general_steps=12)
     return p
 
