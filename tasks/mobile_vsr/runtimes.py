@@ -109,9 +109,14 @@ class Shelf:
         return path.read_bytes()
 
     @property
+    def files(self) -> list[bytes]:
+        """All program files."""
+        return [p.read_bytes() for p in sorted(self.folder.glob("*.program"))]
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
-        return sum(p.stat().st_size for p in self.folder.glob("*.program"))
+        return sum(map(len, self.files))
 
 
 def at_once(make: Callable[[], bytes]) -> bytes:
@@ -269,6 +274,16 @@ def arena_bytes(program: bytes) -> int:
     arenas = list(_arenas(program).values())
     count = max(map(len, arenas))
     return sum(max(a[i] for a in arenas if i < len(a)) for i in range(count))
+
+
+def portable_arena(name: str, branches: Sequence[Branch]) -> int:
+    """What `arena_bytes` would be of a rung of ExecuTorch that delegates nothing: then the plan holds every intermediate tensor.
+
+    It needs no clock, and so compares plans on any machine (dy_dca.md 2.5).  Where programs follow each other, the largest
+    one's is reserved.
+    """
+    program = executorch_file(branches, static=name != "executorch", delegate=False)
+    return max(planned_bytes(program).values()) if name in REPLANNED.values() else arena_bytes(program)
 
 
 # -- the rungs ------------------------------------------------------------------------------------------------------
@@ -478,6 +493,8 @@ class _Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        # the defaults, said: they move memory as much as a plan does
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = True
         options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as in every measured process
         if shared:
             options.add_session_config_entry("session.use_env_allocators", "1")
