@@ -3,9 +3,11 @@
 Paper: Li, Liu, Wang, Lu, Wu, Chen, Zhang, et al. Efficient Meta-Tuning for Content-aware Neural Video Delivery. ECCV 2022,
 arXiv 2207.09691.
 
-Departs: without meta-training, which needs other videos: the first chunk starts from the general model (paper tier: from fresh
-weights); key frames are the first of each chunk, not the encoder's; biases are frozen, since the released code trains and does
-not send them; PatchNet is left out; the first chunk's network is sent whole.
+Departs: without meta-training, which needs other videos: the general model ranks patches, and the first chunk starts from it
+(paper tier: from fresh weights); key frames are the first of each chunk, not the encoder's; 200 free and 200 masked steps a chunk
+instead of 2,000 and 200 batches, on low-resolution patches of 32 instead of high-resolution ones of 144 (vsr_baselines.md 6);
+biases are frozen, since the released code trains and does not send them; PatchNet is left out; the first chunk's network is sent
+whole.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from reference_impls.parts.overfitting import Overfitter, Pool, by_time, general_start, starting_network
+from reference_impls.parts.overfitting import Overfitter, Pool, by_time, ranking_model, starting_network
 from tasks.mobile_vsr.models import fold
 from tasks.mobile_vsr.player import Sent, Stream
 from tasks.mobile_vsr.quality import quantise
@@ -45,29 +47,31 @@ class Emt:
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)
-        model = fold(starting_network(problem, general_start(fitter)))
+        general = ranking_model(fitter)
+        model, general = fold(starting_network(problem, general)), fold(general)
         frames = len(problem.numbers)
         worth = self.patch**2 / (problem.patches[0].shape[2] * problem.patches[0].shape[3])
         batch_worth = math.ceil(BATCH * worth)
-        afforded = problem.steps if problem.case.per_model else problem.budget // (2 * self.chunks * batch_worth)
+        # a chunk's free and its masked steps are both its network's
+        afforded = problem.steps // 2 if problem.case.per_model else problem.budget // (2 * self.chunks * batch_worth)
         steps = max(1, min(self.steps, afforded))
         sent: list[Sent] = []
         for k in range(self.chunks):
             members = [t for t in range(frames) if t * self.chunks // frames == k]
-            source = self.windows(problem, model, members, worth, f"emt {k}")
-            free = self.tune(fitter, f"chunk {k} free", model, source, steps, None)
+            source = self.windows(problem, general, members, worth, f"emt {k}")
+            free = self.tune(fitter, f"chunk {k}", model, source, steps, None)
             mask = gradient_mask(weights_of(model), weights_of(free), self.first if k == 0 else self.later)
             model = self.tune(fitter, f"chunk {k}", model, source, steps, mask)
             sent.append(Sent(problem.case.backbone, model, "delta" if k else "whole", k - 1))
-        return by_time(problem, sent)
+        return by_time(problem, sent, fitter.notes)
 
     def windows(
-        self, problem: VideoProblem, model: nn.Module, members: list[int], worth: float, purpose: str
+        self, problem: VideoProblem, general: nn.Module, members: list[int], worth: float, purpose: str
     ) -> Callable[[int], Iterator[tuple[Pool, torch.Tensor]]]:
-        """Batches from the hardest positions of a chunk's key frame, in all of its frames."""
+        """Batches from the positions of a chunk's key frame that the general model restores worst, in all of its frames."""
         low, high = (x[members] for x in problem.frames)
         with torch.inference_mode():
-            sr = quantise(model(low[:1].to(problem.device).float() / 255)).cpu() * 255
+            sr = quantise(general(low[:1].to(problem.device).float() / 255)).cpu() * 255
         scale, size = problem.scale, self.patch
         ranking = rank(psnr_map(sr, high[:1].float(), scale, scale * size))
         chosen = ranking[: math.floor(self.hardest * len(ranking)) + 1, :2].long()
@@ -88,7 +92,7 @@ class Emt:
     def tune(
         self,
         fitter: Overfitter,
-        stage: str,
+        network: str,
         start: nn.Module,
         batches: Callable[[int], Iterator[tuple[Pool, torch.Tensor]]],
         steps: int,
@@ -105,7 +109,17 @@ class Emt:
                     if p.grad is not None:
                         p.grad.mul_(mask[name])
 
-        fitter.fit(stage, model, [], steps=steps, rate=self.rate, batches=batches, after_backward=hold, constant=True)
+        fitter.fit(
+            f"{network} free" if mask is None else network,
+            model,
+            [],
+            steps=steps,
+            rate=self.rate,
+            batches=batches,
+            after_backward=hold,
+            constant=True,
+            network=network,
+        )
         return model.requires_grad_(True)
 
 

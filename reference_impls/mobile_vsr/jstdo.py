@@ -4,7 +4,7 @@ Paper: Li, Ji, Qin, Niu, Ren, Afghah, Guo, Ma. Towards High-Quality and Efficien
 Data Overfitting. CVPR 2023, arXiv 2303.08331.
 
 Departs: no code of it is released and its shares are not known: chunk k of K keeps 1 - k / (K - 1) of its patches, drawn once
-(stdo.md 2.5); as stdo otherwise.
+by the run's seed instead of 226 (stdo.md 2.5); as stdo otherwise, the order of patches and the general model included.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from reference_impls.mobile_vsr.stdo import assign_chunks
-from reference_impls.parts.overfitting import Overfitter, general_model, labels, members, overfit, single
+from reference_impls.parts.overfitting import Overfitter, labels, members, overfit, ranking_model, single
 from suite.naming import UserError
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
@@ -35,13 +35,13 @@ class Jstdo:
         if len(shares) != self.chunks or not all(0 <= r <= 1 for r in shares) or not any(shares):
             raise UserError(f"shares={self.shares}: give {self.chunks} numbers in 0..1, one a chunk, not all of them 0")
         fitter = Overfitter(problem)
-        general = general_model(fitter)
+        general = ranking_model(fitter)
         chunks = members(assign_chunks(labels(fitter, general), self.chunks), self.chunks)
         generator = torch.Generator().manual_seed(problem.run.seed("jstdo"))
         chosen = sample(chunks, shares, generator)
         (model,) = overfit(fitter, [chosen], general)
         assert model is not None
-        return single(problem, model, {"patches": len(chosen)})
+        return single(problem, model, {**fitter.notes, "patches": len(chosen)})
 
 
 def default_shares(k: int) -> tuple[float, ...]:

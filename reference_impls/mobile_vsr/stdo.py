@@ -4,7 +4,9 @@ Paper: Li, Ji, Qin, Niu, Ren, Afghah, Guo, Ma. Towards High-Quality and Efficien
 Data Overfitting. CVPR 2023, arXiv 2303.08331.
 
 Departs: the map of chunks is sent and counted, which the released code leaves out; the lowest threshold is minus infinity; K is
-2; on the small tier networks start from the general model instead of from scratch, and the last weights are sent.
+2; on the small tier networks start from the general model instead of from scratch, and the last weights are sent.  The order of
+patches is drawn for each chunk's network by the run's seed, instead of by 226 for all; the general model has the case's backbone
+instead of always 16 blocks of WDSR.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reference_impls.parts.overfitting import Overfitter, dispatched, general_model, labels, members, overfit
+from reference_impls.parts.overfitting import Overfitter, dispatched, labels, members, overfit, ranking_model
 from suite.naming import UserError
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
@@ -30,10 +32,11 @@ class Stdo:
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)
-        general = general_model(fitter)
+        general = ranking_model(fitter)
         assign = assign_chunks(labels(fitter, general), self.chunks)
         models = overfit(fitter, members(assign, self.chunks), general)
-        return dispatched(problem, models, assign, {"chunk_sizes": torch.bincount(assign, minlength=self.chunks).tolist()})
+        sizes = torch.bincount(assign, minlength=self.chunks).tolist()
+        return dispatched(problem, models, assign, {**fitter.notes, "chunk_sizes": sizes})
 
 
 def thresholds(labels: torch.Tensor, k: int, lowest: float = -np.inf) -> torch.Tensor:

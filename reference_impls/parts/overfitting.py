@@ -19,12 +19,14 @@ from suite.naming import UserError
 from suite.protocol import Diverged
 from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import fold
+from tasks.mobile_vsr.patches import cut
 from tasks.mobile_vsr.player import Routing, Sent, Stream, pack
 from tasks.mobile_vsr.task import BATCH, VideoProblem
 
 RATE, FLOOR = 1e-3, 4e-8
 SAVE_STEPS = 200  #: least steps between two checkpoints
 SCORE_BATCH = 64
+BELOW_BICUBIC = 2.0  #: dB that a general model may lie below bicubic interpolation and still rank patches (stdo.md 6)
 
 Loss = Callable[[nn.Module, "Pool", torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -55,15 +57,17 @@ def l1(model: nn.Module, pool: Pool, index: torch.Tensor, x: torch.Tensor, y: to
     return (model(x) - y).abs().mean()
 
 
-def shuffled_batches(sizes: Sequence[int], generator: torch.Generator, batch: int = BATCH) -> list[tuple[int, torch.Tensor]]:
+def shuffled_batches(
+    sizes: Sequence[int], generator: torch.Generator, batch: int = BATCH, *, keep_rest: bool = False
+) -> list[tuple[int, torch.Tensor]]:
     """One epoch as (pool, indices) batches, from all pools shuffled together.
 
     A pool of its own drops what does not fill a batch, or is one batch where it is smaller than one (stdo.md 2.4).  Several
-    pools fill a buffer each in the order of arrival; a full buffer is a batch, and so is what is left at the end
-    (dy_dca.md 2.3).
+    pools, or one with `keep_rest`, fill a buffer each in the order of arrival; a full buffer is a batch, and so is what is
+    left at the end (dy_dca.md 2.3).
     """
     order = torch.randperm(sum(sizes), generator=generator)
-    if len(sizes) == 1:
+    if len(sizes) == 1 and not keep_rest:
         size = min(batch, len(order))
         whole = len(order) // size * size
         return [(0, index) for index in order[:whole].split(size)]
@@ -89,6 +93,7 @@ class Overfitter:
         problem.books.clear()
         problem.books.update(self._saved["books"])
         self._total = problem.budget
+        self.notes: dict[str, float] = {}  #: of the Solution: what was found out on the way
 
     def fit(
         self,
@@ -104,6 +109,8 @@ class Overfitter:
         batches: Callable[[int], Iterator[tuple[Pool, torch.Tensor]]] | None = None,
         after_backward: Callable[[], None] | None = None,
         constant: bool = False,
+        keep_rest: bool = False,
+        network: str = "",
     ) -> nn.Module:
         """Train `model` in place; returns it.
 
@@ -113,6 +120,8 @@ class Overfitter:
             batches: an epoch's batches, instead of all patches of the pools shuffled.
             after_backward: acts on the gradients.
             constant: keep the learning rate.
+            keep_rest: see `shuffled_batches`.
+            network: whose steps these are, where a network has several stages; else the stage's own.
 
         Raises Diverged when the loss is not finite; OverBudget and Stopped come from the books.  Does nothing in the `speed`
         division.
@@ -138,12 +147,12 @@ class Overfitter:
         while not finished:
             total, weight = torch.zeros((), dtype=torch.float64, device=problem.device), 0
             begun = _progress(state, steps, goal)
-            for pool, index in batches(state["epoch"]) if batches else self._epoch(stage, state["epoch"], pools):
+            for pool, index in batches(state["epoch"]) if batches else self._epoch(stage, state["epoch"], pools, keep_rest):
                 worth = math.ceil(len(index) * pool.worth)
                 finished = state["steps"] >= steps if steps else state["done"] + worth > goal
                 if finished:
                     break
-                problem.book(stage, worth, general=bool(general), granted=general)
+                problem.book(network or stage, worth, general=bool(general), granted=general)
                 if not constant:
                     by_epoch = problem.schedule == "epoch" and not general
                     optimizer.param_groups[0]["lr"] = cosine(begun if by_epoch else _progress(state, steps, goal), rate)
@@ -182,9 +191,9 @@ class Overfitter:
         """Put values on the run's curve."""
         self.problem.run.progress(self._clip_patches(), self._total, **values)
 
-    def _epoch(self, stage: str, epoch: int, pools: Sequence[Pool]) -> Iterator[tuple[Pool, torch.Tensor]]:
+    def _epoch(self, stage: str, epoch: int, pools: Sequence[Pool], keep_rest: bool) -> Iterator[tuple[Pool, torch.Tensor]]:
         generator = torch.Generator().manual_seed(self.problem.run.seed(f"order {stage}", epoch))
-        for i, index in shuffled_batches([len(p) for p in pools], generator):
+        for i, index in shuffled_batches([len(p) for p in pools], generator, keep_rest=keep_rest):
             yield pools[i], index
 
     def _report(self, stage: str, loss: float) -> None:
@@ -215,6 +224,38 @@ def general_model(fitter: Overfitter, name: str = "", *, coarse: bool = False, s
     pool = Pool(x, y, 4.0 if coarse else 1.0)
     granted = problem.general_budget(round(len(pool) * pool.worth))
     return fitter.fit(stage, problem.network(name, f"init {stage}"), [pool], budget=granted, general=granted)
+
+
+def ranking_model(fitter: Overfitter) -> nn.Module:
+    """f0 where patches are ranked by it; what it was found to be is noted.
+
+    Raises UserError where it is too far below bicubic interpolation: it would rank by how foreign a patch looks, not by how
+    hard it is (stdo.md 6).  Not asked on the smoke tier and in the `speed` division, where it is hardly trained.
+    """
+    problem, general = fitter.problem, general_model(fitter)
+    if problem.spec.tier == "smoke" or problem.spec.division == "speed":
+        return general
+    found, bicubic = general_and_bicubic(problem, general)
+    if found < bicubic - BELOW_BICUBIC:
+        raise UserError(
+            f"the general model restores this clip at {found:.2f} dB, bicubic interpolation at {bicubic:.2f} dB: too poor to"
+            " rank patches by; train it on more content (--tier paper takes DIV2K) or for more steps (general_steps in"
+            " tasks/mobile_vsr/content.py)"
+        )
+    fitter.notes |= {"general_psnr": found, "bicubic_psnr": bicubic}
+    return general
+
+
+def general_and_bicubic(problem: VideoProblem, general: nn.Module) -> tuple[float, float]:
+    """psnr_patch_shave, dB, of a general model and of bicubic enlargement of whole frames, on the clip's fine patches."""
+    shave = problem.scale + 4
+    whole = pack(problem.scale, len(problem.numbers), Routing("whole"), []).player
+    errors = []
+    for t, (low, high) in enumerate(zip(*problem.frames, strict=True)):
+        x, y = (cut(frame[None].float() / 255, *problem.grid) for frame in (whole.play(t, low), high))
+        errors.append(quality.mse(x, y, shave))
+    found = quality.aggregate_psnr(patch_errors(problem, general, *problem.patches, shave))
+    return found, quality.aggregate_psnr(torch.cat(errors))
 
 
 def starting_network(problem: VideoProblem, general: nn.Module | None) -> nn.Module:

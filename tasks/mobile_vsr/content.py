@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from suite.protocol import Spec
     from tasks.mobile_vsr.data import Source
 
-GENERAL_SHARE = 480  #: patches of each source that the general model is trained on (stdo.md 6)
+GENERAL_SHARE = 480  #: patches of each source that the general model is trained on, fewer where it holds fewer
 DIV2K_SHARE = 24  #: of each image of DIV2K
 BACKBONES = {"smoke": "wdsr1_n8_w2", "small": "wdsr1_n8_w2", "paper": "wdsr16_n32"}
 
@@ -34,7 +34,7 @@ class Setting:
     general_steps: int = 0  #: of the general model; 0: GENERAL_EPOCHS passes
 
 
-#: grids suit Dy-DCA too: even numbers of rows and columns (stdo.md 6)
+#: grids suit Dy-DCA too, even numbers of rows and columns (stdo.md 6), but for the paper's own of x4, which has 5 rows
 SETTINGS = {
     ("smoke", "bigbuckbunny", 2): Setting(4, 8, 33, (288, 512), steps=40, general_steps=40),
     ("smoke", "bigbuckbunny", 4): Setting(2, 4, 33, (288, 512), steps=20, general_steps=20),
@@ -132,7 +132,11 @@ def read_frames(source: Source, setting: Setting, scale: int) -> tuple[torch.Ten
 
 
 def general_content(spec: Spec, case: Case, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches of other content, low (n, 3, height, width) and high, uint8, in equal shares of every source."""
+    """Patches of other content, low (n, 3, height, width) and high, uint8: as many of every source, or all that it holds.
+
+    DIV2K's images hold enough for equal shares.  On the small tier a photograph and its three mirrored copies hold fewer than
+    GENERAL_SHARE, and at x4 of bigbuckbunny so does the other clip; the tier's text has the numbers.
+    """
     import torch
 
     from tasks.mobile_vsr import data

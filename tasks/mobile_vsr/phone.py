@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -31,7 +32,7 @@ JOB, LOW, FILES, PROGRAMS = "job.json", "low.npy", "files", "programs"
 def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence[int]) -> list[Measure]:
     """Latency of a frame, of the first one and of a switch between patches, loading, and memory, in a process of its own.
 
-    Another runtime's programs are made by a process before it: what exports and lowers networks is not on a phone.
+    Programs of runtimes that have any are made by a process before it: what exports and lowers networks is not on a phone.
 
     Args:
         low: the low-resolution frames that are played, (T, 3, h, w) uint8; played again from the start where they are few.
@@ -40,7 +41,7 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence
 
     Raises UserError where there is no such runtime, Unsupported where it is not to be had here.
     """
-    from tasks.mobile_vsr.runtimes import start
+    from tasks.mobile_vsr.runtimes import PLAIN, start
 
     rung, measures = start(runtime), list[Measure]()
     with tempfile.TemporaryDirectory(prefix="weighin-phone-") as scratch:
@@ -53,7 +54,7 @@ def measure(solution: Stream, low: torch.Tensor, runtime: str, threads: Sequence
         made: dict[str, Any] = {}
         for n in threads:
             (folder / JOB).write_text(json.dumps({"runtime": runtime, "threads": n}), encoding="utf-8")
-            if runtime != "eager" and (not made or rung.fixes_threads):
+            if runtime not in PLAIN and (not made or rung.fixes_threads):
                 made = _process("make", folder, n)
             measures += as_measures(made | _process("play", folder, n), f"{runtime}@{n}")
     return measures
@@ -76,7 +77,8 @@ def as_measures(found: Mapping[str, Any], part: str) -> list[Measure]:
     def meter(name: str, value: float, unit: str, part: str = part) -> Measure:
         return Measure(name, float(value), unit, "down", part, source="meter", warnings=tuple(found["warnings"]))
 
-    optional = (("switch_cost", "µs", 1e6), ("program_bytes", "B", 1), ("import_memory", "B", 1))
+    portable = [meter("planned_arena", found["portable_arena"], "B", f"{part} portable")] if "portable_arena" in found else []
+    optional = (("switch_cost", "µs", 1e6), ("program_bytes", "B", 1), ("planned_arena", "B", 1), ("import_memory", "B", 1))
     return [
         *(meter("frame_latency", found[f"p{p}"], "s", f"{part} p{p}") for p in (50, 90, 99)),
         Measure("frames_per_second", 1 / found["p50"], "FPS", "up", part, source="meter", warnings=tuple(found["warnings"])),
@@ -85,21 +87,28 @@ def as_measures(found: Mapping[str, Any], part: str) -> list[Measure]:
         meter("load_memory", found["load_memory"], "B"),
         meter("play_memory", found["play_memory"], "B"),
         *(meter(name, factor * found[name], unit) for name, unit, factor in optional if name in found),
+        *portable,
     ]
 
 
 def make(folder: Path) -> dict[str, Any]:
-    """What `measure` asks of the first process: the programs of a runtime as files."""
+    """What `measure` asks of the first process: the programs of a runtime as files, and the arenas that ExecuTorch plans."""
     from suite.meters.environment import prepare_process
+    from tasks.mobile_vsr import runtimes
     from tasks.mobile_vsr.player import open_player
-    from tasks.mobile_vsr.runtimes import Shelf
-    from tasks.mobile_vsr.task import runtime_program
+    from tasks.mobile_vsr.task import branches, runtime_program
 
     job, low, files = _read(folder)
     prepare_process(job["threads"])
-    shelf = Shelf(folder / PROGRAMS, make=True)
-    runtime_program(open_player(files), job["runtime"], *low.shape[2:], job["threads"], shelf)
-    return {"program_bytes": shelf.size}
+    player, name, shelf = open_player(files), job["runtime"], runtimes.Shelf(folder / PROGRAMS, make=True)
+    runtime_program(player, name, *low.shape[2:], job["threads"], shelf)
+    found = {"program_bytes": shelf.size}
+    if runtimes.RUNGS[name].engine == "ExecuTorch":
+        found["planned_arena"] = max(map(runtimes.arena_bytes, shelf.files))  # programs of several files follow each other
+        if name in runtimes.JUDGED:
+            with contextlib.suppress(Unsupported):  # an operator that XNNPACK alone has
+                found["portable_arena"] = runtimes.portable_arena(name, branches(player, *low.shape[2:]))
+    return found
 
 
 def play(folder: Path) -> dict[str, Any]:
@@ -169,8 +178,9 @@ def run(what: str, folder: Path) -> dict[str, Any]:
 def switch_cost(player: Player, low: torch.Tensor, program: Program | None, frames: int = 4) -> float | None:
     """Mean seconds of a patch after one of another network or size, minus those after one of the same; patch by patch.
 
-    Each is taken relative to the mean of its own network and size, since large patches take longer anyway.  None where
-    every patch follows its like, or none does.
+    Each is taken relative to the mean of its own network and size, since large patches take longer anyway.  A frame's
+    first patch follows the last one of the frame before; the very first follows none and is left out.  None where every
+    patch follows its like, or none does.
     """
     import torch
 
@@ -178,17 +188,20 @@ def switch_cost(player: Player, low: torch.Tensor, program: Program | None, fram
 
     call = program or (lambda x, k: player.models[k](x))
     kinds, switched, seconds = [], [], []
+    last: tuple[int, int, int] | None = None
     with torch.inference_mode():
         for t in range(min(frames, len(low))):
-            x, last = low[t].float() / 255, None
+            x = low[t].float() / 255
             for rows, columns, network, row, column in player.sequence(t):
                 patch = cells(x, rows, columns)[row, column][None].contiguous()
                 began = time.perf_counter()
                 call(patch, network)
-                seconds.append(time.perf_counter() - began)
-                kinds.append((network, rows, columns))
-                switched.append(last is not None and last != kinds[-1])
-                last = kinds[-1]
+                spent, this = time.perf_counter() - began, (network, rows, columns)
+                if last is not None:
+                    seconds.append(spent)
+                    kinds.append(this)
+                    switched.append(last != this)
+                last = this
     after, took = np.array(switched, bool), np.array(seconds)
     _, kind = np.unique(np.array(kinds).reshape(-1, 3), axis=0, return_inverse=True)
     costs, weights = [], []

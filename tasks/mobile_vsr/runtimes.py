@@ -11,7 +11,8 @@ name                   rung  what is prepared, and when memory is planned
 ``executorch_reinit``  R1    the same in ExecuTorch
 ``onnx_padded``        R2    ONNX Runtime, one shape: smaller patches are padded, and masked so that nothing leaks
 ``executorch_padded``  R2    the same in ExecuTorch
-``eager``              R3    PyTorch, operator by operator: no plan
+``eager``              R3    PyTorch, operator by operator: no plan; a call takes all patches of a size
+``eager_patch``        R3    the same, one patch a call as all others: what planned execution is held against
 ``export``             R4    ``torch.export`` with symbolic height and width, its graph run by PyTorch
 ``aoti``               R4    AOTInductor: that graph compiled to machine code by a C++ compiler
 ``onnx``               R4    ONNX Runtime with symbolic height and width
@@ -21,8 +22,8 @@ name                   rung  what is prepared, and when memory is planned
 ``executorch``         R6    ExecuTorch with XNNPACK: symbolic programs in an arena planned for the largest input
 =====================  ====  ==================================================================================
 
-R0, K separate networks that are switched, is any rung with K branches.  The claim is read off `REPLANNED`: a planned
-rung against the one of the same engine that plans again.
+R0, K separate networks that are switched, is any rung with K branches.  The claim is read off `REPLANNED`, a planned
+rung against the one of the same engine that plans again, and against ``eager_patch``, which never plans.
 """
 
 from __future__ import annotations
@@ -108,9 +109,14 @@ class Shelf:
         return path.read_bytes()
 
     @property
+    def files(self) -> list[bytes]:
+        """All program files."""
+        return [p.read_bytes() for p in sorted(self.folder.glob("*.program"))]
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
-        return sum(p.stat().st_size for p in self.folder.glob("*.program"))
+        return sum(map(len, self.files))
 
 
 def at_once(make: Callable[[], bytes]) -> bytes:
@@ -268,6 +274,16 @@ def arena_bytes(program: bytes) -> int:
     arenas = list(_arenas(program).values())
     count = max(map(len, arenas))
     return sum(max(a[i] for a in arenas if i < len(a)) for i in range(count))
+
+
+def portable_arena(name: str, branches: Sequence[Branch]) -> int:
+    """What `arena_bytes` would be of a rung of ExecuTorch that delegates nothing: then the plan holds every intermediate tensor.
+
+    It needs no clock, and so compares plans on any machine (dy_dca.md 2.5).  Where programs follow each other, the largest
+    one's is reserved.
+    """
+    program = executorch_file(branches, static=name != "executorch", delegate=False)
+    return max(planned_bytes(program).values()) if name in REPLANNED.values() else arena_bytes(program)
 
 
 # -- the rungs ------------------------------------------------------------------------------------------------------
@@ -432,6 +448,7 @@ LADDER = (
     Rung("onnx_padded", "R2", "ONNX Runtime", _onnx_padded, ("onnxruntime",), bounded=True),
     Rung("executorch_padded", "R2", "ExecuTorch", _executorch_padded, ("executorch.runtime",), bounded=True),
     Rung("eager", "R3", "PyTorch", _eager),
+    Rung("eager_patch", "R3", "PyTorch", _eager),
     Rung("export", "R4", "PyTorch", _exported),
     Rung("aoti", "R4", "AOTInductor", _aoti, fixes_threads=True),
     Rung("onnx", "R4", "ONNX Runtime", _onnx_symbolic, ("onnxruntime",)),
@@ -448,7 +465,8 @@ REPLANNED: Mapping[str, str] = {
     "executorch_static": "executorch_reinit",
     "executorch": "executorch_reinit",
 }
-JUDGED = frozenset((*REPLANNED, *REPLANNED.values()))  #: what claims on planned execution are read off
+PLAIN = ("eager", "eager_patch")  #: these play the networks themselves: no program is made
+JUDGED = frozenset((*REPLANNED, *REPLANNED.values(), "eager_patch"))  #: what claims on planned execution are read off
 
 
 # -- engines --------------------------------------------------------------------------------------------------------
@@ -475,6 +493,8 @@ class _Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        # the defaults, said: they move memory as much as a plan does
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = True
         options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as in every measured process
         if shared:
             options.add_session_config_entry("session.use_env_allocators", "1")

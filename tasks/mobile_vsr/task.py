@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 Z95 = 1.959963984540054
-LEAST_ERROR = 1e-10  #: a frame without any error counts as 100 dB
+#: a frame without any error counts as 100 dB: CaFM's 1000 (`quality.psnr_cafm`) would let one perfect frame decide a mean
+LEAST_ERROR = 1e-10
 PLAYED = 3  #: frames, spread over the clip, that one timed call plays
 GENERAL_EPOCHS = 30  #: on the paper tier
 
@@ -94,7 +95,7 @@ class VideoProblem(Problem):
         return paired(*self.frames, rows, columns, self.scale)
 
     def general_patches(self, coarse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches of other content than this clip, in equal shares of every source, for the general model.
+        """Patches of other content than this clip for the general model (`content.general_content`).
 
         They have the size of this clip's fine patches, or of its coarse ones.
         """
@@ -232,8 +233,9 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 "data": "bigbuckbunny (1280x720) every 10th frame, 14 frames; bottle (640x360) every 50th, 24 frames;"
                 " fine patches 36x32 and 30x32 at x2, 30x32 and 44x40 at x4 (there bottle is cropped to 640x352)",
                 "lr_source": "png: bicubic low-resolution frames (Pillow), not decoded ones; psnr_played is of decoded ones",
-                "start": "every network starts from the general model (f0), trained on the other clip and two photographs, in equal"
-                " shares, by the same seed",
+                "start": "every network starts from the general model (f0), trained by the same seed on the other clip and two"
+                " photographs with mirrored copies: 480 patches of each, or all that it holds (bigbuckbunny x2: 480 of the clip and"
+                " 200 of each photograph, x4: 225 and 60; bottle x2: 480 and 280, x4: 480 and 32)",
                 "budget": "steps of batch 16, in all networks together: 1,200 and 2,400 at x2, 800 and 600 at x4; -per_model: for"
                 " each network; f0 3,000 and 2,000 at x2, 1,500 and 1,000 at x4, granted beside to each network",
                 "recipe": "L1, Adam 1e-3, cosine by step to 4e-8, whole patches, no augmentation; the last weights are sent",
@@ -241,7 +243,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 "video": "the whole clip at 1/s by libx264 and libx265, preset medium, CRF 23, yuv420p, one thread",
                 "precision": "fp32 everywhere; psnr_fp16 with weights rounded to what is sent",
                 "runtimes": "those that are installed are timed beside eager torch with seed 0: seeds change weights, not shapes;"
-                " alone in a process also, with every seed, those that plan ahead and the same engines planning again",
+                " alone in a process also, with every seed, those that plan ahead, the same engines planning again, and eager"
+                " torch a patch a call",
                 "time": "a solve takes 2 to 4 minutes on two cores, the general model included",
             },
         ),
@@ -254,7 +257,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             14 * 86_400,
             {
                 "data": "VSD4K, the first 30 frames a second, its own low-resolution frames; UVG, bicubic",
-                "start": "from scratch; the general model, which only scores, from DIV2K, 30 epochs",
+                "start": "from scratch; the general model, which only scores, from DIV2K, 30 epochs; it is the case's backbone",
                 "budget": "50 epochs in all networks together; -per_model: each",
                 "recipe": "L1, Adam 1e-3, cosine by epoch to 4e-8, batch 16; the epoch of the lowest training loss is sent",
                 "backbone": "wdsr16_n32; others by name: x2-wdsr16_n16, x2-espcn, x2-edsr16",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from reference_impls.mobile_vsr.cafm import Cafm, chunk_of_frame, chunk_of_test_frame, modulated
+from reference_impls.mobile_vsr.cafm import Cafm, chunk_loss, chunk_of_frame, chunk_of_test_frame, modulated
 from reference_impls.mobile_vsr.emt import Emt, gradient_mask, psnr_map, rank, weights_of
 from reference_impls.mobile_vsr.nas_anytime import NasAnytime, drawn, draws
+from reference_impls.parts.overfitting import Overfitter, Pool, general_model
 from suite.naming import UserError
 from tasks.mobile_vsr import quality
-from tasks.mobile_vsr.models import EDSR, NAS, NAS_UNITS, ContentAwareFM, build, exits, modulate, shallow, switch
+from tasks.mobile_vsr.models import EDSR, NAS, NAS_UNITS, ContentAwareFM, build, exits, fold, modulate, shallow, switch
+from tasks.mobile_vsr.player import flat_conv_weights
 from tests.helpers import golden
 from tests.reference_impls.mobile_vsr.test_stdo import short
 from tests.tasks.mobile_vsr.helpers import problem
@@ -26,6 +30,15 @@ def test_psnr_of_cafm() -> None:
     sr, hr = (torch.from_numpy(z[k]) / 255 for k in ("psnr_sr_raw", "psnr_hr"))
     np.testing.assert_array_equal((quality.quantise(sr) * 255).round(), z["psnr_sr_q"])
     assert quality.psnr_cafm(sr, hr, int(z["scale"])) == pytest.approx(float(z["psnr"]), abs=1e-5)
+
+
+def test_a_perfect_frame_has_cafms_thousand_decibels() -> None:
+    hr = (torch.rand(2, 3, 24, 24) * 255).round() / 255
+    sr = hr.clone()
+    sr[1] = (sr[1] + 0.1).clamp(0, 1)
+    alone = quality.psnr_cafm(sr[1:], hr[1:], 2)
+    assert quality.psnr_cafm(hr, hr, 2) == 1000
+    assert quality.psnr_cafm(sr, hr, 2) == pytest.approx((1000 + alone) / 2)
 
 
 def test_edsr_with_a_modulation_per_chunk() -> None:
@@ -97,6 +110,7 @@ def test_backbones_have_the_sheets_parameters(name: str, params: tuple[int, ...]
     folded = [sum(p.numel() for n, p in m.named_parameters() if not n.endswith("original0")) for m in found]
     assert tuple(folded) == params
     assert build("wdsr16_n16", 4, normed=False).head.out_channels == 16
+    assert sum(p.numel() for p in build("wdsr16_n16", 4, normed=False).parameters()) == 307_248  # stdo.md 3.2
 
 
 @pytest.mark.parametrize(("quality", "params"), [("low", 38_133), ("medium", 195_913), ("high", 502_559), ("ultra", 1_087_930)])
@@ -170,6 +184,75 @@ def test_cafm_sends_the_backbone_once() -> None:
     assert stream.size("map") == 0
 
 
+def test_a_batch_of_cafm_goes_through_each_chunks_own_modulation() -> None:
+    p = problem()
+    model = modulated(p, p.network(), 2)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, ContentAwareFM):
+                m.gamma.normal_()
+    x, y, chunk = torch.rand(5, 3, 8, 8), torch.rand(5, 3, 16, 16), torch.tensor([0, 1, 1, 0, 1])
+    errors = []
+    for i, k in enumerate(chunk.tolist()):
+        switch(model, k)
+        errors.append((model(x[i : i + 1]) - y[i : i + 1]).abs().mean())
+    found = chunk_loss(model, chunk, Pool(x, y), torch.arange(5), x, y)
+    torch.testing.assert_close(found, torch.stack(errors).mean())
+
+
+def test_a_patch_of_cafm_belongs_to_its_frames_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = short()
+    cells, seen = p.grid[0] * p.grid[1], []
+
+    def spy(model: nn.Module, chunk: torch.Tensor, pool: Pool, index: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append((chunk, index))
+        return chunk_loss(model, chunk, pool, index, *rest)
+
+    monkeypatch.setattr("reference_impls.mobile_vsr.cafm.chunk_loss", spy)
+    stream = Cafm(chunks=2).solve(p)
+    chunk, index = (torch.cat(x) for x in zip(*seen, strict=True))
+    assert torch.equal(chunk, index // cells * 2 // len(p.numbers))
+    assert set(chunk.tolist()) == {0, 1}
+    assert [stream.player.groups(t)[0].network for t in range(len(p.numbers))] == [0, 0, 1, 1]
+
+
+def test_emts_patches_have_their_corner_at_column_a_and_row_b() -> None:
+    height, width = 40, 72  # low-resolution; the ranking's indices are column and row
+    row, column = torch.meshgrid(torch.arange(2 * height), torch.arange(2 * width), indexing="ij")
+    high = torch.stack([column, row, torch.zeros_like(row)]).byte().expand(2, -1, -1, -1)
+    low = (high[..., ::2, ::2] // 2).contiguous()  # red is a pixel's column, green its row
+    wrong = high[:1].float() / 255
+    wrong[..., 20, 100] += 0.5  # what the general model gives: one bad pixel
+    seeds = SimpleNamespace(seed=lambda *_: 0)
+    fake: Any = SimpleNamespace(frames=(low, high), device=torch.device("cpu"), scale=2, run=seeds)
+    batches = Emt(hardest=0.34).windows(fake, lambda x: wrong, [0, 1], 1.0, "emt 0")  # type: ignore[arg-type]
+    pool, _ = next(batches(0))
+    a, b = pool.x[:, 0, 0, 0].long(), pool.x[:, 1, 0, 0].long()
+    assert pool.x.shape[1:] == (3, 32, 32)
+    assert torch.equal(pool.y[:, 0, 0, 0].long(), 2 * a)
+    assert torch.equal(pool.y[:, 1, 0, 0].long(), 2 * b)
+    # the window of (a, b) reaches over columns 2 a + 8 to 2 a + 55 and rows 2 b + 8 to 2 b + 55: 126 of 369 see the pixel
+    assert (a.min(), a.max()) == (23, 40)
+    assert (b.min(), b.max()) == (0, 6)
+
+
+def test_emt_moves_no_weight_outside_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[dict[str, torch.Tensor]] = []
+
+    def spy(*arguments: Any) -> dict[str, torch.Tensor]:
+        masks.append(gradient_mask(*arguments))
+        return masks[-1]
+
+    monkeypatch.setattr("reference_impls.mobile_vsr.emt.gradient_mask", spy)
+    p = short()
+    stream = Emt(steps=3).solve(p)
+    networks = [fold(general_model(Overfitter(short()))), *stream.player.models]
+    for mask, (before, after) in zip(masks, pairwise(weights_of(m) for m in networks), strict=True):
+        for name in mask:
+            assert torch.equal(before[name][mask[name] == 0], after[name][mask[name] == 0])
+        assert any((before[name] != after[name]).any() for name in mask)
+
+
 def test_emt_changes_few_weights_and_sends_only_those() -> None:
     p = short()
     stream = Emt(steps=3).solve(p)
@@ -189,3 +272,26 @@ def test_a_mask_without_ties_has_one_weight_more_than_its_share() -> None:
     moved = torch.randperm(300).float()
     mask = gradient_mask(before, {"a": moved[:200].view(40, 5), "b": -moved[200:]}, 0.2)
     assert sum(int(m.sum()) for m in mask.values()) == 61
+
+
+def test_emt_ranks_every_chunk_by_the_general_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    windows = Emt.windows
+
+    def spy(self: Emt, problem: object, general: nn.Module, *rest: object) -> object:
+        seen.append(flat_conv_weights(general).clone())
+        return windows(self, problem, general, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Emt, "windows", spy)
+    p = short()
+    stream = Emt(steps=3).solve(p)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], flat_conv_weights(fold(general_model(Overfitter(short())))))
+    assert not torch.equal(seen[1], flat_conv_weights(stream.player.models[0]))
+
+
+def test_both_stages_of_a_chunk_of_emt_are_its_networks_steps() -> None:
+    p = short(case="bigbuckbunny/x2-per_model")
+    Emt(steps=1000).solve(p)
+    assert p.steps == 12
+    assert {k: v for k, v in p.books.items() if k.startswith("steps")} == {"steps chunk 0": 12, "steps chunk 1": 12}

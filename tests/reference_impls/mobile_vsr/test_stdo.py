@@ -12,9 +12,21 @@ import pytest
 import torch
 from PIL import Image
 
-from reference_impls.mobile_vsr.jstdo import default_shares, sample
-from reference_impls.mobile_vsr.stdo import assign_chunks, thresholds
-from reference_impls.parts.overfitting import Overfitter, clip_pool, cosine, l1, members, shuffled_batches
+from reference_impls.mobile_vsr.jstdo import Jstdo, default_shares, sample
+from reference_impls.mobile_vsr.nas_chunks import NasChunks
+from reference_impls.mobile_vsr.random_chunks import RandomChunks
+from reference_impls.mobile_vsr.stdo import Stdo, assign_chunks, thresholds
+from reference_impls.parts.overfitting import (
+    Overfitter,
+    Pool,
+    clip_pool,
+    cosine,
+    general_and_bicubic,
+    l1,
+    members,
+    ranking_model,
+    shuffled_batches,
+)
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
@@ -66,6 +78,16 @@ def test_the_network_a_step_of_adam_and_the_learning_rate() -> None:
     np.testing.assert_allclose([cosine(e / 50) for e in range(51)], z["lr_per_epoch"], atol=1e-9)
 
 
+def test_the_training_loop_takes_the_golden_step() -> None:
+    z = golden("stdo_wdsr")
+    model = wdsr(z, "w__", *(int(z[k]) for k in ("scale", "num_blocks", "num_residual_units", "width_multiplier")))
+    x, y = torch.from_numpy(z["x"]), torch.from_numpy(z["y"])
+    p = problem()
+    Overfitter(p).fit("chunk 0", model, [Pool(255 * x, 255 * y)], steps=1, rate=float(z["learning_rate"]))
+    assert p.run.examples == len(x)
+    np.testing.assert_allclose(model(x).detach(), z["out_after_step"], atol=1e-5)
+
+
 def test_patches_thresholds_and_chunks() -> None:
     z = golden("stdo_cluster")
     low, high = (torch.from_numpy(z[k]).permute(0, 3, 1, 2) for k in ("lr_frames", "hr_frames"))
@@ -101,6 +123,14 @@ def test_one_pool_drops_the_rest_and_a_small_one_is_a_batch() -> None:
     assert [len(i) for _, i in shuffled_batches([5], draw)] == [5]
 
 
+def test_one_pool_may_keep_its_rest() -> None:
+    whole, rest = (shuffled_batches([40], torch.Generator().manual_seed(0), keep_rest=k) for k in (False, True))
+    assert [len(i) for _, i in rest] == [16, 16, 8]
+    assert torch.cat([i for _, i in rest]).sort().values.tolist() == list(range(40))
+    for (_, a), (_, b) in zip(whole, rest, strict=False):
+        assert torch.equal(a, b)
+
+
 def test_two_pools_fill_their_buffers_in_order_of_arrival() -> None:
     batches = shuffled_batches([40, 20], torch.Generator().manual_seed(1))
     assert [len(i) for _, i in batches][-2:] == [8, 4]
@@ -123,11 +153,57 @@ def test_a_stopped_run_ends_as_if_it_had_not_stopped(name: str, monkeypatch: pyt
     assert again.examples == 2 * 12 * 16
 
 
-def short(run: MemoryRun | None = None) -> Any:
+def short(run: MemoryRun | None = None, **changes: Any) -> Any:
     """A problem of twelve steps, after as many on other content."""
-    p = problem(run)
+    p = problem(run, **changes)
     p.setting = replace(p.setting, steps=12, general_steps=12)
     return p
+
+
+def test_the_general_model_is_held_against_bicubic_before_it_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    for t, image in enumerate(frames(2, 160, 160)):
+        Image.fromarray(image).save(tmp_path / "mine" / f"{t}.png")
+    p = problem(tier="small", case="mine/x2", data=str(tmp_path))
+    fitter = Overfitter(p)
+    good, poor = (torch.nn.Upsample(scale_factor=2, mode=m) for m in ("bicubic", "nearest"))
+    found, bicubic = general_and_bicubic(p, good)
+    errors = []
+    for low, high in zip(*p.frames, strict=True):
+        image = Image.fromarray(low.permute(1, 2, 0).numpy()).resize((160, 160), Image.Resampling.BICUBIC)
+        d = (np.asarray(image).transpose(2, 0, 1) / 255 - high.numpy() / 255) ** 2
+        rows, columns = p.grid
+        h, w = 160 // rows, 160 // columns
+        errors += [
+            d[:, i * h + 6 : (i + 1) * h - 6, j * w + 6 : (j + 1) * w - 6].mean() for i in range(rows) for j in range(columns)
+        ]
+    assert bicubic == pytest.approx(-10 * math.log10(np.mean(errors)), abs=1e-4)
+    monkeypatch.setattr("reference_impls.parts.overfitting.general_model", lambda fitter: good)
+    ranking_model(fitter)
+    assert fitter.notes == {"general_psnr": found, "bicubic_psnr": bicubic}
+    monkeypatch.setattr("reference_impls.parts.overfitting.general_model", lambda fitter: poor)
+    with pytest.raises(UserError, match="too poor to rank"):
+        ranking_model(fitter)
+    for changes in ({"tier": "smoke"}, {"tier": "small", "division": "speed"}):
+        ranking_model(Overfitter(problem(case="mine/x2", data=str(tmp_path), **changes)))
+
+
+@pytest.mark.parametrize("name", ["stdo", "jstdo", "d0_only", "dy_dca", "emt"])
+def test_no_method_ranks_by_a_poor_general_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(frames(1, 160, 160)[0]).save(tmp_path / "mine" / "0.png")
+    monkeypatch.setattr("reference_impls.parts.overfitting.general_model", lambda fitter: torch.nn.Upsample(scale_factor=2))
+    with pytest.raises(UserError, match="too poor to rank"):
+        registry.load(registry.method("mobile_vsr", name))().solve(problem(tier="small", case="mine/x2", data=str(tmp_path)))
+
+
+def test_networks_of_all_chunks_start_alike_and_cost_as_many_times_one() -> None:
+    p = problem(division="speed")  # no step is taken
+    one = Jstdo(chunks=4).solve(p)
+    for method in (Stdo(chunks=4), NasChunks(chunks=4), RandomChunks(chunks=4)):
+        stream = method.solve(p)
+        assert stream.size("model") == 4 * one.size("model")
+        assert len({stream.files[f"model.{k}"] for k in range(4)} | {one.files["model.0"]}) == 1
 
 
 def test_a_closed_run_cannot_overdraw() -> None:

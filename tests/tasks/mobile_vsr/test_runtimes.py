@@ -149,6 +149,36 @@ def test_plans_are_the_sheets() -> None:
     assert runtimes.planned_bytes(symbolic) == {"branch0": 8_087_040}
 
 
+def test_arenas_on_paper_are_the_larger_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("executorch")
+    deep, shallow = networks()
+    branches = [Branch(deep, FINE, (FINE,)), Branch(shallow, COARSE, (COARSE,))]
+    program = runtimes.executorch_file(branches, static=True, delegate=False)
+    asked: list[dict[str, bool]] = []
+    monkeypatch.setattr(runtimes, "executorch_file", lambda _, **how: asked.append(how) or program)
+    fine, coarse = sorted(runtimes.planned_bytes(program).values())
+    assert fine < coarse
+    for name in ("executorch_static", "executorch_reinit", "executorch"):
+        assert runtimes.portable_arena(name, branches) == coarse, name
+    assert asked == [{"static": s, "delegate": False} for s in (True, True, False)]
+
+
+def test_settings_of_onnx_runtime_that_move_memory_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("onnx")
+    import onnxruntime as ort
+
+    given: dict[str, object] = {}
+
+    class Options(ort.SessionOptions):
+        def __setattr__(self, name: str, value: object) -> None:
+            given[name] = value
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(ort, "SessionOptions", Options)
+    runtimes.build("onnx", networks()[1], images(COARSE), threads=1)
+    assert given["enable_cpu_mem_arena"] is given["enable_mem_pattern"] is True
+
+
 def test_weight_normalisation_is_folded() -> None:
     class Normed(nn.Module):
         def __init__(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 
 from suite.naming import UserError
 from suite.protocol import Unsupported
-from tasks.mobile_vsr import codec, data, quality, runtimes
+from tasks.mobile_vsr import codec, data, quality, runtimes, task
 from tasks.mobile_vsr.content import SETTINGS, read_case
 from tasks.truth import column_digest, entries
 from tests.helpers import MemoryRun
@@ -62,6 +64,37 @@ def test_what_is_scored_is_what_an_outsider_computes(played: tuple[dict[str, np.
     shown = 9 * height * width
     assert found["bits_per_pixel", ""] == pytest.approx(8 * found["bytes", "total"] / shown)
     assert found["psnr_played", "h264"] < found["psnr_frame", ""]
+
+
+def test_errors_of_other_protocols_are_those_of_quality(played: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    evidence, images = played
+    height, width = 148, 168
+    for i, t in enumerate(range(0, 9, 2)):
+        high = images[t, :height, :width]
+        again = data.bicubic(data.bicubic(high, height // 2, width // 2), height, width)
+        sr, hr = (torch.from_numpy(x.transpose(2, 0, 1).copy())[None].float() / 255 for x in (again, high))
+        assert evidence["error_cafm"][i] == pytest.approx(quality.mse(sr, hr, 8).item())
+        corners = [(slice(None), slice(None), slice(a, a + 74), slice(b, b + 84)) for a in (0, 74) for b in (0, 84)]
+        shaved = [quality.mse(sr[c], hr[c], 6).item() for c in corners]  # the fine grid's 2 x 2 patches
+        assert evidence["error_patch_shave"][i] == pytest.approx(np.mean(shaved))
+    assert evidence["patches"].tolist() == [4] * 5
+
+
+def test_patches_are_shaved_where_the_player_cuts() -> None:
+    from reference_impls.mobile_vsr.dy_dca import DyDca
+
+    p = problem(division="speed")
+    stream = DyDca().solve(p)
+    hr = p.frames[1][:1].float() / 255
+    sr = stream.player.play(0, p.frames[0][0])[None].float() / 255
+    errors = []
+    for rows, columns, _, row, column in stream.player.sequence(0):
+        h, w = hr.shape[2] // rows, hr.shape[3] // columns
+        where = (..., slice(row * h, (row + 1) * h), slice(column * w, (column + 1) * w))
+        errors.append(quality.mse(sr[where], hr[where], 6).item())
+    assert len({(rows, columns) for rows, columns, *_ in stream.player.sequence(0)}) == 2
+    found, count = task.patch_errors(stream, 0, sr, hr, p.grid)
+    assert (found, count) == (pytest.approx(np.mean(errors)), len(errors))
 
 
 def test_bytes_are_those_of_the_encoded_clip(played: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
@@ -123,17 +156,20 @@ def test_multiply_adds_of_a_frame() -> None:
     assert TASK.operations(p, parent).warnings == ()
 
 
-def test_a_player_alone_in_a_process() -> None:
+@pytest.mark.parametrize("runtime", ["eager", "eager_patch"])
+def test_a_player_alone_in_a_process(runtime: str) -> None:
     from reference_impls.mobile_vsr.dy_dca import DyDca
     from tasks.mobile_vsr import phone
 
     p = problem(division="speed")
     stream = DyDca().solve(p)
-    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], "eager", [1])}
-    assert 0 < found["frame_latency", "eager@1 p50"] <= found["frame_latency", "eager@1 p99"]
-    assert found["frames_per_second", "eager@1"] == pytest.approx(1 / found["frame_latency", "eager@1 p50"])
-    assert found["play_memory", "eager@1"] > 0
-    assert ("switch_cost", "eager@1") in found  # sizes alternate
+    found = {(m.name, m.part): m.value for m in phone.measure(stream, p.frames[0][:, :, :72, :128], runtime, [1])}
+    part = f"{runtime}@1"
+    assert 0 < found["frame_latency", f"{part} p50"] <= found["frame_latency", f"{part} p99"]
+    assert found["frames_per_second", part] == pytest.approx(1 / found["frame_latency", f"{part} p50"])
+    assert found["play_memory", part] > 0
+    assert ("switch_cost", part) in found  # sizes alternate
+    assert ("program_bytes", part) not in found  # torch plays the networks themselves
     single = TASK.parent(p)
     assert phone.switch_cost(single.player, p.frames[0][:1, :, :72, :128], None) is None
 
@@ -151,6 +187,9 @@ def test_a_process_that_plays_only_loads_what_another_made(runtime: str) -> None
     found = {m.name: m.value for m in measured}
     assert found["program_bytes"] > 4 * 4340  # two networks of that many weights and more
     assert found["play_memory"] >= 0 < found["load_seconds"]
+    arenas = [m.value for m in measured if m.name == "planned_arena"]
+    assert len(arenas) == (2 if runtime.startswith("executorch") else 0)
+    assert arenas == sorted(set(arenas))  # without a delegate the plan holds more
     assert found["import_memory"] >= 0
     assert found["frames_per_second"] > 0
 
@@ -190,6 +229,41 @@ def test_programs_are_made_once_for_all_numbers_of_threads(monkeypatch: pytest.M
     asked.clear()
     phone.measure(TASK.parent(p), p.frames[0], "aoti", [1, 2])  # its loops are compiled for a number
     assert asked == [("make", 1), ("play", 1), ("make", 2), ("play", 2)]
+    for plain in runtimes.PLAIN:
+        asked.clear()
+        phone.measure(TASK.parent(p), p.frames[0], plain, [1, 2])  # torch plays the networks themselves
+        assert asked == [("play", 1), ("play", 2)]
+
+
+def test_what_claims_hold_planned_execution_against_plays_with_every_seed() -> None:
+    claims = tomllib.loads(Path(task.__file__).with_name("claims.toml").read_text(encoding="utf-8"))["claim"]
+    read = {claim[k].split()[1].removesuffix("@1") for claim in claims for k in ("measure", "over") if "@" in claim.get(k, "")}
+    assert {"executorch", "executorch_reinit", "eager_patch"} <= read
+    assert "eager" not in read  # all patches of a size in one call: not the same calls
+    for seed in (0, 1):
+        assert read <= set(task.played_runtimes(spec(tier="small", seed=seed), runtimes.JUDGED))
+
+
+def test_a_switch_is_what_a_patch_costs_more_after_another_kind_of_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.mobile_vsr import phone
+
+    order = [[0, 0, 0, 1], [0, 0, 1, 1]]  # networks of two frames' patches: the second frame begins with a switch back
+    first, switch, same = 90.0, 5.0, 1.0
+    readings = iter(clock(order, first, switch, same))
+    monkeypatch.setattr(phone, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    player: Any = SimpleNamespace(sequence=lambda t: [(1, 4, k, 0, i) for i, k in enumerate(order[t])])
+    low = torch.zeros(2, 3, 4, 16, dtype=torch.uint8)
+    assert phone.switch_cost(player, low, lambda x, k: x) == pytest.approx(switch - same)
+
+
+def clock(order: list[list[int]], first: float, switch: float, same: float) -> list[float]:
+    """Readings before and after every patch; the first takes `first`, one of another network than the last `switch`."""
+    now, readings, before = 0.0, [], None
+    for k in (k for frame in order for k in frame):
+        took = first if before is None else switch if k != before else same
+        readings += [now, now + took]
+        now, before = now + took, k
+    return readings
 
 
 def test_ssim_and_a_frames_worth() -> None:
