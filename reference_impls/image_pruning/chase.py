@@ -4,12 +4,12 @@ Paper: Yin, Li, Fang, Shen, Huang, Wang, Menkovski, Ma, Pechenizkiy, Liu. Dynami
 NeurIPS 2023, arXiv 2305.19454.
 
 Departs: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
-would meet it in every run; with ``nonzero=`` alone it runs on channels as in the paper. There, where the channels of smallest
-mean would leave too few weights for K_0 and the exploration, weights that a channel holds count for it, as little as is
-needed. Counts are exact where the released code is off by one (`parity` brings that back), a layer always keeps a channel, and
-the last of the epochs is spent on recomputing batch-norm statistics. The learning rate is the table's, and so is the length of
-a run: the paper's interval of deletions is a setting, ImageNet's strict threshold and its raised floor of the density are left
-out. The state of best validation is deployed, where other methods of the table deploy their last.
+would meet it in every run; with ``nonzero=`` alone it runs on channels as in the paper. With a target of operations the weights
+that a channel holds count beside its score, as little as is needed for a region that holds K_0 and the exploration. Counts are
+exact where the released code is off by one (`parity` brings that back), a layer always keeps a channel, and the last of the
+epochs is spent on recomputing batch-norm statistics. Learning rate and length of a run are the table's: the paper's interval of
+deletions is a setting, ImageNet's strict threshold and its raised floor of the density are left out. The state of best
+validation is deployed, where other methods of the table deploy their last.
 """
 
 from __future__ import annotations
