@@ -62,6 +62,7 @@ def noise(values: Sequence[Mapping[int, float]]) -> list[Noise]:
         basis, size, _ = np.linalg.svd(scaled, full_matrices=False)
         basis = basis[:, size > 1e-10 * size[0]]
         residual = (weight * y - basis @ (basis.T @ (weight * y))) / weight
+        residual[np.abs(residual) < 1e-12 * np.abs(y).max()] = 0  # rounding, which is no noise that rows could differ in
         left = np.clip(1 - (basis**2).sum(1), 0, None)
         if len(cells) == basis.shape[1]:
             return scatter(values)

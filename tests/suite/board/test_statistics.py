@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special
 
@@ -31,6 +31,7 @@ pair = st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(value, min_size=n, 
 
 @settings(max_examples=40, deadline=None)
 @given(pair)
+@example([[0.409, 0.477, -27.654, 0.089]] * 2)  # what is left over is rounding, another in each row
 def test_noise_of_two_methods_is_the_two_way_residual(values: list[list[float]]) -> None:
     table = np.array(values)  # of two rows neither can be called the wilder
     residual = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
