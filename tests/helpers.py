@@ -62,6 +62,15 @@ def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
     return registry.task("image_pruning").problem(asked, run or MemoryRun(asked))
 
 
+def shrunk(p: Any, epochs: int, **images: int) -> Any:
+    """The problem with so many images of each split (``train=640``) and epochs; changed in place."""
+    p.epochs = epochs
+    p.source.images = p.source.images.take(images)
+    p.source.__post_init__()
+    p.__dict__.pop("steps_per_epoch", None)
+    return p
+
+
 def method_file(folder: Path, body: str, name: str = "mine") -> str:
     """A method of one's own whose solve() has this body; returns its path."""
     indented = "\n".join("        " + line for line in body.strip().splitlines())

@@ -14,10 +14,10 @@ from typing import Literal
 
 import torch
 
-from reference_impls.parts.overfitting import Overfitter, Pool, clip_pool, general_model, shuffled_batches
+from reference_impls.parts.overfitting import Overfitter, Pool, clip_pool, general_model, shuffled_batches, single
 from suite.naming import UserError
 from tasks.mobile_vsr.models import NAS, NAS_UNITS, exits, shallow
-from tasks.mobile_vsr.player import Routing, Sent, Stream, pack
+from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
 
 __all__ = ["NasAnytime"]
@@ -40,8 +40,7 @@ class NasAnytime:
         start = general_model(fitter, name) if problem.starts_from_general else problem.network(name)
         assert isinstance(start, NAS)
         fitter.fit("anytime", start, [], steps=problem.steps_each(1), batches=lambda epoch: drawn(problem, start, epoch))
-        sent = Sent(f"nas{self.depth}_n{units}", shallow(start, self.depth))
-        return pack(problem.scale, len(problem.numbers), Routing("one", *problem.grid), [sent])
+        return single(problem, shallow(start, self.depth), name=f"nas{self.depth}_n{units}")
 
 
 def drawn(problem: VideoProblem, model: NAS, epoch: int) -> Iterator[tuple[Pool, torch.Tensor]]:

@@ -314,10 +314,10 @@ def dispatched(
     return pack(problem.scale, frames, routing, sent, notes=notes)
 
 
-def single(problem: VideoProblem, model: nn.Module, notes: Mapping[str, Any] | None = None) -> Stream:
-    """A Solution that sends one network for all patches."""
+def single(problem: VideoProblem, model: nn.Module, notes: Mapping[str, Any] | None = None, name: str = "") -> Stream:
+    """A Solution that sends one network for all patches, of the case's backbone unless named."""
     routing = Routing("one", *problem.grid)
-    return pack(problem.scale, len(problem.numbers), routing, [Sent(problem.case.backbone, model)], notes=notes)
+    return pack(problem.scale, len(problem.numbers), routing, [Sent(name or problem.case.backbone, model)], notes=notes)
 
 
 def by_time(problem: VideoProblem, sent: Sequence[Sent], notes: Mapping[str, Any] | None = None) -> Stream:

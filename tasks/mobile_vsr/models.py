@@ -8,9 +8,9 @@ All take RGB in [0, 1], (N, 3, h, w), and give (N, 3, scale h, scale w); zero pa
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import re
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -83,35 +83,10 @@ class ResBlock(nn.Module):
         return x + y
 
 
-class EDSR(nn.Module):
-    """Residual blocks without normalisation, upsampled at the end; `peak` is the largest value of the input's range."""
+class Residual(nn.Module):
+    """Residual blocks without normalisation under one long skip, upsampled at the end; the first `depth` blocks are used."""
 
-    def __init__(self, scale: int, blocks: int = 16, units: int = 64, peak: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("mean", peak * torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.head = _conv(3, units)
-        self.body = nn.ModuleList(ResBlock(units) for _ in range(blocks))
-        self.last = _conv(units, units)
-        self.upsample = _upsampler(scale, units)
-        self.tail = _conv(units, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.head(x - self.mean)
-        y = x
-        for block in self.body:
-            y = block(y)
-        out: torch.Tensor = self.tail(self.upsample(self.last(y) + x))
-        return out + self.mean
-
-    @staticmethod
-    def modulated(blocks: int) -> list[str]:
-        return [f"body.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2")]
-
-
-class NAS(nn.Module):
-    """Residual blocks with exits that share all that follows them; `depth` is the exit in use (vsr_baselines.md 2.3)."""
-
-    def __init__(self, scale: int, blocks: int = 8, units: int = 9) -> None:
+    def __init__(self, scale: int, blocks: int, units: int) -> None:
         super().__init__()
         self.head = _conv(3, units)
         self.body = nn.ModuleList(ResBlock(units) for _ in range(blocks))
@@ -123,15 +98,30 @@ class NAS(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.head(x)
         y = x
-        for block in self.body[: self.depth]:
+        for block in itertools.islice(self.body, self.depth):
             y = block(y)
         out: torch.Tensor = self.tail(self.upsample(self.last(y) + x))
         return out
 
     @staticmethod
     def modulated(blocks: int) -> list[str]:
-        """CaFM does not define positions for NAS: as in EDSR, behind both convolutions of a block."""
-        return EDSR.modulated(blocks)
+        """Behind both convolutions of a block; CaFM says so of EDSR alone."""
+        return [f"body.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2")]
+
+
+class EDSR(Residual):
+    """With the mean of natural images taken off and put back; `peak` is the largest value of the input's range."""
+
+    def __init__(self, scale: int, blocks: int = 16, units: int = 64, peak: float = 1.0) -> None:
+        super().__init__(scale, blocks, units)
+        self.register_buffer("mean", peak * torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x - self.mean) + self.mean
+
+
+class NAS(Residual):
+    """With exits, that is depths, which share all that follows the blocks (vsr_baselines.md 2.3)."""
 
 
 def exits(blocks: int) -> list[int]:
@@ -157,7 +147,7 @@ class ESPCN(nn.Module):
     def __init__(self, scale: int, units: int = 64) -> None:
         super().__init__()
         widths = [3, units, units, units // 2, 3 * scale * scale]
-        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in itertools.pairwise(widths))
         self.acts = nn.ModuleList(nn.ReLU() for _ in range(3))
         self.shuffle = nn.PixelShuffle(scale)
         for i, conv in enumerate(self.convs):
@@ -203,7 +193,7 @@ class VDSR(nn.Module):
         self.scale = scale
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
         widths = [3] + [units] * (layers - 1) + [3]
-        self.convs = nn.ModuleList(_conv(a, b) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(_conv(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False) - self.mean

@@ -15,7 +15,7 @@ from reference_impls.parts import channels
 from reference_impls.parts.training import Hooks, Recipe, Trainer
 from suite.protocol import Diverged, Stopped
 from tasks.image_pruning.models import channel_groups, mask_
-from tests.helpers import MemoryRun, problem, spec
+from tests.helpers import MemoryRun, problem, shrunk, spec
 
 METHODS = [
     Dense(),
@@ -138,8 +138,7 @@ def test_norm_parameters_decay_only_where_asked() -> None:
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
     from reference_impls.image_pruning.chex import Exploration
 
-    p = problem(tier="small", division="open")
-    p.epochs = 8
+    p = shrunk(problem(tier="small", division="open"), 8, train=1280, val=200, test=200)
     model = p.model()
     explorer = Exploration(Chex(), p, model)
     checked = 0
@@ -161,9 +160,6 @@ def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() ->
                     assert not g.consumer.weight[:, dead].any()
             checked += 1
 
-    p.source.images = p.source.images.take({"train": 1280, "val": 200, "test": 200})
-    p.source.__post_init__()
-    p.__dict__.pop("steps_per_epoch", None)
     Trainer(p).fit("train", model, Recipe(), epochs=p.epochs, hooks=Watching())
     assert checked > 40
     assert explorer.t_max == round(0.72 * 8)

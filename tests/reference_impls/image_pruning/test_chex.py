@@ -14,7 +14,7 @@ from reference_impls.image_pruning import chex
 from reference_impls.parts.channels import l1_norms
 from suite.compat import import_torchvision
 from tasks.image_pruning.models import ChannelGroup, channel_groups, compact, mask_
-from tests.helpers import problem
+from tests.helpers import problem, shrunk
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VECTORS = np.load(GOLDEN / "chex_css_prune_regrow.npz")
@@ -252,11 +252,7 @@ def test_parity_decays_the_norms_of_shortcuts_alone() -> None:
 
 
 def test_a_share_of_channels_is_met_and_never_undershot_before() -> None:
-    p = problem(tier="small", division="open", target="macs=0.5")
-    p.epochs = 6
-    p.source.images = p.source.images.take({"train": 640, "val": 100, "test": 100})
-    p.source.__post_init__()
-    p.__dict__.pop("steps_per_epoch", None)
+    p = shrunk(problem(tier="small", division="open", target="macs=0.5"), 6, train=640, val=100, test=100)
     share, delta0 = 0.4, 0.2
     notes = chex.Chex(share=share, delta0=delta0).solve(p).notes
     full = {g.name: g.width for g in p.groups(p.model())}
