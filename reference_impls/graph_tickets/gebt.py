@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from reference_impls.parts.graph_adjacency import TrainAdjacency, prune_adjacency
 from reference_impls.parts.graph_masks import prune_lowest, target_shares
-from reference_impls.parts.graph_training import GraphTrainer, Learner, Masks, Retrain, apply_masks
+from reference_impls.parts.graph_training import GraphTrainer, Masks, Retrain, apply_masks
 from tasks.graph_tickets.task import GraphProblem, Ticket, kept_weights
 
 __all__ = ["Gebt"]
@@ -51,46 +51,24 @@ class Gebt:
         return Ticket(graph.row, graph.col, model, {"epochs": early["epochs"]})
 
 
-class CoTrain(Learner):
+class CoTrain(TrainAdjacency):
     """Weights by Adam, values of the adjacency by another; its two directions move together."""
 
     def __init__(self, method: Gebt, problem: GraphProblem, edges: float, weights: float) -> None:
-        self.method, self.problem = method, problem
-        self.shares = edges, weights
-        self.model = problem.model()
-        graph = problem.graph
-        self.lower = (graph.row > graph.col).nonzero().flatten()
-        # entry -> its pair, numbered by the lower triangle in row-major order
-        pair = torch.full((graph.edges,), -1, dtype=torch.long, device=graph.device)
-        pair[self.lower] = torch.arange(len(self.lower), device=graph.device)
-        pair[graph.reverse[self.lower]] = pair[self.lower]
-        self.pair = pair
-        self.adjacency = torch.ones(len(self.lower), device=graph.device, requires_grad=True)
+        super().__init__(problem, problem.model(), method.adjacency_lr)
+        self.method, self.shares = method, (edges, weights)
         recipe = problem.recipe
-        self.optimizers = [
-            torch.optim.Adam(self.model.parameters(), recipe.lr, weight_decay=recipe.weight_decay),
-            torch.optim.Adam([self.adjacency], method.adjacency_lr),
-        ]
+        self.optimizers.append(torch.optim.Adam(self.model.parameters(), recipe.lr, weight_decay=recipe.weight_decay))
         self.masks: tuple[torch.Tensor, Masks] = self.derive()
         self.distances: list[float] = []
         self.epochs = 0
 
     def step(self, epoch: int) -> float:
-        problem, total = self.problem, 0.0
-        self.model.train()
-        for view in problem.views(problem.graph, epoch):
-            logits = self.model(problem.x, problem.graph, self.adjacency[self.pair], sample=view.sample)
-            loss = problem.loss(logits, view)
-            for o in self.optimizers:
-                o.zero_grad()
-            loss.backward()
-            for o in self.optimizers:
-                o.step()
-            total += float(loss.detach())
+        loss = super().step(epoch)
         before, self.masks = self.masks, self.derive()
         self.distances = [*self.distances, mask_distance(before, self.masks)][-self.method.window :]
         self.epochs = epoch + 1
-        return total
+        return loss
 
     def derive(self) -> tuple[torch.Tensor, Masks]:
         """Masks at the target's rates: pairs that stay, and weights."""
@@ -105,49 +83,16 @@ class CoTrain(Learner):
     def done(self) -> bool:
         return len(self.distances) == self.method.window and max(self.distances) < self.method.tolerance
 
-    def judge(self, epoch: int) -> float:
-        self.model.eval()
-        with torch.no_grad():
-            return self.problem.accuracy(self.model(self.problem.x, self.problem.graph, self.adjacency[self.pair]))
-
     def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "adjacency": self.adjacency.detach(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "masks": self.masks,
-            "distances": self.distances,
-            "epochs": self.epochs,
-        }
+        return {**super().state(), "masks": self.masks, "distances": self.distances, "epochs": self.epochs}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        with torch.no_grad():
-            self.adjacency.copy_(state["adjacency"])
-        for o, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            o.load_state_dict(kept)
+        super().restore(state)
         self.masks, self.distances, self.epochs = state["masks"], list(state["distances"]), int(state["epochs"])
 
     def outcome(self) -> dict[str, Any]:
         pairs, weights = self.masks
         return {"edges": pairs[self.pair], "weights": weights, "model": self.model.state_dict(), "epochs": self.epochs}
-
-
-def prune_adjacency(lower: np.ndarray, percent: float) -> np.ndarray:
-    """`prune_adj`: bool of what stays among the strictly lower triangle's non-zeros, (m,) in row-major order.
-
-    What lies under the percentile (linear) of magnitudes goes; where fewer than int(m percent / 100) went, the smallest by
-    signed value go as well, ties in order.
-    """
-    if len(lower) == 0:
-        return np.zeros(0, bool)
-    magnitude = np.abs(lower)
-    keep = magnitude >= np.percentile(magnitude, percent)
-    missing = int(len(lower) * percent / 100) - int((~keep).sum())
-    if missing > 0:
-        left = np.flatnonzero(keep)
-        keep[left[np.argsort(lower[left], kind="stable")[:missing]]] = False
-    return np.asarray(keep)
 
 
 def mask_distance(before: tuple[torch.Tensor, Masks], after: tuple[torch.Tensor, Masks]) -> float:

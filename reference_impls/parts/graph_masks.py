@@ -154,8 +154,11 @@ def climb(
 
 def ticket(trainer: GraphTrainer, edges: torch.Tensor, weights: Masks, notes: Mapping[str, Any], seed: int | None = None) -> Ticket:
     """The last training, of what was found, and the Solution: pruned entries are gone from its graph."""
-    graph = trainer.problem.graph.take(edges)
-    return Ticket(graph.row, graph.col, train(trainer, graph, weights, seed=seed), dict(notes))
+    return _trained(trainer, trainer.problem.graph.take(edges), weights, notes, seed)
+
+
+def _trained(trainer: GraphTrainer, graph: Graph, weights: Masks, notes: Mapping[str, Any], seed: int | None = None) -> Ticket:
+    return Ticket(graph.row, graph.col, train(trainer, graph, weights, seed=seed), dict(notes), graph.values)
 
 
 # -- the search
@@ -326,8 +329,10 @@ class Search(Learner):
 class ByMagnitude(Retrain):
     """A round of magnitude pruning: trained weights, one threshold for all layers (graph_baselines.md 5)."""
 
-    def __init__(self, problem: GraphProblem, model: GraphNetwork, edges: torch.Tensor, weights: Masks, rung: Rung) -> None:
-        super().__init__(problem, model, problem.graph.take(edges), weights)
+    def __init__(
+        self, problem: GraphProblem, model: GraphNetwork, graph: Graph, edges: torch.Tensor, weights: Masks, rung: Rung
+    ) -> None:
+        super().__init__(problem, model, graph, weights)
         self.edges, self.rung = edges, rung
 
     def outcome(self) -> dict[str, Any]:
@@ -337,16 +342,30 @@ class ByMagnitude(Retrain):
         return {"edges": self.edges, "weights": dict(zip(names, kept, strict=True)), "val": trained["val"]}
 
 
-def static(problem: GraphProblem, keep: torch.Tensor, notes: Mapping[str, Any] | None = None) -> Ticket:
-    """The ticket of a graph that was sparsified without training: `keep` is bool over its entries.
+def static(
+    problem: GraphProblem,
+    keep: torch.Tensor,
+    notes: Mapping[str, Any] | None = None,
+    *,
+    values: torch.Tensor | None = None,
+    trainer: GraphTrainer | None = None,
+) -> Ticket:
+    """The ticket of a graph whose edges were chosen before the weights: `keep` is bool over its entries.
 
     Trained once from the initial weights; where the target names weights, these are pruned by iterated magnitude first.
+
+    Args:
+        values: weights of the entries that stay, 1 each where None.
+        trainer: that of the solve, where the choice took trainings too.
     """
     _, share = target_shares(problem)
-    trainer = GraphTrainer(problem)
+    trainer = trainer or GraphTrainer(problem)
+    graph = problem.graph.weighted(keep, values)
     weights: Masks = {}
     if share < 1:
         ladder = rungs(problem, 1.0, share, problem.graph.edges, kept_weights(problem.model())[1])
         # a round is a whole training here, not a search
-        weights = climb(trainer, lambda m, _, w, r: ByMagnitude(problem, m, keep, w, r), ladder, epochs=problem.epochs).weights
-    return ticket(trainer, keep, weights, notes or {})
+        weights = climb(
+            trainer, lambda m, _, w, r: ByMagnitude(problem, m, graph, keep, w, r), ladder, epochs=problem.epochs
+        ).weights
+    return _trained(trainer, graph, weights, notes or {})

@@ -57,6 +57,15 @@ class Pairs:
         out[graph.reverse[chosen]] = True
         return out
 
+    def values(self, worth: np.ndarray) -> torch.Tensor:
+        """Float32 over the graph's entries: both directions of a pair have its value, (m,) each."""
+        graph = self.graph
+        out = torch.zeros(graph.edges, device=graph.device)
+        first = torch.from_numpy(self.first).to(graph.device)
+        out[first] = torch.from_numpy(worth).float().to(graph.device)
+        out[graph.reverse[first]] = out[first]
+        return out
+
 
 def budget(problem: GraphProblem, pairs: Pairs, share: float) -> int:
     """Pairs that stay, one at least."""

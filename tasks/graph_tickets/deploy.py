@@ -73,7 +73,7 @@ def deploy(
     network = compact(model).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    operator = network.operator(graph)
+    operator = network.operator(graph, graph.values)
     kernels = Deployed(weights)
 
     def call() -> torch.Tensor:

@@ -21,10 +21,13 @@ warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabl
 
 
 class Graph:
-    """Directed entries (row, col) over n nodes; a message runs from its row node to its col node."""
+    """Directed entries (row, col) over n nodes; a message runs from its row node to its col node.
 
-    def __init__(self, row: torch.Tensor, col: torch.Tensor, nodes: int) -> None:
-        self.row, self.col, self.nodes = row, col, nodes
+    `values` (E,) weigh the entries; where None they all weigh 1.
+    """
+
+    def __init__(self, row: torch.Tensor, col: torch.Tensor, nodes: int, values: torch.Tensor | None = None) -> None:
+        self.row, self.col, self.nodes, self.values = row, col, nodes, values
 
     @property
     def edges(self) -> int:
@@ -66,10 +69,14 @@ class Graph:
 
     def take(self, keep: torch.Tensor) -> Graph:
         """The entries of a bool mask (E,): the others are gone."""
-        return Graph(self.row[keep], self.col[keep], self.nodes)
+        return self.weighted(keep, None if self.values is None else self.values[keep])
+
+    def weighted(self, keep: torch.Tensor, values: torch.Tensor | None) -> Graph:
+        """The entries of a bool mask (E,), which then weigh `values` (one for each that is left)."""
+        return Graph(self.row[keep], self.col[keep], self.nodes, values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"row": self.row, "col": self.col, "nodes": self.nodes}
+        return {"row": self.row, "col": self.col, "nodes": self.nodes, "values": self.values}
 
 
 def _compress(major: torch.Tensor, minor: torch.Tensor, nodes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -57,6 +57,7 @@ class GraphNetwork(nn.Module):
     """What the task and methods use of any network."""
 
     hidden: int
+    folds_values = False  #: whether weights of edges become part of an operator that is computed before, at no cost
 
     def prunable(self) -> list[str]:
         """Names of the parameters that weight masks cover; the others always stay."""
@@ -75,11 +76,12 @@ class GraphNetwork(nn.Module):
 
         Args:
             x: (n, f) features.
-            graph: the entries; values: (E,) their masks, ones where None.
+            graph: the entries; values: (E,) their masks, the graph's own weights where None.
             degree: (n,) in-degrees to count with instead of the graph's (GIN, legacy).
             operator: what aggregates, where it is not the graph's own.
         """
-        operator = self.operator(graph, values, degree) if operator is None else operator
+        if operator is None:
+            operator = self.operator(graph, graph.values if values is None else values, degree)
         if sample is not None:
             x, operator = sample.rows(x), sample.restrict(operator)
         return self.apply_operator(x, operator, TRAINING)
@@ -113,6 +115,8 @@ def gcn_values(
 
 class Gcn(GraphNetwork):
     """Linear layers without bias; each aggregates by `gcn_values`; ReLU and dropout 0.5 between them."""
+
+    folds_values = True
 
     def __init__(self, inputs: int, hidden: int, classes: int, layers: int = 2) -> None:
         super().__init__()
@@ -150,6 +154,8 @@ class Gin(GraphNetwork):
 
     PyG's GINConv sums by default, has an MLP, and no head for the first layer.
     """
+
+    folds_values = True
 
     def __init__(self, inputs: int, hidden: int, classes: int) -> None:
         super().__init__()

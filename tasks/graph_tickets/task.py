@@ -69,6 +69,10 @@ NO_CLASSES = (
     "this method compares probabilities of classes, and here no node has one class; take one that does without, such as ugs,"
     " random_edges, magnitude, gebt or a static sparsifier"
 )
+NO_WEIGHTS = (
+    "edges of unequal weights need a network that sums over a fixed operator (gcn, gin), and {} weighs its edges itself; set"
+    " weighted=false"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Ticket:
     col: torch.Tensor
     model: GraphNetwork
     notes: Mapping[str, Any] = field(default_factory=dict)
+    values: torch.Tensor | None = None  #: (E,) weights of these entries, 1 each where None
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,11 @@ class GraphProblem(Problem):
         """For methods that compare probabilities of classes: raises UserError where there are none, before anything is trained."""
         if not self.one_class:
             raise UserError(NO_CLASSES)
+
+    def need_weighted_edges(self) -> None:
+        """For methods that leave edges of unequal weights: raises UserError where these are not part of a fixed operator."""
+        if not self.model().folds_values:
+            raise UserError(NO_WEIGHTS.format(self.architecture))
 
     def loss(self, outputs: torch.Tensor, view: View) -> torch.Tensor:
         """The supervised loss of a model's outputs for what a view looks at."""
@@ -475,7 +485,10 @@ class GraphTickets(Task[GraphProblem, Ticket]):
         row, col = solution.row.to(problem.device), solution.col.to(problem.device)
         if len(row) and int(row.max()) >= problem.graph.nodes:
             raise UserError(f"the ticket's edges name node {int(row.max())} of {problem.graph.nodes}: it is of another graph")
-        return Graph(row, col, problem.graph.nodes)
+        values = solution.values
+        if values is not None and (len(values) != len(row) or not solution.model.folds_values):
+            raise UserError(f"the ticket's {len(row)} edges have {len(values)} weights: give one an edge, to a gcn or gin, or none")
+        return Graph(row, col, problem.graph.nodes, None if values is None else values.to(problem.device))
 
 
 def kept_weights(model: GraphNetwork) -> tuple[int, int]:

@@ -15,12 +15,14 @@ from reference_impls.graph_tickets.degree import Degree, degree_scores
 from reference_impls.graph_tickets.dglt import Dglt, Fade
 from reference_impls.graph_tickets.dropedge import Dropedge, Sampled, normalised, sample_entries
 from reference_impls.graph_tickets.effective_resistance import EffectiveResistance
-from reference_impls.graph_tickets.gebt import CoTrain, Gebt, mask_distance, prune_adjacency
+from reference_impls.graph_tickets.gebt import CoTrain, Gebt, mask_distance
 from reference_impls.graph_tickets.jaccard import Jaccard, cosine, local_keep
 from reference_impls.graph_tickets.random_edges import RandomEdges
-from reference_impls.graph_tickets.spectral import Spectral, first_distinct
+from reference_impls.graph_tickets.sgcn import Admm, Sgcn
+from reference_impls.graph_tickets.spectral import Spectral, first_distinct, first_meetings, weights_of_draws
 from reference_impls.graph_tickets.teddy import Teddy, edge_scores, keep_scored, project
 from reference_impls.graph_tickets.transfer import Transfer
+from reference_impls.parts.graph_adjacency import prune_adjacency
 from reference_impls.parts.graph_sparsifiers import (
     Pairs,
     _projected,
@@ -34,6 +36,7 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.graph_tickets import data
+from tasks.graph_tickets.deploy import deploy
 from tasks.graph_tickets.graph import Graph, features
 from tasks.graph_tickets.sampling import sample
 from tasks.graph_tickets.task import View, kept_weights
@@ -102,6 +105,73 @@ def test_early_bird_stops_when_masks_settle() -> None:
     flipped = (~masks[0], {n: ~m for n, m in masks[1].items()})
     assert mask_distance(masks, masks) == 0
     assert mask_distance(masks, flipped) == 2
+
+
+def test_the_penalty_draws_the_adjacency_to_its_pruned_copy() -> None:
+    problem = graph_problem()
+    one = Admm(Sgcn(rho=10.0), problem, problem.model(), 50)
+    with torch.no_grad():
+        one.adjacency.copy_(torch.linspace(0.5, 1.5, len(one.adjacency)))
+    values = one.adjacency.detach().clone()
+    assert torch.equal(one.z, torch.ones_like(values))  # the whole graph, before the first turn
+    one.turn()
+    kept = torch.from_numpy(prune_adjacency(values.numpy(), 50))
+    assert torch.equal(one.z, values * kept)
+    assert torch.equal(one.u, values * ~kept)  # A - I - Z, from zero
+    gradient = torch.zeros_like(values)
+    one.pull(gradient)
+    torch.testing.assert_close(gradient, 10 * (values - one.z + one.u))
+    before = {n: p.detach().clone() for n, p in one.model.named_parameters()}
+    for epoch in range(5):
+        one.step(epoch)
+    assert (one.adjacency[~kept] < values[~kept]).all()  # on its way to zero
+    assert all(torch.equal(p, before[n]) for n, p in one.model.named_parameters())
+
+
+def test_a_value_of_the_adjacency_gets_the_mean_gradient_of_its_entries() -> None:
+    problem = graph_problem()
+    one = Admm(Sgcn(), problem, problem.model(), 50)
+    one.model.eval()
+    graph = problem.graph
+    entries = torch.ones(2, graph.edges, requires_grad=True)
+    operator = [one.model.operator(graph, e)[i] for i, e in enumerate(entries)]  # a matrix for each layer
+    view = View(problem.train, problem.y[problem.train])
+    (g,) = torch.autograd.grad(problem.loss(one.model(problem.x, graph, operator=operator), view), entries)
+    mean = (g + g[:, graph.reverse]).sum(0) / 4
+    one.model.train = lambda *_: one.model  # type: ignore[method-assign, assignment]  # no dropout in this comparison
+    one.pull = lambda gradient: None  # type: ignore[method-assign]
+    one.step(0)
+    torch.testing.assert_close(one.adjacency.grad[one.pair], mean, rtol=1e-4, atol=1e-9)  # type: ignore[index]
+
+
+def test_edges_keep_their_values_to_the_end() -> None:
+    problem = graph_problem(target="edges=0.4")
+    for method in (Sgcn(), Spectral(weighted=True)):
+        found = method.solve(problem)
+        assert found.values is not None
+        assert found.values.unique().numel() > 10
+        graph = Graph(found.row, found.col, 600, found.values)
+        assert torch.equal(found.values, found.values[graph.reverse])
+        model = found.model.eval()
+        table = graph_table(graph) + torch.eye(600)
+        root = table.sum(1).rsqrt()
+        operator = root[:, None] * table * root
+        first, second = (layer.weight for layer in model.layers)  # type: ignore[union-attr]
+        expected = operator @ ((operator @ (problem.x @ first.t())).relu() @ second.t())
+        call, _ = deploy(model, graph, problem.x)
+        torch.testing.assert_close(call(), expected, rtol=1e-3, atol=1e-4)
+        test = data.load("sbm", "").split["test"]
+        evidence = registry.task("graph_tickets").examine(problem, found)
+        assert (evidence["prediction"] == expected.argmax(1).numpy()[test]).mean() > 0.99  # but for ties by rounding
+    with pytest.raises(UserError, match="weighted=false"):
+        Sgcn().solve(graph_problem(target="edges=0.4", case="sbm/gat"))
+    assert Sgcn(weighted=False).solve(graph_problem(target="edges=0.4", case="sbm/gat")).values is None
+
+
+def graph_table(graph: Graph) -> torch.Tensor:
+    """Dense, (n, n)."""
+    values = torch.ones(graph.edges) if graph.values is None else graph.values
+    return torch.zeros(graph.nodes, graph.nodes).index_put((graph.row, graph.col), values)
 
 
 @pytest.mark.parametrize("operator", ["AugNormAdj", "BingGeNormAdj", "FirstOrderGCN"])
@@ -197,9 +267,30 @@ def test_forest_spans() -> None:
 def test_first_distinct_outcomes_have_the_draws_probabilities() -> None:
     probability = np.array([0.5, 0.3, 0.2])
     stream = rng()
-    first = np.mean([first_distinct(probability, 1, stream) for _ in range(4000)], axis=0)
+    first = np.mean([first_distinct(first_meetings(probability, stream), 1) for _ in range(4000)], axis=0)
     np.testing.assert_allclose(first, probability, atol=0.03)
-    assert first_distinct(probability, 2, stream).sum() == 2
+    assert first_distinct(first_meetings(probability, stream), 2).sum() == 2
+
+
+def test_weights_of_draws_are_those_of_drawing_one_by_one() -> None:
+    probability = np.array([0.5, 0.3, 0.15, 0.05])
+    stream = rng()
+
+    def at_once() -> np.ndarray:
+        clock = first_meetings(probability, stream)
+        return weights_of_draws(probability, clock, first_distinct(clock, 3), stream)
+
+    def one_by_one() -> np.ndarray:
+        times = np.zeros(4)
+        while (times > 0).sum() < 3:
+            times[stream.choice(4, p=probability)] += 1
+        return times / (times.sum() * probability)
+
+    drawn = at_once()
+    assert (drawn > 0).sum() == 3
+    assert (drawn * probability).sum() == pytest.approx(1)  # the shares of all draws
+    means = [np.mean([draw() for _ in range(4000)], axis=0) for draw in (at_once, one_by_one)]
+    np.testing.assert_allclose(*means, rtol=0.08)
 
 
 ALL = [
@@ -213,9 +304,12 @@ ALL = [
     Jaccard("local", "cosine"),
     EffectiveResistance(),
     Spectral(),
+    Spectral(weighted=True),
     Backbone(),
     Teddy(),
     Gebt(),
+    Sgcn(),
+    Sgcn(weighted=False),
     Dglt(),
 ]
 
@@ -324,7 +418,7 @@ def test_transfers_that_cannot_be_are_told() -> None:
         Transfer(source="cora-128/gcn").solve(graph_problem(target="weights=0.01", case="sbm-128/gcn"))
 
 
-@pytest.mark.parametrize("method", [Gebt(), Teddy(), Dglt(), Transfer(source="sbm/gin"), Dropedge()], ids=str)
+@pytest.mark.parametrize("method", [Gebt(), Sgcn(), Teddy(), Dglt(), Transfer(source="sbm/gin"), Dropedge()], ids=str)
 def test_a_stopped_run_ends_alike(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.graph_training.EVERY", 4)
     target = {Transfer: "edges=0.5", Dropedge: "edges=1"}.get(type(method), "edges=0.5,weights=0.5")
