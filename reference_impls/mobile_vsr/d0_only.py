@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.mobile_vsr.stdo import assign_chunks
-from reference_impls.parts.overfitting import Overfitter, labels, members, overfit, ranking_model, single
+from reference_impls.parts.overfitting import Overfitter, members, overfit, ranking_model, single
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
 
@@ -23,8 +23,8 @@ class D0Only:
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)
-        general = ranking_model(fitter)
-        hardest = members(assign_chunks(labels(fitter, general), self.chunks), self.chunks)[0]
+        general, labels = ranking_model(fitter)
+        hardest = members(assign_chunks(labels, self.chunks), self.chunks)[0]
         (model,) = overfit(fitter, [hardest], general)
         assert model is not None
         return single(problem, model, {**fitter.notes, "patches": len(hardest)})

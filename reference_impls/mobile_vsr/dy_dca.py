@@ -92,7 +92,7 @@ class DyDca:
             every = self.ablation == "fine_only"
             sizes = [(frames, rows * columns), *((frames * rows * columns * 4**i,) for i in range(1, levels))]
             return tuple(np.full(s, every) for s in (sizes if every else [sizes[0], *((0,) for _ in sizes[1:])]))
-        general = ranking_model(fitter)
+        general, _ = ranking_model(fitter)
         found: list[np.ndarray] = []
         x, y = problem.cut(rows, columns)
         for level, fixed in enumerate(self.fixed):

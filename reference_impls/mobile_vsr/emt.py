@@ -47,7 +47,7 @@ class Emt:
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)
-        general = ranking_model(fitter)
+        general, _ = ranking_model(fitter)
         model, general = fold(starting_network(problem, general)), fold(general)
         frames = len(problem.numbers)
         worth = self.patch**2 / (problem.patches[0].shape[2] * problem.patches[0].shape[3])

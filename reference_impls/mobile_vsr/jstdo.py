@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from reference_impls.mobile_vsr.stdo import assign_chunks
-from reference_impls.parts.overfitting import Overfitter, labels, members, overfit, ranking_model, single
+from reference_impls.parts.overfitting import Overfitter, members, overfit, ranking_model, single
 from suite.naming import UserError
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
@@ -35,8 +35,8 @@ class Jstdo:
         if len(shares) != self.chunks or not all(0 <= r <= 1 for r in shares) or not any(shares):
             raise UserError(f"shares={self.shares}: give {self.chunks} numbers in 0..1, one a chunk, not all of them 0")
         fitter = Overfitter(problem)
-        general = ranking_model(fitter)
-        chunks = members(assign_chunks(labels(fitter, general), self.chunks), self.chunks)
+        general, labels = ranking_model(fitter)
+        chunks = members(assign_chunks(labels, self.chunks), self.chunks)
         generator = torch.Generator().manual_seed(problem.run.seed("jstdo"))
         chosen = sample(chunks, shares, generator)
         (model,) = overfit(fitter, [chosen], general)

@@ -15,8 +15,7 @@ from typing import Literal
 import torch
 
 from reference_impls.parts.overfitting import Overfitter, Pool, clip_pool, general_model, shuffled_batches, single
-from suite.naming import UserError
-from tasks.mobile_vsr.models import NAS, NAS_UNITS, exits, shallow
+from tasks.mobile_vsr.models import NAS, NAS_UNITS, exits, need_exit, shallow
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
 
@@ -33,8 +32,7 @@ class NasAnytime:
     depth: int = BLOCKS
 
     def solve(self, problem: VideoProblem) -> Stream:
-        if self.depth not in exits(BLOCKS):
-            raise UserError(f"depth={self.depth} is no exit; use one of {', '.join(map(str, exits(BLOCKS)))}")
+        need_exit(BLOCKS, self.depth)
         fitter, units = Overfitter(problem), NAS_UNITS[self.quality][problem.scale]
         name = f"nas{BLOCKS}_n{units}"
         start = general_model(fitter, name) if problem.starts_from_general else problem.network(name)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reference_impls.parts.overfitting import Overfitter, dispatched, labels, members, overfit, ranking_model
+from reference_impls.parts.overfitting import Overfitter, dispatched, members, overfit, ranking_model
 from suite.naming import UserError
 from tasks.mobile_vsr.player import Stream
 from tasks.mobile_vsr.task import VideoProblem
@@ -32,8 +32,8 @@ class Stdo:
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)
-        general = ranking_model(fitter)
-        assign = assign_chunks(labels(fitter, general), self.chunks)
+        general, labels = ranking_model(fitter)
+        assign = assign_chunks(labels, self.chunks)
         models = overfit(fitter, members(assign, self.chunks), general)
         sizes = torch.bincount(assign, minlength=self.chunks).tolist()
         return dispatched(problem, models, assign, {**fitter.notes, "chunk_sizes": sizes})

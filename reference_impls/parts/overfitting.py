@@ -226,36 +226,39 @@ def general_model(fitter: Overfitter, name: str = "", *, coarse: bool = False, s
     return fitter.fit(stage, problem.network(name, f"init {stage}"), [pool], budget=granted, general=granted)
 
 
-def ranking_model(fitter: Overfitter) -> nn.Module:
-    """f0 where patches are ranked by it; what it was found to be is noted.
+def ranking_model(fitter: Overfitter) -> tuple[nn.Module, torch.Tensor]:
+    """f0, and how well it restores every fine patch: (N,) PSNR, dB, what patches are ranked by (stdo.md 2.2).
 
     Raises UserError where it is too far below bicubic interpolation: it would rank by how foreign a patch looks, not by how
     hard it is (stdo.md 6).  Not asked on the smoke tier and in the `speed` division, where it is hardly trained.
     """
     problem, general = fitter.problem, general_model(fitter)
-    if problem.spec.tier == "smoke" or problem.spec.division == "speed":
-        return general
-    found, bicubic = general_and_bicubic(problem, general)
-    if found < bicubic - BELOW_BICUBIC:
-        raise UserError(
-            f"the general model restores this clip at {found:.2f} dB, bicubic interpolation at {bicubic:.2f} dB: too poor to"
-            " rank patches by; train it on more content (--tier paper takes DIV2K) or for more steps (general_steps in"
-            " tasks/mobile_vsr/content.py)"
-        )
-    fitter.notes |= {"general_psnr": found, "bicubic_psnr": bicubic}
-    return general
+    errors = patch_errors(problem, general, *problem.patches, shave_of(problem))
+    if problem.spec.tier != "smoke" and problem.spec.division != "speed":
+        found, bicubic = quality.aggregate_psnr(errors), bicubic_psnr(problem)
+        if found < bicubic - BELOW_BICUBIC:
+            raise UserError(
+                f"the general model restores this clip at {found:.2f} dB, bicubic interpolation at {bicubic:.2f} dB: too poor to"
+                " rank patches by; train it on more content (--tier paper takes DIV2K) or for more steps (general_steps in"
+                " tasks/mobile_vsr/content.py)"
+            )
+        fitter.notes |= {"general_psnr": found, "bicubic_psnr": bicubic}
+    return general, quality.psnr(errors)
 
 
-def general_and_bicubic(problem: VideoProblem, general: nn.Module) -> tuple[float, float]:
-    """psnr_patch_shave, dB, of a general model and of bicubic enlargement of whole frames, on the clip's fine patches."""
-    shave = problem.scale + 4
+def bicubic_psnr(problem: VideoProblem) -> float:
+    """psnr_patch_shave, dB, of whole frames enlarged by bicubic interpolation, on the clip's fine patches."""
     whole = pack(problem.scale, len(problem.numbers), Routing("whole"), []).player
     errors = []
     for t, (low, high) in enumerate(zip(*problem.frames, strict=True)):
         x, y = (cut(frame[None].float() / 255, *problem.grid) for frame in (whole.play(t, low), high))
-        errors.append(quality.mse(x, y, shave))
-    found = quality.aggregate_psnr(patch_errors(problem, general, *problem.patches, shave))
-    return found, quality.aggregate_psnr(torch.cat(errors))
+        errors.append(quality.mse(x, y, shave_of(problem)))
+    return quality.aggregate_psnr(torch.cat(errors))
+
+
+def shave_of(problem: VideoProblem) -> int:
+    """Pixels of border that are cut where a fine patch is judged (stdo.md 2.2)."""
+    return problem.scale + 4
 
 
 def starting_network(problem: VideoProblem, general: nn.Module | None) -> nn.Module:
@@ -279,12 +282,6 @@ def patch_errors(problem: VideoProblem, model: nn.Module, x: torch.Tensor, y: to
         sr = plain(low.to(problem.device).float() / 255)
         found.append(quality.mse(sr, high.to(problem.device).float() / 255, shave).cpu())
     return torch.cat(found)
-
-
-def labels(fitter: Overfitter, general: nn.Module) -> torch.Tensor:
-    """(N,) PSNR of every fine patch by the general model, dB: what patches are ranked by (stdo.md 2.2)."""
-    problem = fitter.problem
-    return quality.psnr(patch_errors(problem, general, *problem.patches, problem.scale + 4))
 
 
 def overfit(fitter: Overfitter, chunks: Sequence[torch.Tensor], general: nn.Module | None) -> list[nn.Module | None]:

@@ -129,13 +129,15 @@ def exits(blocks: int) -> list[int]:
     return sorted({*range(0, blocks, 2), blocks})
 
 
-def shallow(model: NAS, depth: int) -> NAS:
-    """The network of an exit alone, with copies of its weights: what can be played before the deeper blocks have come.
+def need_exit(blocks: int, depth: int) -> None:
+    """Raises UserError where NAS's network has no exit there."""
+    if depth not in exits(blocks):
+        raise UserError(f"no exit after {depth} blocks; there are {', '.join(map(str, exits(blocks)))}")
 
-    Raises UserError where there is no such exit.
-    """
-    if depth not in exits(len(model.body)):
-        raise UserError(f"no exit after {depth} blocks; there are {', '.join(map(str, exits(len(model.body))))}")
+
+def shallow(model: NAS, depth: int) -> NAS:
+    """The network of an exit alone, with copies of its weights: what can be played before the deeper blocks have come."""
+    need_exit(len(model.body), depth)
     out = copy.deepcopy(model)
     out.body, out.depth = out.body[:depth], depth
     return out

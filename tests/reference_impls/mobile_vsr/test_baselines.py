@@ -155,7 +155,7 @@ def test_an_exit_of_nas_is_what_is_sent_and_played() -> None:
     x = torch.rand(1, 3, 8, 8)
     with torch.inference_mode():
         assert torch.equal(shallow(whole, 2)(x), part(x))
-    with pytest.raises(UserError, match="depth=5 is no exit"):
+    with pytest.raises(UserError, match="no exit after 5"):
         NasAnytime(depth=5).solve(short())
 
 

@@ -145,7 +145,7 @@ def golden_fitter(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, np.nd
         spec=SimpleNamespace(tier="small"),
         cut=lambda rows, columns: paired(low, high, rows, columns, int(z["scale"])),
     )
-    monkeypatch.setattr("reference_impls.mobile_vsr.dy_dca.ranking_model", lambda fitter: Repeat())
+    monkeypatch.setattr("reference_impls.mobile_vsr.dy_dca.ranking_model", lambda fitter: (Repeat(), None))
     return SimpleNamespace(problem=fake), z
 
 
