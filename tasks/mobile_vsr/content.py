@@ -39,9 +39,9 @@ SETTINGS = {
     ("smoke", "bigbuckbunny", 2): Setting(4, 8, 33, (288, 512), steps=40, general_steps=40),
     ("smoke", "bigbuckbunny", 4): Setting(2, 4, 33, (288, 512), steps=20, general_steps=20),
     ("small", "bigbuckbunny", 2): Setting(10, 20, 10, steps=1200, general_steps=3000),
-    ("small", "bigbuckbunny", 4): Setting(6, 10, 10, steps=800, general_steps=1500),
+    ("small", "bigbuckbunny", 4): Setting(6, 10, 10, steps=800, general_steps=3000),
     ("small", "bottle", 2): Setting(6, 10, 50, steps=2400, general_steps=2000),
-    ("small", "bottle", 4): Setting(2, 4, 50, (352, 640), steps=600, general_steps=1000),
+    ("small", "bottle", 4): Setting(2, 4, 50, (352, 640), steps=600, general_steps=2000),
     **{("paper", "", s): Setting(rows, columns) for s, rows, columns in ((2, 10, 20), (3, 6, 10), (4, 5, 10))},
 }
 
@@ -108,7 +108,7 @@ def own_setting(source: Source, height: int, width: int, scale: int, *, smoke: b
     stride = max(1, source.count // (4 if smoke else 24))
     if smoke:
         return Setting(rows, columns, stride, crop, steps=20, general_steps=20)
-    return Setting(rows, columns, stride, crop, steps=1200 if scale == 2 else 800, general_steps=2000 if scale == 2 else 1000)
+    return Setting(rows, columns, stride, crop, steps=1200 if scale == 2 else 800, general_steps=2000)
 
 
 def read_frames(source: Source, setting: Setting, scale: int) -> tuple[torch.Tensor, torch.Tensor]:

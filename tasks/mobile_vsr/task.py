@@ -237,7 +237,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
                 " photographs with mirrored copies: 480 patches of each, or all that it holds (bigbuckbunny x2: 480 of the clip and"
                 " 200 of each photograph, x4: 225 and 60; bottle x2: 480 and 280, x4: 480 and 32)",
                 "budget": "steps of batch 16, in all networks together: 1,200 and 2,400 at x2, 800 and 600 at x4; -per_model: for"
-                " each network; f0 3,000 and 2,000 at x2, 1,500 and 1,000 at x4, granted beside to each network",
+                " each network; f0 3,000 and 2,000, granted beside to each network",
                 "recipe": "L1, Adam 1e-3, cosine by step to 4e-8, whole patches, no augmentation; the last weights are sent",
                 "backbone": "wdsr1_n8_w2: 1 block, 8 units, width 2 (4,340 weights at x2)",
                 "video": "the whole clip at 1/s by libx264 and libx265, preset medium, CRF 23, yuv420p, one thread",
