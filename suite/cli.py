@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -415,7 +416,8 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
 
 
 def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
-    """What was weighed: the task's ranked measure, what stands beside it, and the speed-up measured."""
+    """What was weighed: the ranked measure, speed-up and saving, and what stands beside them as far as the window is wide."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from suite import registry
@@ -424,21 +426,46 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
     if not good:
         return
     card = registry.task(good[0].spec.task)
-    quality = dict.fromkeys(q for r in good for c in [card.of(r.spec.case)] for q in (c.ranked, *c.beside))
-    heads = [(q.partition(":")[0], q.partition(":")[2]) for q in quality]
-    heads += [(name, "") for name in card.show.shares or [card.promised]]
-    heads += [("speedup", card.speed), ("train_seconds", "")]
-    table = Table("method", "target", "seed", *[f"{n} {p}".strip() for n, p in heads if n], title_justify="left")
-    for record in good:
-        cells = []
-        for name, part in heads:
-            if name:
-                m = record.measure(name, part)
-                spread = f" ±{(m.high - m.low) / 2:.2g}" if m and m.low is not None and m.high is not None else ""
-                cells.append(f"{m.value:.4g}{spread} {m.unit}".strip() if m else "–")
-        variant = f" ({record.method.variant})" if record.method.variant else ""
-        table.add_row(record.method.name + variant, record.spec.target or "–", str(record.spec.seed), *cells)
-    _console().print(table)
+    shares = card.show.shares or {card.promised: ""}
+    beside = dict.fromkeys(q for r in good for q in card.of(r.spec.case).beside)
+    wanted = [*dict.fromkeys(card.of(r.spec.case).ranked for r in good), f"speedup:{card.speed}", *shares, "train_seconds", *beside]
+    columns = [_column(good, name, shares.get(name, "")) for name in wanted if name]
+    runs = [
+        ("method", [r.method.name for r in good]),
+        ("setting", [r.method.variant for r in good]),
+        ("target", [r.spec.target for r in good]),
+        ("seed", [str(r.spec.seed) for r in good]),
+    ]
+    named = [head for head, _ in runs]
+    columns = [(head, cells) for head, cells in [*runs, *columns] if any(cells)]
+    console = _console()
+    # heads may break between words, numbers may not
+    widths = [max(len(word) for word in [*head.split(), *cells]) for head, cells in columns]
+    count = max(len(runs), sum(sum(widths[: i + 1]) + 3 * i + 2 <= console.width for i in range(len(widths))))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for (head, _), width in zip(columns[:count], widths, strict=False):
+        table.add_column(head, justify="left" if head in named else "right", width=width)
+    for cells in zip(*(cells for _, cells in columns[:count]), strict=True):
+        table.add_row(*cells)
+    console.print(table)
+    if columns[count:]:
+        console.print(
+            f"[dim]a wider window shows {', '.join(head for head, _ in columns[count:])}; --json has all[/]", soft_wrap=True
+        )
+
+
+def _column(records: Sequence[Any], measure: str, head: str) -> tuple[str, list[str]]:
+    """A measure (``name`` or ``name:part``) of some runs: its head with the unit, and a cell a run."""
+    name, _, part = measure.partition(":")
+    found = [record.measure(name, part) for record in records]
+    unit = next((m.unit for m in found if m and m.unit), "")
+    head = head or f"{name} {part}".strip().replace("_", " ").removesuffix(" seconds")
+    cells = []
+    for m in found:
+        half = (m.high - m.low) / 2 if m and m.low is not None and m.high is not None else 0.0
+        places = max(0, 1 - math.floor(math.log10(half))) if half else 0  # two digits of the spread, and as many of the value
+        cells.append("–" if m is None else f"{m.value:.{places}f} ±{half:.{places}f}" if half else f"{m.value:.4g}")
+    return f"{head} {unit}".strip(), cells
 
 
 def _title(order: Order) -> str:

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from suite import registry
+from suite import bundle, cli, registry
 from tests import demo
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(registry.HOUSE), "COLUMNS": "200"}
@@ -100,3 +101,21 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     assert "run.json: id:" in done.stdout
     found = json.loads(weighin("check", "--json", str(tmp_path / "results")).stdout)
     assert found["errors"] == 1
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_numbers_of_a_result_are_whole_in_any_window(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    records = [bundle.read(demo.write(tmp_path, method, seed=0)) for method in ("dense", "chex")]
+    cli._results_table([], records)
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert max(map(len, text.split("a wider window")[0].splitlines())) <= width
+    top1 = records[1].measure("top1")
+    assert top1 is not None
+    assert f"{top1.value:.2f} ±{(top1.high - top1.low) / 2:.2f}" in text
+    left_out = "a wider window shows" in text
+    assert left_out == (width == 80)
+    assert left_out != ("balanced" in text.split("a wider window")[0])
