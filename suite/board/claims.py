@@ -1,8 +1,8 @@
 """The claim ledger: each paper's claim beside what stands on the board, the verdict computed, never typed.
 
 ``tasks/<task>/claims.toml`` names a claim, its number and place in the paper, and the form that a tier can
-test: a difference or a ratio of a measure between two rows over seeds, the least it must reach, and with
-`seeds` how many seeds it takes where three are too few to see what is claimed.
+test: a difference or a ratio of a measure between two rows over seeds, the least it must reach (a number, or with `deviations` so
+many deviations of the other row's seeds), and with `seeds` how many seeds it takes where three are too few to see what is claimed.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     form = claim.get("form", "")
     if "untestable" in claim:
         return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
-    least, unit, tier = float(claim["least"]), claim.get("unit", ""), claim["row"]["tier"]
-    values = _values(db, task, claim)
+    unit, tier = claim.get("unit", ""), claim["row"]["tier"]
+    values, least = _values(db, task, claim), _least(db, task, claim)
     seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
-    if len(values) < seeds:
+    if len(values) < seeds or least is None:
         reason = f"{len(values)} of at least {seeds} paired seeds"
         return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = interval(values)
@@ -105,6 +105,16 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
         why="" if verdict == "met" else claim.get("why", ""),
         tier=tier,
     )
+
+
+def _least(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> float | None:
+    """The bound; None where it is a spread of fewer than three seeds."""
+    if "deviations" not in claim:
+        return float(claim["least"])
+    theirs = [v[claim["measure"]] for v in _row(db, task, claim["versus"], claim["measure"]).values() if claim["measure"] in v]
+    if len(theirs) < statistics.LEAST_SEEDS:
+        return None
+    return float(claim["deviations"]) * float(np.std(theirs, ddof=1))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -206,4 +216,4 @@ def ours(v: Verdict) -> str:
     """Our number with its interval, or why there is none."""
     if v.value is None:
         return v.reason
-    return f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}] {v.unit}".rstrip() + f", at least {v.least:g}"
+    return f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}] {v.unit}".rstrip() + f", at least {v.least:.3g}"

@@ -150,3 +150,16 @@ def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -
 def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
     found = judged(tmp_path, untestable="needs ImageNet")
     assert (found.verdict, found.reason) == ("not testable here", "needs ImageNet")
+
+
+def test_a_bound_may_be_the_other_rows_spread(tmp_path: Path) -> None:
+    for seed, (dense, ours) in enumerate(((88.0, 87.5), (90.0, 89.4), (92.0, 91.6))):
+        put(tmp_path, "dense", seed, dense)
+        if seed < 2:
+            put(tmp_path, "chex", seed, ours)
+    assert judged(tmp_path, deviations=-1.0).verdict == "too few rows"
+    put(tmp_path, "chex", 2, 91.6)
+    found = judged(tmp_path, deviations=-1.0)
+    assert found.least == pytest.approx(-2.0)
+    assert found.verdict == "met"
+    assert judged(tmp_path, deviations=-0.1).verdict == "not met"
