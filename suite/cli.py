@@ -410,12 +410,12 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
             ]
         )
     else:
-        _results_table(outcomes, [r for r in records if r is not None])
+        _results_table([r for r in records if r is not None])
     if any(o.status not in GOOD for o in outcomes):
         raise typer.Exit(1)
 
 
-def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
+def _results_table(records: Sequence[Any]) -> None:
     """What was weighed: the ranked measure, speed-up and saving, and what stands beside them as far as the window is wide."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -429,22 +429,21 @@ def _results_table(outcomes: Sequence[Outcome], records: Sequence[Any]) -> None:
     shares = card.show.shares or {card.promised: ""}
     beside = dict.fromkeys(q for r in good for q in card.of(r.spec.case).beside)
     wanted = [*dict.fromkeys(card.of(r.spec.case).ranked for r in good), f"speedup:{card.speed}", *shares, "train_seconds", *beside]
-    columns = [_column(good, name, shares.get(name, "")) for name in wanted if name]
     runs = [
         ("method", [r.method.name for r in good]),
         ("setting", [r.method.variant for r in good]),
         ("target", [r.spec.target for r in good]),
         ("seed", [str(r.spec.seed) for r in good]),
     ]
-    named = [head for head, _ in runs]
-    columns = [(head, cells) for head, cells in [*runs, *columns] if any(cells)]
+    runs = [(head, cells) for head, cells in runs if any(cells)]
+    columns = runs + [_column(good, name, shares.get(name, "")) for name in wanted if name]
     console = _console()
     # heads may break between words, numbers may not
     widths = [max(len(word) for word in [*head.split(), *cells]) for head, cells in columns]
     count = max(len(runs), sum(sum(widths[: i + 1]) + 3 * i + 2 <= console.width for i in range(len(widths))))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for (head, _), width in zip(columns[:count], widths, strict=False):
-        table.add_column(head, justify="left" if head in named else "right", width=width)
+    for i, (head, _) in enumerate(columns[:count]):
+        table.add_column(head, justify="left" if i < len(runs) else "right", width=widths[i])
     for cells in zip(*(cells for _, cells in columns[:count]), strict=True):
         table.add_row(*cells)
     console.print(table)

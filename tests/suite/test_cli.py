@@ -109,7 +109,7 @@ def test_numbers_of_a_result_are_whole_in_any_window(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     records = [bundle.read(demo.write(tmp_path, method, seed=0)) for method in ("dense", "chex")]
-    cli._results_table([], records)
+    cli._results_table(records)
     text = capsys.readouterr().out
     assert "…" not in text
     assert max(map(len, text.split("a wider window")[0].splitlines())) <= width
