@@ -27,12 +27,15 @@ def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
 
 
 def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
-    # draws by the clock, ignores the target, and says so nowhere
+    # answers another class at each call, whatever the seed; ignores the target, and says so nowhere
     body = (
-        "import time, torch\n"
+        "import pathlib, torch\n"
+        "calls = pathlib.Path(__file__).with_suffix('.calls')\n"
+        "before = calls.stat().st_size if calls.exists() else 0\n"
+        "calls.write_text('.' * (before + 1))\n"
         "model = problem.model()\n"
-        "torch.manual_seed(time.time_ns() % 2**31)\n"
-        "torch.nn.init.normal_(model.fc.weight)\n"
+        "torch.nn.init.zeros_(model.fc.weight)\n"
+        "torch.nn.init.zeros_(model.fc.bias).data[before] = 1\n"
         "return Network(model)"
     )
     found = steps(method_file(tmp_path, body))
