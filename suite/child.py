@@ -235,6 +235,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
     measures: list[dict[str, Any]] = []
     meter, reason = energy.open_meter(stage.spec.device)
     reasons = [reason] if reason else []
+    cap = timing.SMOKE_SECONDS if stage.spec.tier == "smoke" else timing.CAP_SECONDS
     for done, (name, workload) in enumerate(ours.items()):
         stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
         try:
@@ -244,7 +245,13 @@ def weigh(stage: Stage) -> dict[str, Any]:
             unsupported[name] = str(e)
             continue
         blocks += timing.compare(
-            candidate, parent, workload=name, items=workload.items, device=stage.spec.device, synchronize=synchronize
+            candidate,
+            parent,
+            workload=name,
+            items=workload.items,
+            device=stage.spec.device,
+            synchronize=synchronize,
+            cap_seconds=cap,
         )
         figures, reason = meter.measure(candidate, items=workload.items, workload=name) if meter else ([], None)
         measures += [asdict(m) for m in figures]

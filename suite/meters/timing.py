@@ -25,6 +25,7 @@ from suite.protocol import Measure, Table
 BLOCK_SECONDS = 0.05
 PRECISION = 0.01  #: half width of the 95 % interval at which a comparison ends
 CAP_SECONDS = 12.0
+SMOKE_SECONDS = 2.0  #: the cap in the smoke tier: its rows show that all is wired, no board ranks them
 ENOUGH = 5  #: quads that give an interval: slow calls get so many beyond the cap, up to `LONGEST` times the cap
 LONGEST = 10
 LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interval is looked at
