@@ -83,7 +83,8 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     if "untestable" in claim:
         return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
     unit, tier = claim.get("unit", ""), claim["row"]["tier"]
-    values, least = _values(db, task, claim), _least(db, task, claim)
+    row, versus = _rows(db, task, claim)
+    values, least = _values(claim, row, versus), _least(claim, versus)
     seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
     if len(values) < seeds or least is None:
         reason = f"{len(values)} of at least {seeds} paired seeds"
@@ -107,14 +108,12 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     )
 
 
-def _least(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> float | None:
+def _least(claim: Mapping[str, Any], theirs: Mapping[int, Mapping[str, float]]) -> float | None:
     """The bound; None where it is a spread of fewer than three seeds."""
     if "deviations" not in claim:
         return float(claim["least"])
-    theirs = [v[claim["measure"]] for v in _row(db, task, claim["versus"], claim["measure"]).values() if claim["measure"] in v]
-    if len(theirs) < statistics.LEAST_SEEDS:
-        return None
-    return float(claim["deviations"]) * float(np.std(theirs, ddof=1))
+    values = [v[claim["measure"]] for v in theirs.values() if claim["measure"] in v]
+    return float(claim["deviations"]) * float(np.std(values, ddof=1)) if len(values) >= statistics.LEAST_SEEDS else None
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -125,7 +124,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
-def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[float]:
+def _values(
+    claim: Mapping[str, Any], ours: Mapping[int, Mapping[str, float]], theirs: Mapping[int, Mapping[str, float]]
+) -> list[float]:
     """The claim's quantity for each seed that both rows have.
 
     `difference`: measure of the row minus that of `versus`.  `ratio`: over it; without `versus` over another measure of
@@ -133,40 +134,45 @@ def _values(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) 
     """
     name, test = claim["measure"], claim["test"]
     other = claim.get("over", name)
-    ours = _row(db, task, claim["row"], name)
     if test == "value":
         return [v[name] for v in ours.values() if name in v]
     if test == "realised":
         return [v[name] * v[claim["promised"]] for v in ours.values() if name in v and claim["promised"] in v]
-    theirs = _row(db, task, claim["versus"], other) if "versus" in claim else ours
     both = sorted(ours.keys() & theirs.keys())
     pairs = [(ours[s][name], theirs[s][other]) for s in both if name in ours[s] and other in theirs[s]]
     return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
 
 
-def _row(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], measure: str) -> dict[int, dict[str, float]]:
-    """Measures by seed of one row; off-target runs do not count.
+def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[dict[int, dict[str, float]]]:
+    """Measures by seed of the claim's row and of that of `versus` (without one, the same row); off-target runs do not count.
 
-    What a machine was measured by never mixes cards: where `measure` is a timing or a meter's, the runs are those of the card
-    that measured it for most seeds, among the cards of the device (`cpu`, `cuda`) where the row names one.
+    What a machine was measured by never mixes cards: where a measure is a timing or a meter's, both rows are of the card that
+    measured most of the seeds they share, among the cards of the device (`cpu`, `cuda`) where a row names one.
     """
-    machines = _of_a_machine(db, task, measure)
+    measures = {claim["measure"], claim.get("over", claim["measure"])}
+    stage = next((stage_of(m) for m in sorted(measures) if _of_a_machine(db, task, m)), "")
+    runs = [_runs(db, task, row, stage) for row in (claim["row"], claim.get("versus", claim["row"]))]
+    if stage:
+        seeds = [{card: {seed for seed, _, at in found if at == card} for _, _, card in found} for found in runs]
+        most = max(sorted(seeds[0]), key=lambda card: len(seeds[0][card] & seeds[1].get(card, set())), default="")
+        runs = [[run for run in found if run[2] == most] for found in runs]
+    return [{seed: _measures(db, run) for seed, run, _ in found} for found in runs]
+
+
+def _runs(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str) -> list[tuple[int, str, str]]:
+    """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality."""
     asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
-    runs = db.execute(
-        f"SELECT seed, id, {stage_of(measure)}_card FROM {'weighed' if machines else 'counted'}"
+    return db.execute(
+        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'}"
         ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
         " AND starts_with(device, ?) AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
-        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if machines else ""],
+        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if stage else ""],
     ).fetchall()
-    if machines:
-        cards = [card for *_, card in runs]
-        most = max(sorted(set(cards)), key=cards.count, default="")
-        runs = [r for r in runs if r[2] == most]
-    out: dict[int, dict[str, float]] = {}
-    for seed, run, _ in runs:
-        measures = db.execute("SELECT name, part, value FROM measures WHERE run = ?", [run]).fetchall()
-        out[seed] = {f"{name} {part}".strip(): value for name, part, value in measures}
-    return out
+
+
+def _measures(db: duckdb.DuckDBPyConnection, run: str) -> dict[str, float]:
+    found = db.execute("SELECT name, part, value FROM measures WHERE run = ?", [run]).fetchall()
+    return {f"{name} {part}".strip(): value for name, part, value in found}
 
 
 def _of_a_machine(db: duckdb.DuckDBPyConnection, task: str, measure: str) -> bool:

@@ -97,6 +97,18 @@ def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
     assert found.verdict == "met"
 
 
+def test_two_rows_are_timed_on_one_card(tmp_path: Path) -> None:
+    for seed in range(4):
+        put(tmp_path, "chex", seed, 90.0, speedup=2.0)
+        put(tmp_path, "dense", seed, 90.0, speedup=9.0, card="d" * 16)
+    for seed in range(3):
+        put(tmp_path, "chex", seed, 90.0, speedup=3.0, card="d" * 16)
+    asked: dict[str, Any] = {"test": "ratio", "measure": "speedup infer@64", "least": 0.3}
+    assert judged(tmp_path, **asked).value == pytest.approx(1 / 3)  # never 2 / 9
+    elsewhere = {"method": "dense", "target": "", "device": "cuda"}
+    assert judged(tmp_path, **asked | {"versus": ROW | elsewhere}).verdict == "too few rows"
+
+
 def test_a_claim_can_name_the_device(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "chex", seed, 90.0, speedup=1.6)
