@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
@@ -455,6 +454,8 @@ def _results_table(records: Sequence[Any]) -> None:
 
 def _column(records: Sequence[Any], measure: str, head: str) -> tuple[str, list[str]]:
     """A measure (``name`` or ``name:part``) of some runs: its head with the unit, and a cell a run."""
+    from suite.board.statistics import decimals
+
     name, _, part = measure.partition(":")
     found = [record.measure(name, part) for record in records]
     unit = next((m.unit for m in found if m and m.unit), "")
@@ -462,7 +463,7 @@ def _column(records: Sequence[Any], measure: str, head: str) -> tuple[str, list[
     cells = []
     for m in found:
         half = (m.high - m.low) / 2 if m and m.low is not None and m.high is not None else 0.0
-        places = max(0, 1 - math.floor(math.log10(half))) if half else 0  # two digits of the spread, and as many of the value
+        places = decimals(half, most=4)
         cells.append("–" if m is None else f"{m.value:.{places}f} ±{half:.{places}f}" if half else f"{m.value:.4g}")
     return f"{head} {unit}".strip(), cells
 
