@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
 Word = Literal["met", "not met", "undecided", "too few rows", "not testable here"]
+Seeds = dict[int, dict[str, float]]  #: measures of a row's runs by seed, each under its ``name part``
 SIGNS: dict[Word, str] = {"met": "✓", "not met": "✕", "undecided": "≈", "too few rows": "○", "not testable here": "–"}
 STYLES: dict[Word, str] = {
     "met": "green",
@@ -108,7 +109,7 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     )
 
 
-def _least(claim: Mapping[str, Any], theirs: Mapping[int, Mapping[str, float]]) -> float | None:
+def _least(claim: Mapping[str, Any], theirs: Seeds) -> float | None:
     """The bound; None where it is a spread of fewer than three seeds."""
     if "deviations" not in claim:
         return float(claim["least"])
@@ -124,9 +125,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
-def _values(
-    claim: Mapping[str, Any], ours: Mapping[int, Mapping[str, float]], theirs: Mapping[int, Mapping[str, float]]
-) -> list[float]:
+def _values(claim: Mapping[str, Any], ours: Seeds, theirs: Seeds) -> list[float]:
     """The claim's quantity for each seed that both rows have.
 
     `difference`: measure of the row minus that of `versus`.  `ratio`: over it; without `versus` over another measure of
@@ -143,7 +142,7 @@ def _values(
     return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
 
 
-def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> list[dict[int, dict[str, float]]]:
+def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> tuple[Seeds, Seeds]:
     """Measures by seed of the claim's row and of that of `versus` (without one, the same row); off-target runs do not count.
 
     What a machine was measured by never mixes cards: where a measure is a timing or a meter's, both rows are of the card that
@@ -151,12 +150,16 @@ def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) ->
     """
     measures = {claim["measure"], claim.get("over", claim["measure"])}
     stage = next((stage_of(m) for m in sorted(measures) if _of_a_machine(db, task, m)), "")
-    runs = [_runs(db, task, row, stage) for row in (claim["row"], claim.get("versus", claim["row"]))]
+    runs = [_runs(db, task, claim[row], stage) for row in ("row", "versus") if row in claim]
     if stage:
-        seeds = [{card: {seed for seed, _, at in found if at == card} for _, _, card in found} for found in runs]
-        most = max(sorted(seeds[0]), key=lambda card: len(seeds[0][card] & seeds[1].get(card, set())), default="")
+
+        def shared(card: str) -> int:
+            return len(set.intersection(*({seed for seed, _, at in found if at == card} for found in runs)))
+
+        most = max(sorted({card for *_, card in runs[0]}), key=shared, default="")
         runs = [[run for run in found if run[2] == most] for found in runs]
-    return [{seed: _measures(db, run) for seed, run, _ in found} for found in runs]
+    rows = [{seed: _measures(db, run) for seed, run, _ in found} for found in runs]
+    return rows[0], rows[-1]
 
 
 def _runs(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str) -> list[tuple[int, str, str]]:
