@@ -309,15 +309,19 @@ def site(
     as_json: Json = False,
 ) -> None:
     """Write the board: pages from DuckDB, then the static site."""
+    from suite import system as machine
     from suite.board import pages, store
 
     _need_results(results)
     store.publish(results, db)
     index = pages.build(db, out, results=results) / "index.html"
+    mine = index.parent / "systems" / f"{machine.card().hash}.html"
     if as_json:
-        _print_json({"index": str(index)})
+        _print_json({"index": str(index), "system": str(mine) if mine.is_file() else None})
     else:
         _console().print(f"[green]✓[/] the board: [bold]{index.resolve().as_uri()}[/]", soft_wrap=True)
+        if mine.is_file():
+            _console().print(f"  what this machine weighed: {mine.resolve().as_uri()}", soft_wrap=True)
     if open_:
         typer.launch(index.resolve().as_uri())
 

@@ -116,7 +116,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
     pages |= _method_pages(env, boards)
-    pages |= _system_pages(env, db)
+    pages |= _system_pages(env, db, [*boards.values(), *(b for found in others.values() for b in found)])
     every = [v for found in ledger.values() for v in found]
     tally = claims.tally(every) if every else []
     pages["index.md"] = _home(env, db, boards, tally)
@@ -126,9 +126,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
         f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
     )
     pages["methods/index.md"] = _method_index(boards)
-    pages["systems/index.md"] = "# Systems\n\nTimings are only compared on one card.\n\n" + "\n".join(
-        f"- [card {Path(k).stem[:4]}]({Path(k).name})" for k in sorted(pages) if k.startswith("systems/")
-    )
+    pages["systems/index.md"] = _system_index(env, db)
     for path, text in pages.items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text, encoding="utf-8")
@@ -514,7 +512,8 @@ def _method_index(boards: Mapping[Ranking, Board]) -> str:
     return "\n".join(lines)
 
 
-def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dict[str, str]:
+def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Sequence[Board]) -> dict[str, str]:
+    """A page a card: its facts, what was weighed on it, what it can tell apart.  `boards` are those of every card."""
     out = {}
     for name, text in db.execute("SELECT hash, facts FROM cards").fetchall():
         rows = db.execute(
@@ -534,9 +533,39 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> dic
                 "trials": len(errors),
             }
         out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(
-            hash=name, facts=_groups(tables.facts(text)), aa=aa, resolution=resolution
+            hash=name,
+            machine=_machine(tables.facts(text)),
+            facts=_groups(tables.facts(text)),
+            aa=aa,
+            resolution=resolution,
+            weighed=[
+                (b, row, registry.task(b.ranking.task).of(b.ranking.case))
+                for b in boards
+                if b.card == name
+                for row in b.rows
+                if row.timed
+            ],
         )
     return out
+
+
+def _system_index(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> str:
+    """The cards, those on which most was weighed first."""
+    found = db.execute(
+        "SELECT hash, facts, (SELECT count(*) FROM standing WHERE weigh_card = hash),"
+        " (SELECT count(*) FROM standing WHERE solve_card = hash) FROM cards ORDER BY 3 DESC, 4 DESC, hash"
+    ).fetchall()
+    return env.get_template("systems.md.j2").render(
+        cards=[(name, _machine(tables.facts(text)), weighed, solved) for name, text, weighed, solved in found]
+    )
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    """A card in a few words: processor, cores, GPU."""
+    processor = facts.get("processor", {})
+    count = processor.get("cores")
+    cores = f"{count} core{'s' * (count != 1)}" if count else ""
+    return ", ".join(filter(None, [processor.get("model"), cores, facts.get("gpu", {}).get("name")])) or "a machine"
 
 
 def _groups(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -116,6 +116,18 @@ def test_every_method_system_and_task_has_a_page(docs: Path) -> None:
     assert "sampling=uniform" not in home
 
 
+def test_a_system_page_lists_what_was_weighed_there_and_where_it_stands(docs: Path) -> None:
+    listed = {
+        p.stem: re.findall(r'<td><a href="\.\./(tasks/.*?)\.html#(.*?)">', p.read_text()) for p in (docs / "systems").glob("*.md")
+    }
+    cards = {name: found for name, found in listed.items() if name != "index"}
+    assert all(cards.values()), cards
+    for page, anchor in {place for found in cards.values() for place in found}:
+        assert f'id="{anchor}"' in (docs / f"{page}.md").read_text(encoding="utf-8")
+    index = (docs / "systems/index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r'<a href="(\w+)\.html">', index)) == set(cards)
+
+
 def test_schema_page_and_models_are_equal() -> None:
     """Each record has its section, each field its line, and nothing else stands there."""
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", schema_table(), re.M | re.S))
