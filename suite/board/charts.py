@@ -77,7 +77,13 @@ class Plane:
         return self.left + (self.into(v) - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
 
     def at_y(self, v: float) -> float:
-        return self.bottom - (v - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
+        """What lies off the axis is put on its end."""
+        inside = min(max(v, self.y[0]), self.y[1])
+        return self.bottom - (inside - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
+
+    def off(self, v: float) -> str:
+        """The way to a value that lies off the y axis; empty where it lies on it."""
+        return "↓" if v < self.y[0] else "↑" if v > self.y[1] else ""
 
     def head(self, kind: str, ident: str, title: str, words: str) -> list[str]:
         """The drawing's beginning: what it is, in one line and in words."""
@@ -140,20 +146,20 @@ def frontier(
         width: 760 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone.
     """
     xs = [v for p in points for v in p.x_interval] + [1.0, *([promise] if promise else [])]
-    plane = Plane(width, (math.log(min(xs) * 0.94), math.log(max(xs) * 1.08)), _quality_axis(points), math.log)
+    plane = Plane(width, (math.log(min(xs) * 0.94), math.log(max(xs) * 1.08)), _quality_axis(points, up), math.log)
     left, right, top, bottom, at_x = plane.left, plane.right, plane.top, plane.bottom, plane.at_x
     words = "; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.2f} times" for p in points)
     out = plane.head("frontier", ident, f"{quality} over measured speed-up", f"{words}. The numbers stand in the board below.")
     band = min(max(at_x(EDGE), left), right)
+    taken: list[Box] = []
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
-        out.append(
-            f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>' if band - left > 110 else ""
-        )
+    if band - left > 110:
+        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>')
+        taken.append(Box(left + 6, bottom - 20, left + 110, bottom - 4))
     ticks = _log_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
     title = f"measured speed-up over the parent, {speed}, log scale" if width > 500 else "measured speed-up, log scale"
     out += plane.ground([(v, f"{v:g}×") for v in ticks], quality, unit, up, title, "faster is better")
-    taken: list[Box] = []
     if promise:
         out.append(f'<line class="promise" x1="{at_x(promise):.1f}" x2="{at_x(promise):.1f}" y1="{top}" y2="{bottom}"/>')
         word = f"promised on paper: {promise:.3g}×"
@@ -189,7 +195,7 @@ def over(
     """
     xs = [v for p in points for v in p.x_interval]
     room = max(0.04, 0.06 * math.log(max(xs) / min(xs)))
-    plane = Plane(width, (math.log(min(xs)) - room, math.log(max(xs)) + room), _quality_axis(points), math.log)
+    plane = Plane(width, (math.log(min(xs)) - room, math.log(max(xs)) + room), _quality_axis(points, up), math.log)
     words = "; ".join(f"{p.label}: {p.y:.2f} {unit} at {p.x:.3g}" for p in points)
     out = plane.head("over", ident, f"{quality} over {measure}", words)
     ticks = _decade_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
@@ -198,10 +204,26 @@ def over(
     return "".join([*out, *_marks(plane, points, front, [], plane.left if more else plane.right), "</svg>"])
 
 
-def _quality_axis(points: Sequence[Point]) -> tuple[float, float]:
-    ys = [v for p in points for v in _span(p)]
-    room = max(0.1, (max(ys) - min(ys)) * 0.12)
-    return min(ys) - room, max(ys) + room
+def _quality_axis(points: Sequence[Point], up: bool) -> tuple[float, float]:
+    low, high = near([(p.y, p.y_half) for p in points], up)
+    room = max(0.1, (high - low) * 0.12)
+    return low - room, high + room
+
+
+def near(values: Sequence[tuple[float, float]], up: bool) -> tuple[float, float]:
+    """Ends of an axis of quality that neither a far row nor a wide interval flattens.
+
+    It holds what lies no farther from the best than four times the distance of the middle row (one unit at least),
+    and intervals (value, half width or NaN) as far as half of that range; what lies off it is drawn at its end.
+    """
+    ordered = sorted((v for v, _ in values), reverse=up)
+    reach = 4 * max(abs(ordered[0] - ordered[len(ordered) // 2]), 1.0)
+    close = [(v, half) for v, half in values if abs(v - ordered[0]) <= reach]
+    low, high = min(v for v, _ in close), max(v for v, _ in close)
+    most = max(high - low, 1.0) / 2
+    return min(max(_band(v, half)[0], low - most) for v, half in close), max(
+        min(_band(v, half)[1], high + most) for v, half in close
+    )
 
 
 def _marks(plane: Plane, points: Sequence[Point], front: Sequence[int], taken: list[Box], end: float) -> list[str]:
@@ -226,21 +248,23 @@ def _marks(plane: Plane, points: Sequence[Point], front: Sequence[int], taken: l
             Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2),
             Box(x - 2, hi, x + 2, lo),
         ]
-    frame = Box(plane.left, plane.top - 8, plane.right, plane.bottom)
-    return out + [_point(p, at_x, at_y, taken, frame) for p in sorted(points, key=lambda p: p.mark == -1)]
+    return out + [_point(p, plane, taken) for p in sorted(points, key=lambda p: p.mark == -1)]
 
 
-def _point(p: Point, at_x: Axis, at_y: Axis, taken: list[Box], frame: Box) -> str:
+def _point(p: Point, plane: Plane, taken: list[Box]) -> str:
+    at_x, at_y = plane.at_x, plane.at_y
     x, y = at_x(p.x), at_y(p.y)
+    words = f"{p.label} {plane.off(p.y)} {p.y:.1f}" if plane.off(p.y) else p.label
     bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     lo, hi = (at_y(v) for v in _span(p))
     bars += f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{lo:.1f}" y2="{hi:.1f}"/>'
-    return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{_label(p, x, y, taken, frame)}</g>'
+    return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{_label(words, p.mark, x, y, taken, plane)}</g>'
 
 
-def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
+def _label(words: str, mark: int, x: float, y: float, taken: list[Box], plane: Plane) -> str:
     """Beside its point, off all points, bars, the frontier and other labels: first place that is free of eight directions."""
-    wide, high = 7.0 * len(p.label), 14.0
+    frame = Box(plane.left, plane.top - 8, plane.right, plane.bottom)
+    wide, high = 7.0 * len(words), 14.0
     best: tuple[int, float, float, Box] | None = None
     for distance in (9, 14, 20, 28, 40, 56):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
@@ -254,14 +278,14 @@ def _label(p: Point, x: float, y: float, taken: list[Box], frame: Box) -> str:
                 best = (clashes, left, middle, box)
         if best is not None and best[0] == 0:
             break
-    if best is None or (best[0] and p.mark == -1):
-        return f"<title>{escape(p.label)}</title>"  # no room: the row in the board lights this point
+    if best is None or (best[0] and mark == -1):
+        return f"<title>{escape(words)}</title>"  # no room: the row in the board lights this point
     _, left, middle, box = best
     taken.append(box)
     nearest = min(max(x, box.left), box.right)
     far = math.hypot(nearest - x, middle - y) > 16
     leader = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{nearest:.1f}" y2="{middle:.1f}"/>' if far else ""
-    return f'{leader}<text class="label" x="{left:.1f}" y="{middle + 4.5:.1f}">{escape(p.label)}</text>'
+    return f'{leader}<text class="label" x="{left:.1f}" y="{middle + 4.5:.1f}">{escape(words)}</text>'
 
 
 def mark_class(index: int) -> str:
@@ -305,8 +329,9 @@ def interval_bar(value: float, half: float, low: float, high: float, parent: flo
     ]
     if parent is not None:
         out.append(f'<line class="hair" x1="{at(parent):.1f}" x2="{at(parent):.1f}" y1="1" y2="17"/>')
-    if value < low:
-        out.append(f'<polygon class="dotfill" points="2,{y} 9,{y - 4} 9,{y + 4}"/>')
+    if not low <= value <= high:
+        tip, back = (2, 9) if value < low else (width - 2, width - 9)
+        out.append(f'<polygon class="dotfill" points="{tip},{y} {back},{y - 4} {back},{y + 4}"/>')
     else:
         if math.isfinite(half):
             out.append(f'<line class="bar" x1="{at(value - half):.1f}" x2="{at(value + half):.1f}" y1="{y}" y2="{y}"/>')

@@ -302,16 +302,10 @@ def _only_paper(row: Row, task: Task[Any, Any]) -> bool:
 
 
 def _spread(board: Board, task: Task[Any, Any]) -> tuple[float, float, float]:
-    """Common axes of a board's columns: quality from low to high (a far row is clipped), savings up to the largest."""
-    values = sorted(r.quality.mean for r in board.rows if math.isfinite(r.quality.mean))
-    if not values:
-        return 0.0, 1.0, max((r.promise or 1 for r in board.rows), default=2.0)
-    halves = [h for r in board.rows if math.isfinite(h := r.half)]
-    middle, top = values[len(values) // 2], values[-1]
-    low = max(values[0], top - 4 * max(top - middle, 1.0))
-    pad = max(halves, default=0.1)
+    """Common axes of a board's columns: quality from low to high (what is far is clipped), savings up to the largest."""
     savings = [r.promise or 1 for r in board.rows] + [c.value for r in board.rows if (c := r.cells.get(f"speedup {task.speed}"))]
-    return low - pad, top + pad, max(savings, default=2.0)
+    values = [(r.quality.mean, r.half) for r in board.rows if math.isfinite(r.quality.mean)]
+    return *(charts.near(values, board.up) if values else (0.0, 1.0)), max(savings, default=2.0)
 
 
 def _values(row: Row, columns: Sequence[Column], task: Task[Any, Any]) -> str:
@@ -356,7 +350,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
     out = [
         {
             "question": "Keep most " + ("accuracy" if task.ranked == "top1" else task.ranked),
-            "answer": ", ".join(r.label for r in top),
+            "answer": _first(top),
             "detail": ("cannot be told apart" if len(top) > 1 else "certain") if sure else "one seed or two: not ranked",
         }
     ]
@@ -387,7 +381,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             out.append(
                 {
                     "question": "Save only on paper here",
-                    "answer": ", ".join(r.label for r in paper) or "none",
+                    "answer": _first(paper) or "none",
                     "detail": f"{len(paper)} of {len(timed)} rows",
                 }
             )
@@ -402,6 +396,13 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             }
         )
     return out
+
+
+def _first(rows: Sequence[Row], most: int = 4) -> str:
+    """Names of the first rows, and how many more there are: a digest is read at a glance."""
+    named = list(rows) if len(rows) <= most + 1 else list(rows)[:most]
+    more = len(rows) - len(named)
+    return ", ".join(r.label for r in named) + (f" and {more} more" if more else "")
 
 
 def _change_words(row: Row, board: Board) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -116,7 +117,28 @@ def test_bars_grow_from_one() -> None:
 
 def test_a_far_row_is_clipped_with_an_arrow_and_flattens_nothing() -> None:
     assert "polygon" in charts.interval_bar(10, 0.3, 88, 93, 92)
+    assert "polygon" in charts.interval_bar(110, 0.3, 88, 93, 92)
     assert "polygon" not in charts.interval_bar(90, 0.3, 88, 93, 92)
+
+
+def test_a_far_row_and_a_wide_interval_do_not_flatten_the_frontier() -> None:
+    near = [Point(f"m{i}", 1.2 + i / 10, 87 + i / 10, (1.1, 1.3), 0.5, 1) for i in range(8)]
+    wild = Point("wild", 1.25, 87.2, (1.2, 1.3), 30.0, 1)
+    far = Point("far", 1.1, 42.0, (1.0, 1.2), 9.0, 0)
+
+    def apart(points: list[Point]) -> float:
+        squares = {g.get("data-m"): float(r.get("y", 0)) for g in draw(points).iter("g") for r in g if r.tag == "rect"}
+        return squares["m0"] - squares["m7"]
+
+    near, wild, far = [replace(p, key=p.label) for p in near], replace(wild, key="wild"), replace(far, key="far")
+    assert apart([*near, wild, far]) > 0.5 * apart(near)
+    svg = draw([*near, wild, far])
+    assert "far ↓ 42.0" in [t.text for t in svg.iter("text")]  # drawn at the end of the axis, with its number
+    height = float(svg.get("height", 0))
+    assert all(0 <= float(line.get(k, 0)) <= height for line in svg.iter("line") for k in ("y1", "y2"))
+    best_is_low = charts.near([(1.0, 0.1), (1.2, 0.1), (1.4, 0.1), (80.0, 2.0)], up=False)
+    assert best_is_low[0] == pytest.approx(0.9)
+    assert best_is_low[1] < 2
 
 
 def test_who_pays_names_the_class_that_pays_most() -> None:
