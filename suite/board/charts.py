@@ -254,14 +254,15 @@ def _marks(plane: Plane, points: Sequence[Point], front: Sequence[int], taken: l
 def _point(p: Point, plane: Plane, taken: list[Box]) -> str:
     at_x, at_y = plane.at_x, plane.at_y
     x, y = at_x(p.x), at_y(p.y)
-    words = f"{p.label} {plane.off(p.y)} {p.y:.1f}" if plane.off(p.y) else p.label
+    way = plane.off(p.y)
+    words = f"{p.label} {way} {p.y:.1f}" if way else p.label
     bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     lo, hi = (at_y(v) for v in _span(p))
     bars += f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{lo:.1f}" y2="{hi:.1f}"/>'
     return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{_label(words, p.mark, x, y, taken, plane)}</g>'
 
 
-def _label(words: str, mark: int, x: float, y: float, taken: list[Box], plane: Plane) -> str:
+def _label(words: str, index: int, x: float, y: float, taken: list[Box], plane: Plane) -> str:
     """Beside its point, off all points, bars, the frontier and other labels: first place that is free of eight directions."""
     frame = Box(plane.left, plane.top - 8, plane.right, plane.bottom)
     wide, high = 7.0 * len(words), 14.0
@@ -278,7 +279,7 @@ def _label(words: str, mark: int, x: float, y: float, taken: list[Box], plane: P
                 best = (clashes, left, middle, box)
         if best is not None and best[0] == 0:
             break
-    if best is None or (best[0] and mark == -1):
+    if best is None or (best[0] and index == -1):
         return f"<title>{escape(words)}</title>"  # no room: the row in the board lights this point
     _, left, middle, box = best
     taken.append(box)

@@ -517,6 +517,7 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards
     """A page a card: its facts, what was weighed on it, what it can tell apart.  `boards` are those of every card."""
     out = {}
     for name, text in db.execute("SELECT hash, facts FROM cards").fetchall():
+        facts = tables.facts(text)
         rows = db.execute(
             "SELECT m.part, w.seed, m.value, m.low, m.high FROM weighed AS w JOIN parents ON parents.task = w.task AND parents.method = w.method"
             " JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE w.weigh_card = ? AND m.low IS NOT NULL ORDER BY m.part, w.seed",
@@ -535,8 +536,8 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards
             }
         out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(
             hash=name,
-            machine=_machine(tables.facts(text)),
-            facts=_groups(tables.facts(text)),
+            machine=_machine(facts),
+            facts=_groups(facts),
             aa=aa,
             resolution=resolution,
             weighed=[
