@@ -128,6 +128,26 @@ def test_a_system_page_lists_what_was_weighed_there_and_where_it_stands(docs: Pa
     assert set(re.findall(r'<a href="(\w+)\.html">', index)) == set(cards)
 
 
+def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone(tmp_path: Path) -> None:
+    """As CSR the dense graph network is a tenth as fast as by its best kernel: that says nothing of the machine."""
+    spec = {"task": "graph_tickets", "case": "cora/gcn", "target": ""}
+    for seed in range(3):
+        measures = [
+            {"name": "speedup", "part": part, "value": value, "low": value - 0.01, "high": value + 0.01, "source": "timing"}
+            for part, value in (("infer@graph", 1.02), ("infer_csr@graph", 0.1))
+        ]
+        dense = {"name": "dense", "origin": "reference", "version": "a" * 16}
+        light(tmp_path / "r", seed, spec=spec, measures=measures, method=dense)
+    (tmp_path / "r/systems").mkdir()
+    (tmp_path / "r/systems/cccccccccccccccc.json").write_text("{}", encoding="utf-8")
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    page = (tmp_path / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
+    assert "differ by 2.0 % or more</b>: the dense network, weighed 3 times" in page
+    assert "infer_csr" not in page
+
+
 def test_schema_page_and_models_are_equal() -> None:
     """Each record has its section, each field its line, and nothing else stands there."""
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", schema_table(), re.M | re.S))
