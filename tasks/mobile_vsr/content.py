@@ -80,6 +80,15 @@ def read_case(spec: Spec) -> Case:
     return Case(clip, int(scale), backbone[0] if backbone else BACKBONES[spec.tier], per_model)
 
 
+def source_of(spec: Spec, case: Case) -> Source:
+    """Where a case's frames are; in the speed division the papers' clips are imitated, since only the size of a frame counts."""
+    from tasks.mobile_vsr import data
+
+    if spec.division == "speed" and data.imitates(case.clip):
+        return data.imitation(case.clip)
+    return data.locate(case.clip, spec.data)
+
+
 def setting_of(spec: Spec, case: Case, source: Source) -> Setting:
     """The setting of a case; that of another's clip is chosen by its size.  Raises UserError where the grid does not fit."""
     from tasks.mobile_vsr import data
@@ -142,7 +151,7 @@ def general_content(spec: Spec, case: Case, height: int, width: int) -> tuple[to
     from tasks.mobile_vsr import data
 
     images: list[tuple[list[np.ndarray], int]] = []
-    if spec.tier == "paper":
+    if spec.tier == "paper" and spec.division != "speed":  # there nothing is trained
         folder = data.Path(spec.data or ".") / "DIV2K_train_HR"
         files = sorted(folder.glob("*.png"))
         if not files:

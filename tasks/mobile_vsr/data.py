@@ -32,7 +32,9 @@ UVG = {  # name of the case: first word of the official file
     n.lower(): n for n in ("Beauty", "Bosphorus", "HoneyBee", "Jockey", "ReadySteadyGo", "ShakeNDry", "YachtRide")
 }
 UVG_FRAMES = {"shakendry": 300}
-UVG_SIZE, UVG_RATE = (1080, 1920), 120
+UVG_RATE = 120
+FULL_HD = (1080, 1920)  #: height and width of all of VSD4K's and UVG's frames
+IMITATED = 6  #: frames of an imitation
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Source:
 
     name: str
     path: Path
-    kind: str  #: video, frames (a folder of PNG), vsd4k, yuv
+    kind: str  #: video, frames (a folder of PNG), vsd4k, yuv, imitation
     count: int  #: frames of the clip
     rate: float = 30.0  #: frames a second
 
@@ -51,6 +53,8 @@ class Source:
             return _video(self.path, self.count)
         if self.kind == "yuv":
             return _yuv(self.path, self.count)
+        if self.kind == "imitation":
+            return _imitation(self.path, self.count)
         return iter(_pngs(self.high_folder)[: self.count])
 
     @property
@@ -96,9 +100,22 @@ def locate(name: str, folder: str) -> Source:
     raise UserError(f"no clip {name!r} in {root}: put {name}.mp4 there ({endings}), or a folder {name} of PNG frames")
 
 
+def imitates(name: str) -> bool:
+    """Whether a clip of this name is one of VSD4K's or UVG's, whose frames' size is known without them."""
+    return bool(VSD4K.fullmatch(name)) or name in UVG
+
+
+def imitation(name: str) -> Source:
+    """Frames of a size with VSD4K's or UVG's, for the speed division: a few of Big Buck Bunny, enlarged."""
+    return Source(name, EMBEDDED["bigbuckbunny"], "imitation", IMITATED, UVG_RATE if name in UVG else VSD4K_RATE)
+
+
 @lru_cache(maxsize=8)
 def digest(source: Source) -> str:
-    """SHA-256 of a clip's file, or of a folder's listing of names and sizes."""
+    """SHA-256 of a clip's file, of a folder's listing of names and sizes, or of what an imitation is made by."""
+    if source.kind == "imitation":
+        made = f"imitation {digest(locate(source.path.stem, ''))} {source.count} {FULL_HD} 1"
+        return hashlib.sha256(made.encode()).hexdigest()
     if source.path.is_file():
         with source.path.open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
@@ -107,9 +124,11 @@ def digest(source: Source) -> str:
 
 
 def pixels(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a decoded frame, or of a PNG by its path."""
+    """(H, W, 3) uint8 RGB of a decoded frame, or of a PNG by its path; an array is one already."""
     if isinstance(frame, Path):
         return photograph(frame)
+    if isinstance(frame, np.ndarray):
+        return frame
     array: np.ndarray = frame.to_ndarray(format="rgb24")
     return array
 
@@ -200,11 +219,20 @@ def _video(path: Path, count: int) -> Iterator[Any]:
 def _yuv(path: Path, count: int) -> Iterator[Any]:
     """Planar 4:2:0, 8 bit, as UVG is handed out."""
     av = library()
-    height, width = UVG_SIZE
+    height, width = FULL_HD
     with path.open("rb") as f:
         for _ in range(count):
             planes = np.frombuffer(f.read(height * width * 3 // 2), np.uint8)
             yield av.VideoFrame.from_ndarray(planes.reshape(height * 3 // 2, width), format="yuv420p")
+
+
+def _imitation(path: Path, count: int) -> Iterator[np.ndarray]:
+    """Frames evenly spread over a clip, enlarged to full HD."""
+    source = _video_source(path.stem, path)
+    wanted = set(np.linspace(0, source.count - 1, count).round().astype(int).tolist())
+    for t, frame in enumerate(source.high()):
+        if t in wanted:
+            yield bicubic(pixels(frame), *FULL_HD)
 
 
 # -- the papers' data sets
@@ -230,7 +258,7 @@ def _uvg(name: str, folder: Path) -> Source:
     count = UVG_FRAMES.get(name, 600)
     for path in found:
         if path.suffix.lower() == ".yuv":
-            whole = count * UVG_SIZE[0] * UVG_SIZE[1] * 3 // 2
+            whole = count * FULL_HD[0] * FULL_HD[1] * 3 // 2
             if path.stat().st_size != whole:
                 raise UserError(f"{path}: {path.stat().st_size:,} bytes instead of {whole:,}; unpack the archive again")
             return Source(name, path, "yuv", count, UVG_RATE)

@@ -142,7 +142,7 @@ def golden_fitter(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, np.nd
         device=torch.device("cpu"),
         coarse_grid=(int(z["size_h"]) // 2, int(z["size_w"]) // 2),
         numbers=range(len(low)),
-        spec=SimpleNamespace(tier="small"),
+        spec=SimpleNamespace(tier="small", division="closed"),
         cut=lambda rows, columns: paired(low, high, rows, columns, int(z["scale"])),
     )
     monkeypatch.setattr("reference_impls.mobile_vsr.dy_dca.ranking_model", lambda fitter: (Repeat(), None))
@@ -161,6 +161,9 @@ def test_the_methods_own_split(golden_fitter: tuple[Any, dict[str, np.ndarray]])
     fitter.problem.spec.tier = "paper"
     (paper,) = DyDca().splits(fitter)
     np.testing.assert_array_equal(paper.ravel(), scores <= 40)
+    fitter.problem.spec.division = "speed"  # an untrained general model restores nothing at 40 dB
+    (untrained,) = DyDca().splits(fitter)
+    np.testing.assert_array_equal(untrained, half)
 
 
 def test_a_patch_at_the_threshold_is_split(golden_fitter: tuple[Any, dict[str, np.ndarray]]) -> None:

@@ -97,6 +97,30 @@ def test_patches_are_shaved_where_the_player_cuts() -> None:
     assert (found, count) == (pytest.approx(np.mean(errors)), len(errors))
 
 
+def test_the_speed_division_plays_the_papers_sizes_without_their_clips() -> None:
+    from reference_impls.mobile_vsr.dy_dca import DyDca
+    from reference_impls.mobile_vsr.stdo import Stdo
+
+    def asked(clip: str, **changes: Any) -> Any:
+        return problem(tier="paper", division="speed", case=f"{clip}-wdsr1_n8_w2", **changes)
+
+    p = asked("game_15/x4", seed=1)
+    assert (p.frames[0].shape[2:], p.size) == ((270, 480), (1080, 1920))
+    assert p.frames[1].float().std(dim=(1, 2, 3)).min() > 10  # a picture, none of them blank
+    stream = Stdo().solve(p)
+    assert stream.player.play(0, p.frames[0][0]).shape == (3, 1080, 1920)
+    assert stream.notes["chunk_sizes"] == [150, 150]
+    assert {w.name for w in TASK.workloads(p, stream)} == {f"play/{r}" for r in {"eager", *runtimes.JUDGED}}
+    assert {m.name for m in TASK.weigh(p, stream)} == {"macs", "params", "nonzero"}
+    # nothing can be restored at 40 dB by an untrained network: half is cut, as on the small tier
+    assert DyDca().solve(asked("game_15/x2")).notes["split"] == pytest.approx(0.5)
+    assert TASK.digest(asked("bosphorus/x2").spec) == TASK.digest(p.spec)
+    with pytest.raises(UserError, match="is not shipped"):
+        asked("holiday/x2")
+    with pytest.raises(UserError, match="is not shipped"):
+        problem(tier="paper", case="game_15/x4")
+
+
 def test_bytes_are_those_of_the_encoded_clip(played: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
     evidence, images = played
     lows = [data.bicubic(i[:148, :168], 74, 84) for i in images]
