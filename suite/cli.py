@@ -71,7 +71,9 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
     for entry in found:
         console.print(f"\n[bold]{entry['task']}[/] version {entry['version']}  {entry['question']}")
         for tier, shape in entry["tiers"].items():
-            console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}  [dim]targets[/] {', '.join(shape['targets'])}")
+            targets = ", ".join(t for t in shape["targets"] if t)
+            asked = f"  [dim]targets[/] {targets}" if targets else ""
+            console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}{asked}")
         table = Table(box=None, pad_edge=True, show_header=False)
         for method in entry["methods"]:
             mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.mobile_vsr.data import Source
 
 FILE = Path(__file__).with_name("reference.toml")
-DRAWN = ("h264",)  #: H.265 takes half an hour of a core
+DRAWN = ("h264", "h265")  #: H.265 takes half an hour of a core
 CRFS = (16, 19, 22, 25, 28, 31, 34, 37, 40, 43, 46, 49)
 
 
