@@ -124,11 +124,9 @@ def digest(source: Source) -> str:
 
 
 def pixels(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a decoded frame, or of a PNG by its path; an array is one already."""
+    """(H, W, 3) uint8 RGB of a decoded frame, or of a PNG by its path."""
     if isinstance(frame, Path):
         return photograph(frame)
-    if isinstance(frame, np.ndarray):
-        return frame
     array: np.ndarray = frame.to_ndarray(format="rgb24")
     return array
 
@@ -226,13 +224,14 @@ def _yuv(path: Path, count: int) -> Iterator[Any]:
             yield av.VideoFrame.from_ndarray(planes.reshape(height * 3 // 2, width), format="yuv420p")
 
 
-def _imitation(path: Path, count: int) -> Iterator[np.ndarray]:
+def _imitation(path: Path, count: int) -> Iterator[Any]:
     """Frames evenly spread over a clip, enlarged to full HD."""
+    av = library()
     source = _video_source(path.stem, path)
     wanted = set(np.linspace(0, source.count - 1, count).round().astype(int).tolist())
     for t, frame in enumerate(source.high()):
         if t in wanted:
-            yield bicubic(pixels(frame), *FULL_HD)
+            yield av.VideoFrame.from_ndarray(bicubic(pixels(frame), *FULL_HD), format="rgb24")
 
 
 # -- the papers' data sets

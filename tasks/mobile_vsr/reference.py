@@ -1,8 +1,9 @@
 """What plain video does with the same bytes: the high-resolution clip itself, encoded whole (vsr_baselines.md 3.3).
 
-``python -m tasks.mobile_vsr.reference`` encodes each embedded clip by the codecs in `DRAWN`, at the constant rate factors of
-`CRFS`, and writes ``reference.toml``.  A row's bytes are looked up on that curve, linear between its points in the logarithm of
-bytes, where the sheet bisects the rate factor anew for each row: the curve is drawn once and every row of a clip shares it.
+``python -m tasks.mobile_vsr.reference`` encodes each embedded clip by all of `codec.CODECS`, at the constant rate factors of
+`CRFS`, and writes ``reference.toml``; H.265 takes most of its half hour.  A row's bytes are looked up on that curve, linear
+between its points in the logarithm of bytes, where the sheet bisects the rate factor anew for each row: the curve is drawn once
+and every row of a clip shares it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tasks.mobile_vsr.data import Source
 
 FILE = Path(__file__).with_name("reference.toml")
-DRAWN = ("h264", "h265")  #: H.265 takes half an hour of a core
 CRFS = (16, 19, 22, 25, 28, 31, 34, 37, 40, 43, 46, 49)
 
 
@@ -85,6 +85,7 @@ def main() -> None:
     """Draw the curves of all embedded clips, in every size that a case of the small tier plays."""
     from suite.protocol import Spec
     from tasks.mobile_vsr import data
+    from tasks.mobile_vsr.codec import CODECS
     from tasks.mobile_vsr.content import read_case, setting_of
     from tasks.mobile_vsr.task import MobileVSR
 
@@ -99,7 +100,7 @@ def main() -> None:
         if (parts.clip, size) in done:
             continue
         done.add((parts.clip, size))
-        for codec in DRAWN:
+        for codec in CODECS:
             found = draw(source, setting, size, codec)
             print(f"{found.clip} {size[1]}x{size[0]} {codec}: {found.psnr[0]:.1f} to {found.psnr[-1]:.1f} dB", file=sys.stderr)
             tables.append(

@@ -389,10 +389,8 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
 
     def truth_of(self, spec: Spec) -> dict[str, Any]:
         """What truth.toml says of a clip: which frames are played, and how many each stands for."""
-        from tasks.mobile_vsr import data
-
         case = read_case(spec)
-        source = data.locate(case.clip, spec.data)
+        source = source_of(spec, case)
         numbers = np.arange(0, source.count, setting_of(spec, case, source).stride)
         covers = np.diff(np.append(numbers, source.count))
         columns = {"row": np.arange(len(numbers)), "frame": numbers, "covers": covers}

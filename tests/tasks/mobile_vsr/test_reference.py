@@ -10,7 +10,7 @@ import pytest
 
 from suite.protocol import Spec
 from tasks.mobile_vsr import data, reference
-from tasks.mobile_vsr.codec import Encoder, decode
+from tasks.mobile_vsr.codec import CODECS, Encoder, decode
 from tasks.mobile_vsr.content import Setting, read_case, setting_of
 from tasks.mobile_vsr.data import Source
 from tasks.mobile_vsr.reference import Curve
@@ -34,7 +34,7 @@ def test_every_case_of_the_small_tier_has_a_curve() -> None:
         source = data.locate(parts.clip, "")
         frame = data.pixels(next(source.high()))
         height, width = setting_of(spec, parts, source).crop or frame.shape[:2]
-        for codec in reference.DRAWN:
+        for codec in CODECS:
             curve = reference.curve_of(parts.clip, height * width, codec)
             assert curve is not None, case
             assert list(curve.bytes) == sorted(curve.bytes)
