@@ -203,12 +203,17 @@ def _safe(function: Any) -> Any:
 
 
 def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
-    """Shares of the parent, latency of the smallest workload, speed-ups of the others, memory and training time: what rows have."""
+    """Shares of the parent, latency, speed-ups of other workloads, memory and training time: what rows have.
+
+    Latency is that of the task's own workload at its smallest batch: `infer@1` beside `infer@64`, `play/eager` beside any runtime.
+    """
     keys = {k for row in board.rows for k in row.cells} - ({"train_seconds"} if board.ranking.division == "speed" else set())
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
     out = [Column(key, f"{head}, %", "↓", "share", True) for key, head in task.show.shares.items() if key in keys]
-    out += [Column(f"time {names[0]}", f"Latency {names[0]}, ms", "↓", "ms", False)] if names else []
-    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in names[1:] if n != task.speed]
+    first = next((n for n in names if n.partition("@")[0] == task.speed.partition("@")[0]), "")
+    out += [Column(f"time {first}", f"Latency {first}, ms", "↓", "ms", False)] if first else []
+    others = [n for n in names if n not in (first, task.speed)]
+    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in others]
     slanted = [
         Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
         Column("train_seconds", "Training, s", "↓", "s", True),

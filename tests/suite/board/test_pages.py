@@ -6,6 +6,8 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,20 @@ def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone
     page = (tmp_path / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
     assert "differ by 2.0 % or more</b>: the dense network, weighed 3 times" in page
     assert "infer_csr" not in page
+
+
+@pytest.mark.parametrize(
+    ("task", "workloads", "heads"),
+    [
+        ("image_pruning", ("infer@64", "infer@1", "infer@256"), ["Latency infer@1, ms", "Batch 256"]),
+        ("mobile_vsr", ("play/aoti", "play/onnx", "play/eager"), ["Latency play/eager, ms", "play/aoti", "play/onnx"]),
+        ("graph_tickets", ("infer@graph", "infer_csr@graph"), ["Latency infer@graph, ms", "infer_csr@graph"]),
+    ],
+)
+def test_latency_is_that_of_the_tasks_own_workload(task: str, workloads: tuple[str, ...], heads: list[str]) -> None:
+    row = SimpleNamespace(cells={f"{name} {w}": None for name in ("time", "speedup") for w in workloads})
+    board: Any = SimpleNamespace(rows=[row], ranking=SimpleNamespace(division="closed"))
+    assert [c.head for c in pages._columns(registry.task(task), board)] == heads
 
 
 def test_schema_page_and_models_are_equal() -> None:
