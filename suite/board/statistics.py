@@ -238,6 +238,20 @@ def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:
     return spans
 
 
+def columns(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Where each span is drawn, from 1: the first column that is free there, so that they take little room side by side.
+
+    `spans` as `lanes` gives them, by their first row.
+    """
+    ends: list[int] = []
+    found: list[int] = []
+    for first, last in spans:
+        free = next((i for i, end in enumerate(ends) if end < first), len(ends))
+        ends[free : free + 1] = [last]
+        found.append(free + 1)
+    return found
+
+
 def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tuple[float, float, float]:
     """Speed-ups of several seeds in one: geometric mean and 95 % interval.
 
