@@ -332,8 +332,7 @@ def _lane_classes(row: Row, board: Board) -> list[str]:
     if not row.ranked:
         return []
     at = list(board.ranked).index(row)
-    placed = zip(board.lanes, statistics.columns(board.lanes), strict=True)
-    return [f"l{c} {'first' if at == a else 'last' if at == b else 'mid'}" for (a, b), c in placed if a <= at <= b]
+    return [f"l{c} {'first' if at == a else 'last' if at == b else 'mid'}" for a, b, c in board.lanes if a <= at <= b]
 
 
 def _asked(r: Ranking) -> str:

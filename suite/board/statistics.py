@@ -238,7 +238,7 @@ def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:
     return spans
 
 
-def columns(spans: Sequence[tuple[int, int]]) -> list[int]:
+def lane_columns(spans: Sequence[tuple[int, int]]) -> list[int]:
     """Where each span is drawn, from 1: the first column that is free there, so that they take little room side by side.
 
     `spans` as `lanes` gives them, by their first row.

@@ -122,7 +122,7 @@ class Board:
     ranked: Sequence[Row]
     unranked: Sequence[Row]
     failures: Sequence[Failure]
-    lanes: Sequence[tuple[int, int]] = field(default_factory=tuple)
+    lanes: Sequence[tuple[int, int, int]] = field(default_factory=tuple)  #: first and last ranked row, and the column
 
     @property
     def rows(self) -> list[Row]:
@@ -256,7 +256,8 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
         for r in _runs(db, "failures", where, values)
     ]
     parent = next((r for r in rows if r.kind == "parent"), None)
-    lanes = statistics.lanes([r.quality for r in ranked])
+    spans = statistics.lanes([r.quality for r in ranked])
+    lanes = [(first, last, column) for (first, last), column in zip(spans, statistics.lane_columns(spans), strict=True)]
     return Board(ranking, unit, up, card, device, cards, parent, ranked, unranked, failed, lanes)
 
 

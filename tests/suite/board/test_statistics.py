@@ -177,7 +177,7 @@ def test_lanes_join_neighbours_and_none_lies_in_another(spans: list[tuple[int, i
     for i, place in enumerate(ordered):  # whoever cannot be told from the row below shares a lane with it
         if place.worst > i + 1:
             assert any(a <= i < i + 1 <= b for a, b in found)
-    columns = statistics.columns(found)
+    columns = statistics.lane_columns(found)
     for i, (_, last) in enumerate(found):  # what is drawn in one column does not touch
         assert all(last < found[j][0] for j in range(i + 1, len(found)) if columns[j] == columns[i])
     assert max(columns, default=0) == max((sum(a <= i <= b for a, b in found) for i in range(n)), default=0)
