@@ -135,6 +135,7 @@ def frontier(
     width: int,
     ident: str,
     up: bool = True,
+    counted: bool = True,
 ) -> str:
     """Quality over measured speed-up, the frontier as steps through places that somebody reached.
 
@@ -143,6 +144,7 @@ def frontier(
         front: indices of points that nothing beats on both axes, fastest first.
         promise: the speed-up that counted operations promise, drawn dotted.
         up: whether more quality is better.
+        counted: whether the task promises speed-ups on paper at all.
         width: 760 or 380 CSS pixels; one scaled drawing would have unreadable labels on a phone.
     """
     xs = [v for p in points for v in p.x_interval] + [1.0, *([promise] if promise else [])]
@@ -155,7 +157,7 @@ def frontier(
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
     if band - left > 110:
-        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">saves only on paper</text>')
+        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">{"saves only on paper" if counted else "no faster in fact"}</text>')
         taken.append(Box(left + 6, bottom - 20, left + 110, bottom - 4))
     ticks = _log_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
     title = f"measured speed-up over the parent, {speed}, log scale" if width > 500 else "measured speed-up, log scale"

@@ -444,6 +444,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         points,
         front,
         promise=_common_promise(board),
+        counted=bool(task.promised),
         quality=task.ranked,
         unit=board.unit,
         up=board.up,

@@ -57,6 +57,19 @@ def read(path: Path) -> Rows:
     return parser
 
 
+def test_a_task_that_counts_no_saving_has_no_column_for_it(docs: Path, filmed: Path, tmp_path: Path) -> None:
+    with store.connect(filmed) as db:
+        pages.write_pages(db, tmp_path)
+    uncounted = (tmp_path / "tasks" / "mobile_vsr-small.md").read_text(encoding="utf-8")
+    assert "in fact, " in uncounted
+    assert not [words for words in ("on paper", "promise and fact", "Dotted, where") if words in uncounted]
+    spans = [int(n) for n in re.findall(r'class="divider" role="row"><td role="cell" colspan="(\d+)"', uncounted)]
+    heads = [block.count("<th ") for block in re.findall(r'<thead role="rowgroup">.*?</thead>', uncounted)]
+    assert spans and set(spans) <= set(heads)
+    counted = (docs / "tasks" / "image_pruning-small.md").read_text(encoding="utf-8")
+    assert ">on paper</th>" in counted
+
+
 def test_the_table_stands_in_the_page(docs: Path) -> None:
     found = read(docs / "tasks/image_pruning-small.md")
     rows = {k: v for k, v in found.rows.items() if k}
