@@ -157,7 +157,9 @@ def frontier(
     if band > left:
         out.append(f'<rect class="paper" x="{left}" y="{top}" width="{band - left:.1f}" height="{bottom - top}"/>')
     if band - left > 110:
-        out.append(f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">{"saves only on paper" if counted else "no faster in fact"}</text>')
+        out.append(
+            f'<text class="paper-word" x="{left + 6}" y="{bottom - 8}">{"saves only on paper" if counted else "no faster in fact"}</text>'
+        )
         taken.append(Box(left + 6, bottom - 20, left + 110, bottom - 4))
     ticks = _log_ticks(math.exp(plane.x[0]), math.exp(plane.x[1]), 4 if width < 500 else 7)
     title = f"measured speed-up over the parent, {speed}, log scale" if width > 500 else "measured speed-up, log scale"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Word = Literal["met", "not met", "undecided", "too few rows", "not testable here"]
 Seeds = dict[int, dict[str, float]]  #: measures of a row's runs by seed, each under its ``name part``
+#: a row of the board, asked for by `_asked`
+SAME_ROW = 'task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
 SIGNS: dict[Word, str] = {"met": "✓", "not met": "✕", "undecided": "≈", "too few rows": "○", "not testable here": "–"}
 STYLES: dict[Word, str] = {
     "met": "green",
@@ -88,7 +90,9 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     values, least = _values(claim, row, versus), _least(claim, versus)
     seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
     if len(values) < seeds or least is None:
-        reason = f"{len(values)} of at least {seeds} paired seeds"
+        missed = _missed(db, task, claim)
+        left_out = f"; {missed} run{'s'[: missed > 1]} missed {'their' if missed > 1 else 'its'} target" if missed else ""
+        reason = f"{len(values)} of at least {seeds} paired seeds{left_out}"
         return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = interval(values)
     verdict: Word = "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
@@ -164,13 +168,24 @@ def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) ->
 
 def _runs(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str) -> list[tuple[int, str, str]]:
     """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality."""
-    asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     return db.execute(
-        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'}"
-        ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
+        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'} WHERE {SAME_ROW}"
         " AND starts_with(device, ?) AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
-        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if stage else ""],
+        [*_asked(task, row), row.get("device", "") if stage else ""],
     ).fetchall()
+
+
+def _missed(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> int:
+    """How many runs of a claim's rows do not count because they are off their target."""
+    query = f"SELECT id FROM counted WHERE {SAME_ROW} AND id IN (SELECT id FROM kept WHERE off_target)"
+    return len({run for row in ("row", "versus") if row in claim for run in db.execute(query, _asked(task, claim[row])).fetchall()})
+
+
+def _asked(task: str, row: Mapping[str, str]) -> list[Any]:
+    """What `SAME_ROW` asks for, in its order."""
+    version = registry.task(task).version
+    where = [task, version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
+    return [*where, row["method"], row.get("variant", "")]
 
 
 def _measures(db: duckdb.DuckDBPyConnection, run: str) -> dict[str, float]:
