@@ -200,7 +200,7 @@ def test_the_queries_on_the_page_run_and_find_something(published: Path) -> None
 
 
 def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>'\"{{ 7*7 }}"
+    evil = "<script>alert(1)</script>'\"{{ 73*89 }}"
     root = tmp_path / "r"
     light(root, 0, measures=measured(90), method={"name": "chex", "origin": "reference", "version": "a" * 16, "variant": evil})
     light(root, 1, status="error", reason=evil, measures=[])
@@ -213,7 +213,7 @@ def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
     for page in (tmp_path / "docs").rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         assert "<script>" not in text, page
-        assert "49" not in text or "{{ 7*7 }}" in text
+        assert "6497" not in text, page  # the product, had a template been made of it
 
 
 def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called_by_its_case(tmp_path: Path) -> None:
