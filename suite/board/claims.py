@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Word = Literal["met", "not met", "undecided", "too few rows", "not testable here"]
 Seeds = dict[int, dict[str, float]]  #: measures of a row's runs by seed, each under its ``name part``
-#: a row of the board, asked for by `_asked`
-SAME_ROW = 'task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
 SIGNS: dict[Word, str] = {"met": "✓", "not met": "✕", "undecided": "≈", "too few rows": "○", "not testable here": "–"}
 STYLES: dict[Word, str] = {
     "met": "green",
@@ -90,9 +88,9 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
     values, least = _values(claim, row, versus), _least(claim, versus)
     seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
     if len(values) < seeds or least is None:
-        missed = _missed(db, task, claim)
-        left_out = f"; {missed} run{'s'[: missed > 1]} missed {'their' if missed > 1 else 'its'} target" if missed else ""
-        reason = f"{len(values)} of at least {seeds} paired seeds{left_out}"
+        reason = f"{len(values)} of at least {seeds} paired seeds"
+        if missed := _missed(db, task, claim):
+            reason += f"; {missed} runs missed their target" if missed > 1 else "; 1 run missed its target"
         return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = interval(values)
     verdict: Word = "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
@@ -152,8 +150,7 @@ def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) ->
     What a machine was measured by never mixes cards: where a measure is a timing or a meter's, both rows are of the card that
     measured most of the seeds they share, among the cards of the device (`cpu`, `cuda`) where a row names one.
     """
-    measures = {claim["measure"], claim.get("over", claim["measure"])}
-    stage = next((stage_of(m) for m in sorted(measures) if _of_a_machine(db, task, m)), "")
+    stage = _stage(db, task, claim)
     runs = [_runs(db, task, claim[row], stage) for row in ("row", "versus") if row in claim]
     if stage:
 
@@ -166,26 +163,32 @@ def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) ->
     return rows[0], rows[-1]
 
 
-def _runs(db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str) -> list[tuple[int, str, str]]:
-    """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality."""
-    return db.execute(
-        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'} WHERE {SAME_ROW}"
-        " AND starts_with(device, ?) AND id NOT IN (SELECT id FROM kept WHERE off_target) ORDER BY seed",
-        [*_asked(task, row), row.get("device", "") if stage else ""],
-    ).fetchall()
-
-
 def _missed(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> int:
     """How many runs of a claim's rows do not count because they are off their target."""
-    query = f"SELECT id FROM counted WHERE {SAME_ROW} AND id IN (SELECT id FROM kept WHERE off_target)"
-    return len({run for row in ("row", "versus") if row in claim for run in db.execute(query, _asked(task, claim[row])).fetchall()})
+    stage = _stage(db, task, claim)
+    return len({run for row in ("row", "versus") if row in claim for _, run, _ in _runs(db, task, claim[row], stage, missed=True)})
 
 
-def _asked(task: str, row: Mapping[str, str]) -> list[Any]:
-    """What `SAME_ROW` asks for, in its order."""
-    version = registry.task(task).version
-    where = [task, version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
-    return [*where, row["method"], row.get("variant", "")]
+def _stage(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> str:
+    """The stage whose machine decides a claim's numbers; empty where they are derived from evidence."""
+    measures = {claim["measure"], claim.get("over", claim["measure"])}
+    return next((stage_of(m) for m in sorted(measures) if _of_a_machine(db, task, m)), "")
+
+
+def _runs(
+    db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str, *, missed: bool = False
+) -> list[tuple[int, str, str]]:
+    """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality.
+
+    Only runs on their target, or, with `missed`, only those off it.
+    """
+    asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
+    return db.execute(
+        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'}"
+        ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
+        f" AND starts_with(device, ?) AND id {'IN' if missed else 'NOT IN'} (SELECT id FROM kept WHERE off_target) ORDER BY seed",
+        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if stage else ""],
+    ).fetchall()
 
 
 def _measures(db: duckdb.DuckDBPyConnection, run: str) -> dict[str, float]:
