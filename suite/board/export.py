@@ -51,14 +51,16 @@ def latex(board: Board, task: Task[Any, Any]) -> str:
     lines = []
     for row in board.rows:
         half = f"$\\pm${row.quality.half:.{digits}f}" if math.isfinite(row.quality.half) else ""
-        fact = f"{row.cells[key].value:.2f}" if key in row.cells else "--"
-        promise = f"{row.promise:.2f}" if row.promise else "--"
         quality = f"{row.quality.mean:.{digits}f}{half}" if math.isfinite(row.quality.mean) else "--"
-        lines.append(f"{_escape(row.label)} & {quality} & {promise} & {fact} & {len(row.seeds)} \\\\")
-    head = f"method & {_escape(task.ranked)} ({_escape(board.unit)}) & on paper ($\\times$) & in fact ($\\times$) & seeds \\\\"
+        promise = [f"{row.promise:.2f}" if row.promise else "--"] if task.promised else []
+        fact = f"{row.cells[key].value:.2f}" if key in row.cells else "--"
+        lines.append(" & ".join([_escape(row.label), quality, *promise, fact, str(len(row.seeds))]) + " \\\\")
+    ranked = f"{_escape(task.ranked)} ({_escape(board.unit)})"
+    names = [ranked, *(["on paper ($\\times$)"] if task.promised else []), "in fact ($\\times$)", "seeds"]
+    head = " & ".join(["method", *names]) + " \\\\"
     caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}{f', {r.target}' if r.target else ''}; {task.speed} on card {board.card}, {board.device}."
     body = "\n".join(lines)
-    return f"\\begin{{table}}\n\\begin{{tabular}}{{lrrrr}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
+    return f"\\begin{{table}}\n\\begin{{tabular}}{{l{'r' * len(names)}}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
 
 
 def _escape(text: str) -> str:

@@ -208,6 +208,10 @@ def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
     assert "nan" not in tex
     assert f"{half.ranked[0].quality.mean:.1f}" in tex
     assert tex.count("\\\\\n") == len(half.rows) + 1
+    assert "on paper" in tex
+    uncounted = export.latex(half, registry.task("mobile_vsr"))  # a task that counts no saving has no column of dashes for it
+    assert "on paper" not in uncounted
+    assert {line.count(" & ") for line in uncounted.splitlines() if line.endswith("\\\\")} == {3}
 
 
 def test_the_demo_never_names_a_real_machine() -> None:
