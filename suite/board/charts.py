@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -399,7 +400,13 @@ def along_targets(
     left, right, at_x, at_y = plane.left, plane.right, plane.at_x, plane.at_y
     words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
     out = plane.head("along", ident, f"{quality} along the targets", words)
-    out += plane.ground([(v, f"{100 * v:.3g} %") for v in shares], quality, unit, up, f"{kept} kept, log scale")
+    often = Counter(x for x, _, _ in points)
+    ticks: list[tuple[float, str]] = []
+    for v in sorted(shares, key=lambda v: -often[v]):  # of two that would touch, the one at which more methods were run
+        word = f"{100 * v:.3g} %"
+        if all(abs(at_x(v) - at_x(other)) > 3.2 * (len(word) + len(taken)) + 8 for other, taken in ticks):
+            ticks.append((v, word))
+    out += plane.ground(ticks, quality, unit, up, f"{kept} kept, log scale")
     ends: list[tuple[float, float, str, str]] = []  # place of the last point, label, class
     if parent:
         y = at_y(parent[1])

@@ -108,6 +108,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     tier=tier,
                     conditions=task.tiers[tier].conditions,
                     boards=mine,
+                    aside=tables.aside(b.ranking for b in mine),
                     others=others,
                     columns=partial(_columns, task),
                     series=series.of(mine),

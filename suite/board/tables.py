@@ -6,8 +6,8 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -385,6 +385,18 @@ def _axes(
             middle, low, high = statistics.log_ratio([(m.value, *span) for m, span in zip(found, spans, strict=True)])
             out[axis.measure] = Cell(middle, low, high, found[0].source, warnings)
     return out
+
+
+def aside(found: Iterable[Ranking]) -> set[Ranking]:
+    """Rankings of targets that their tier does not name, beside others of the same case that it does: rungs between the marks."""
+    found = list(found)
+    cases = {replace(r, target="") for r in found if _named(r)}
+    return {r for r in found if not _named(r) and replace(r, target="") in cases}
+
+
+def _named(r: Ranking) -> bool:
+    shape = registry.task(r.task).tiers.get(r.tier)
+    return shape is not None and r.target in shape.targets
 
 
 def _numbers(target: str) -> list[float]:

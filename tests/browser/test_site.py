@@ -103,6 +103,22 @@ def test_links_within_the_site_lead_somewhere(visit: Opener, site: Path) -> None
     assert sorted(set(dead)) == []
 
 
+def test_a_ranking_between_the_named_targets_is_folded_until_a_link_leads_to_it(visit: Opener) -> None:
+    tab = visit(TASK)
+    section = tab.locator("section.target:has(> .aside)")
+    assert section.count() == 1
+    assert section.locator("h2").inner_text().startswith("macs=0.7")
+    assert section.locator("summary").inner_text().endswith("1 ranked: chex")
+    table = section.locator("table.board")
+    assert not table.is_visible()
+    tab.locator(".jump a", has_text="macs=0.7").click()
+    table.wait_for(state="visible")
+    section.locator("summary").click()
+    table.wait_for(state="hidden")
+    tab.reload()  # the address still names it
+    table.wait_for(state="visible")
+
+
 def test_sorting_turns_with_each_press_and_comes_back(visit: Opener) -> None:
     tab = visit(TASK)
     first = names(tab)
@@ -158,7 +174,7 @@ def test_a_row_lights_its_point(visit: Opener) -> None:
 
 def test_everything_stands_without_scripts(visit: Opener) -> None:
     tab = visit(TASK, scripts=False)
-    assert tab.locator("section.target").count() == 2
+    assert tab.locator("section.target").count() == 3
     assert tab.locator("table.board tr.paper >> visible=true").count() >= 4
     assert tab.locator("svg.frontier >> visible=true").count() == 2
     assert tab.locator(".tools >> visible=true").count() == 0

@@ -49,6 +49,9 @@
       for (const e of ["pointerleave", "focusout"]) x.r.addEventListener(e, () => light(x.r.dataset.m, false));
     });
   });
+  // who follows a link to a folded ranking wants to see it
+  const unfold = () => { const d = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector(":scope > .aside"); if (d) d.open = true; };
+  addEventListener("hashchange", unfold); unfold();
   // two pictures of a place over each other, parted by a slider; without this they all stand side by side
   document.querySelectorAll(".gallery").forEach(gallery => {
     const tools = gallery.querySelector(".tools"), scenes = [...gallery.querySelectorAll(".scene")];

@@ -78,6 +78,20 @@ def test_curves_along_the_targets_fall_to_the_right_and_names_do_not_touch(width
     assert not re.search(r"fill=|stroke=|style=|font-|href|url\(", text)
 
 
+@pytest.mark.parametrize("width", [760, 380])
+def test_of_two_ticks_that_would_touch_the_one_stays_at_which_more_methods_were_run(width: int) -> None:
+    rungs = [0.8**k for k in range(1, 11)]
+    ladder = [Curve(f"ladder {i}", [(x, 70.0, 1.0) for x in sorted([*rungs, 0.5, 0.25, 0.1], reverse=True)], i) for i in range(2)]
+    named = [Curve(f"m{i}", [(x, 60.0, 1.0) for x in (0.5, 0.25, 0.1)], -1) for i in range(3)]
+    text = charts.along_targets([*ladder, *named], None, kept="edges", quality="q", unit="%", up=True, width=width, ident="x")
+    ticks = [t for t in ElementTree.fromstring(text).iter("text") if (t.text or "").endswith(" %") and t.get("class") == "tick"]
+    places = sorted((float(t.get("x", "nan")), t.text or "") for t in ticks)
+    assert {"50 %", "25 %", "10 %"} <= {word for _, word in places}
+    assert len(places) > 3  # rungs that have room are named too
+    for (a, left), (b, right) in pairwise(places):
+        assert b - a >= 3 * (len(left) + len(right))
+
+
 def test_no_curves_no_chart() -> None:
     assert charts.along_targets([], ("dense", 81.0), kept="edges", quality="q", unit="%", up=True, width=760, ident="x") == ""
 

@@ -12,7 +12,7 @@ import pytest
 
 from suite import registry
 from suite.board import export, store, tables
-from suite.board.tables import Board
+from suite.board.tables import Board, Ranking
 from tests import demo
 from tests.suite.board.test_store import light
 
@@ -188,6 +188,18 @@ def test_nothing_is_promised_where_nothing_was_counted_or_nothing_is_left(tmp_pa
     for target, measures in (("macs=0.5", measured(90)), ("macs=0.25", measured(90, kept=0.25) + counted)):
         light(tmp_path / "r", 0, measures=measures, spec={"target": target})
     assert [r.promise for b in boards_of(tmp_path / "r", tmp_path / "b.duckdb") for r in b.rows] == [None, None]
+
+
+def test_targets_that_the_tier_does_not_name_stand_aside_where_it_names_others() -> None:
+    def ranking(case: str, target: str, division: str = "closed") -> Ranking:
+        return Ranking("graph_tickets", 1, "small", division, case, target)
+
+    rung = ranking("cora/gcn", "edges=0.512,weights=0.512")
+    named = ranking("cora/gcn", "edges=0.5,weights=0.5")
+    alone = ranking("cora/gin", "edges=0.7")  # all that its case has
+    assert tables.aside([named, rung, alone]) == {rung}
+    assert tables.aside([rung, alone]) == set()
+    assert tables.aside([named, ranking("cora/gcn", "edges=0.512", "open")]) == set()  # another division's names do not count
 
 
 def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
