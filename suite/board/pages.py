@@ -108,7 +108,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     tier=tier,
                     conditions=task.tiers[tier].conditions,
                     boards=mine,
-                    aside=tables.aside(b.ranking for b in mine),
+                    aside=tables.aside(mine),
                     others=others,
                     columns=partial(_columns, task),
                     series=series.of(mine),

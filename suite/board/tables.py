@@ -387,11 +387,23 @@ def _axes(
     return out
 
 
-def aside(found: Iterable[Ranking]) -> set[Ranking]:
-    """Rankings of targets that their tier does not name, beside others of the same case that it does: rungs between the marks."""
-    found = list(found)
-    cases = {replace(r, target="") for r in found if _named(r)}
-    return {r for r in found if not _named(r) and replace(r, target="") in cases}
+def aside(boards: Iterable[Board]) -> set[Ranking]:
+    """Rungs between the marks: rankings of targets that their tier does not name, of methods that the same case has at named ones."""
+    boards = list(boards)
+    named: dict[Ranking, set[str]] = {}  # by case and division
+    for b in boards:
+        if _named(b.ranking):
+            named.setdefault(replace(b.ranking, target=""), set()).update(_methods(b))
+
+    def between(b: Board) -> bool:
+        case = replace(b.ranking, target="")
+        return not _named(b.ranking) and case in named and _methods(b) <= named[case]
+
+    return {b.ranking for b in boards if between(b)}
+
+
+def _methods(b: Board) -> set[str]:
+    return {r.label for r in b.rows if r.kind != "parent"}
 
 
 def _named(r: Ranking) -> bool:

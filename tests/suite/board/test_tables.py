@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from suite import registry
 from suite.board import export, store, tables
-from suite.board.tables import Board, Ranking
+from suite.board.tables import Board
 from tests import demo
 from tests.suite.board.test_store import light
 
@@ -190,16 +191,16 @@ def test_nothing_is_promised_where_nothing_was_counted_or_nothing_is_left(tmp_pa
     assert [r.promise for b in boards_of(tmp_path / "r", tmp_path / "b.duckdb") for r in b.rows] == [None, None]
 
 
-def test_targets_that_the_tier_does_not_name_stand_aside_where_it_names_others() -> None:
-    def ranking(case: str, target: str, division: str = "closed") -> Ranking:
-        return Ranking("graph_tickets", 1, "small", division, case, target)
+def test_rungs_between_the_targets_that_the_tier_names_stand_aside(half: Board) -> None:
+    def at(target: str, board: Board = half, **others: str) -> Board:
+        return replace(board, ranking=replace(board.ranking, target=target, **others))
 
-    rung = ranking("cora/gcn", "edges=0.512,weights=0.512")
-    named = ranking("cora/gcn", "edges=0.5,weights=0.5")
-    alone = ranking("cora/gin", "edges=0.7")  # all that its case has
-    assert tables.aside([named, rung, alone]) == {rung}
-    assert tables.aside([rung, alone]) == set()
-    assert tables.aside([named, ranking("cora/gcn", "edges=0.512", "open")]) == set()  # another division's names do not count
+    rung = at("macs=0.7")
+    news = at("macs=0.7", replace(half, ranked=[replace(half.ranked[0], method="other")]))
+    assert tables.aside([half, rung]) == {rung.ranking}
+    assert tables.aside([rung]) == set()  # all that its case has
+    assert tables.aside([half, news]) == set()  # its method stands nowhere else
+    assert tables.aside([half, at("macs=0.7", division="open")]) == set()  # another division's names do not count
 
 
 def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
