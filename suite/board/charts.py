@@ -12,6 +12,7 @@ from itertools import pairwise
 SHAPES = ("circle", "square", "diamond", "triangle", "down")
 Axis = Callable[[float], float]
 EDGE = 1.02  #: measured speed-ups up to here save only on paper
+TICK_LETTER = 6.4  #: CSS pixels that a letter of a tick takes
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Plane:
         """Lines across, ticks and titles of both axes.
 
         Args:
-            ticks: places along x, and their words.
+            ticks: places along x, and their words; one that would touch an earlier one is left out.
             title: of x; `soft` follows it, quieter.
         """
         left, right, top, bottom = self.left, self.right, self.top, self.bottom
@@ -110,8 +111,13 @@ class Plane:
             out.append(
                 f'<text class="tick" text-anchor="end" x="{left - 8}" y="{self.at_y(v) + 4:.1f}">{f"{v:g}".replace("-", "−")}</text>'
             )
+        taken: list[Box] = []
         for v, word in ticks:
-            x = self.at_x(v)
+            x, half = self.at_x(v), TICK_LETTER * len(word) / 2 + 4
+            box = Box(x - half, bottom, x + half, bottom + 20)
+            if any(box.meets(other) for other in taken):
+                continue
+            taken.append(box)
             out.append(f'<line class="tickmark" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
             out.append(f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{bottom + 20}">{word}</text>')
         out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
@@ -172,7 +178,7 @@ def frontier(
         out.append(
             f'<text class="tick" text-anchor="{side}" x="{at_x(promise) + (-6 if side == "end" else 6):.1f}" y="{top + 12}">{word}</text>'
         )
-        wide = 6.4 * len(word)
+        wide = TICK_LETTER * len(word)
         start = at_x(promise) - wide - 6 if side == "end" else at_x(promise) + 6
         taken.append(Box(start, top, start + wide, top + 16))
     return "".join([*out, *_marks(plane, points, front, taken, left), "</svg>"])
@@ -401,11 +407,7 @@ def along_targets(
     words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
     out = plane.head("along", ident, f"{quality} along the targets", words)
     often = Counter(x for x, _, _ in points)
-    ticks: list[tuple[float, str]] = []
-    for v in sorted(shares, key=lambda v: -often[v]):  # of two that would touch, the one at which more methods were run
-        word = f"{100 * v:.3g} %"
-        if all(abs(at_x(v) - at_x(other)) > 3.2 * (len(word) + len(taken)) + 8 for other, taken in ticks):
-            ticks.append((v, word))
+    ticks = [(v, f"{100 * v:.3g} %") for v in sorted(shares, key=lambda v: -often[v])]  # where most methods were run, first
     out += plane.ground(ticks, quality, unit, up, f"{kept} kept, log scale")
     ends: list[tuple[float, float, str, str]] = []  # place of the last point, label, class
     if parent:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -387,28 +387,25 @@ def _axes(
     return out
 
 
-def aside(boards: Iterable[Board]) -> set[Ranking]:
-    """Rungs between the marks: rankings of targets that their tier does not name, of methods that the same case has at named ones."""
-    boards = list(boards)
-    named: dict[Ranking, set[str]] = {}  # by case and division
-    for b in boards:
-        if _named(b.ranking):
-            named.setdefault(replace(b.ranking, target=""), set()).update(_methods(b))
+def aside(boards: Sequence[Board]) -> set[Ranking]:
+    """Rungs between the marks: rankings of targets that their tier does not name, of rows that the same case has at named ones."""
 
     def between(b: Board) -> bool:
-        case = replace(b.ranking, target="")
-        return not _named(b.ranking) and case in named and _methods(b) <= named[case]
+        beside = [o for o in boards if _named(o.ranking) and replace(o.ranking, target=b.ranking.target) == b.ranking]
+        there = {row.label for o in beside for row in o.rows}
+        return not _named(b.ranking) and bool(beside) and all(row.label in there for row in b.rows if row.kind != "parent")
 
     return {b.ranking for b in boards if between(b)}
 
 
-def _methods(b: Board) -> set[str]:
-    return {r.label for r in b.rows if r.kind != "parent"}
-
-
 def _named(r: Ranking) -> bool:
+    return r.target in _targets(r)
+
+
+def _targets(r: Ranking) -> Sequence[str]:
+    """Those that the ranking's tier names."""
     shape = registry.task(r.task).tiers.get(r.tier)
-    return shape is not None and r.target in shape.targets
+    return shape.targets if shape else ()
 
 
 def _numbers(target: str) -> list[float]:
@@ -422,8 +419,7 @@ def _case_order(r: Ranking) -> tuple[int, str]:
 
 def _target_order(r: Ranking) -> tuple[int, list[float]]:
     """Targets that the tier names come first, in its order; of the others the larger."""
-    shape = registry.task(r.task).tiers.get(r.tier)
-    return _place(r.target, shape.targets if shape else ()), [-v for v in _numbers(r.target)]
+    return _place(r.target, _targets(r)), [-v for v in _numbers(r.target)]
 
 
 def _place(name: str, listed: Sequence[str]) -> int:
