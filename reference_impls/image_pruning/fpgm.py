@@ -36,11 +36,11 @@ __all__ = ["Fpgm"]
 class Fpgm:
     """Symbols as in pruning_baselines.md 3: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
 
-    rule: Literal["fpgm", "sfp"] = "fpgm"
+    rule: Literal["fpgm", "sfp"] = "fpgm"  #: nearest to the geometric median, or smallest norm (SFP)
     rate: float | None = None  #: None: whatever meets the operations target
     rate_norm: float = 1.0  #: fpgm: 1 - rate_norm of the filters go by their norm first
     hold: bool | None = None  #: whether zeroed filters get no gradient until the choice is made anew; None: fpgm's do not, sfp's do
-    floor: float = 0.1
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
@@ -106,12 +106,12 @@ def median_mask(weight: torch.Tensor, by_norm: int, count: int) -> torch.Tensor:
     """Mask without the `count` filters nearest to the geometric median, (C, ...) to (C,) bool.
 
     Nearest is who has the smallest sum of Euclidean distances to the others.  The `by_norm` filters of
-    smallest norm take no part, and stay in this mask.
+    smallest norm take no part, and stay in this mask, also where `count` is more than the others are.
     """
     filters = weight.detach().flatten(1).double()
     others = norm_mask(weight, by_norm)
     sums = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")[:, others].sum(1)
-    return _without(sums.masked_fill(~others, torch.inf), count)
+    return _without(sums.masked_fill(~others, torch.inf), min(count, int(others.sum())))
 
 
 @torch.no_grad()

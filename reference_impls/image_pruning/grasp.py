@@ -22,11 +22,11 @@ __all__ = ["Grasp"]
 
 @dataclass(frozen=True)
 class Grasp:
-    """`per_class` images of each class score, on average, in two halves (or more pieces); `temperature` divides the logits."""
+    """The images score in two halves, or in more pieces."""
 
-    per_class: int = 10
-    temperature: float = 200.0
-    stem: bool = True
+    per_class: int = 10  #: images of each class that score, on average
+    temperature: float = 200.0  #: divides the logits
+    stem: bool = True  #: whether the first convolution may be pruned
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
@@ -35,6 +35,6 @@ class Grasp:
         most = min(math.ceil(len(x) / 2), saliency.piece(problem.size, problem.size))
         parts = list(zip(x.split(most), y.split(most), strict=True))
         count = target_count(problem, model, layers)
-        masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, parts, self.temperature), count, 1)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, parts, self.temperature), count)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

@@ -1,6 +1,6 @@
 """The control of filter pruning: as many channels in each layer as another rule keeps, but random ones, fine-tuned alike.
 
-Departs: a control, from no paper (pruning_baselines.md 2.2, e).
+Departs: a control, from no paper (pruning_baselines.md 2.2).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["RandomChannels"]
 
 @dataclass(frozen=True)
 class RandomChannels(OneShot):
-    """`widths` names the rule, which also trains the dense network; uniform are the widths of l1_filters, fpgm and hrank."""
+    """The copied rule trains the dense network too, so widths that training from scratch finds (chex) cannot be copied."""
 
-    widths: Literal["uniform", "slimming", "depgraph"] = "uniform"
+    widths: Literal["uniform", "slimming", "depgraph"] = "uniform"  #: the rule that is copied; uniform: l1_filters, fpgm, hrank
 
     @property
     def rule(self) -> OneShot:

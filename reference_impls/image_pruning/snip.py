@@ -20,10 +20,10 @@ __all__ = ["Snip"]
 
 @dataclass(frozen=True)
 class Snip:
-    """`per_class` images of each class score, on average, in eval mode."""
+    """Images score in eval mode."""
 
-    per_class: int = 100
-    stem: bool = True
+    per_class: int = 100  #: images of each class that score, on average
+    stem: bool = True  #: whether the first convolution may be pruned
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
@@ -31,6 +31,6 @@ class Snip:
         size = min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch)
         batches = problem.samples(size, "snip", saliency.piece(problem.size, problem.size))
         count = target_count(problem, model, layers)
-        masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, batches), count, 1)
+        masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, batches), count)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))
         return Network(model)

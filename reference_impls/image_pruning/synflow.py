@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.parts import saliency
-from reference_impls.parts.sparse import Masked, maskable, target_count
+from reference_impls.parts.sparse import Masked, maskable, target_count, weighted
 from reference_impls.parts.training import Recipe, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
 
@@ -21,15 +21,19 @@ __all__ = ["Synflow"]
 
 @dataclass(frozen=True)
 class Synflow:
-    """`steps` of the exponential schedule."""
+    """Scores need no data."""
 
-    steps: int = 100
-    stem: bool = True
+    steps: int = 100  #: of the exponential schedule
+    stem: bool = True  #: whether the first convolution may be pruned
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()
         layers = maskable(model, stem=self.stem)
         count = target_count(problem, model, layers)
-        masks = saliency.prune_iteratively(layers, lambda: saliency.synflow(model, layers, problem.input), count, self.steps)
+        whole, own = (sum(m.weight.numel() for m in part.values()) for part in (weighted(model), layers))
+        density = 1 - (1 - problem.spec.targets["nonzero"]) * whole / own  # of the layers that may be pruned
+        masks = saliency.prune_iteratively(
+            layers, lambda: saliency.synflow(model, layers, problem.input), count, self.steps, density
+        )
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs, hooks=Masked(layers, masks))
         return Network(model)

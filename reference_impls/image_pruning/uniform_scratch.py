@@ -1,7 +1,8 @@
 """A thin network, all layers by one ratio, trained from scratch with the whole budget: the honest control.
 
 Departs: a control, from no paper. In residual blocks only the inner channels are thinner, so the network is not the
-uniformly thin one in its stem and in its blocks' outputs.
+uniformly thin one in its stem and in its blocks' outputs. It gets as many examples as every row, not as many operations
+(scratch-E, not scratch-B); other widths that methods find are not trained from scratch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ __all__ = ["UniformScratch"]
 
 @dataclass(frozen=True)
 class UniformScratch:
-    """`floor` is the share of a layer's channels that is never removed."""
+    """Narrower by one factor, and trained as the dense network is."""
 
-    floor: float = 0.1
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def solve(self, problem: ImageProblem) -> Network:
         groups = problem.groups(problem.model())

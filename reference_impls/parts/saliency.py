@@ -77,17 +77,25 @@ def synflow(model: nn.Module, layers: Layers, shape: Sequence[int]) -> Scores:
         model.zero_grad()
 
 
-def prune_iteratively(layers: Layers, score: Callable[[], Scores], count: int, steps: int) -> Masks:
+def prune_iteratively(
+    layers: Layers, score: Callable[[], Scores], count: int, steps: int = 1, density: float | None = None
+) -> Masks:
     """Global masks that keep `count` weights, reached in `steps` of an exponential schedule.
 
     After step e, counted from 0, the density d^((e+1)/steps) is left; scores are taken anew with the masks
-    in place, and who is masked stays so.  The weights of `layers` are back at the end.
+    in place, and who is masked stays so.  The weights of `layers` are back at the end.  Exactly `count` stay: of scores that
+    tie with the last the earlier ones do, where the authors' rule removes all of these.
+
+    Args:
+        density: d, the share that `count` rounds to a whole number of weights: a rounded d would be off by a weight in
+            the steps between, and scores taken with other masks lead elsewhere.  None: of `count`.
     """
     weights = {n: m.weight.detach().clone() for n, m in layers.items()}
     size = sum(w.numel() for w in weights.values())
     masks: Masks = {n: torch.ones_like(w, dtype=torch.bool) for n, w in weights.items()}
+    d = count / size if density is None else density
     for e in range(steps):
-        left = count if e == steps - 1 else size - int((1 - (count / size) ** ((e + 1) / steps)) * size)
+        left = count if e == steps - 1 else size - int((1 - d ** ((e + 1) / steps)) * size)
         masks = keep_top(score(), left, among=masks)
         apply_masks(layers, masks)
     with torch.no_grad():

@@ -65,11 +65,42 @@ def test_scores_and_masks_are_the_authors(name: str) -> None:
         np.testing.assert_allclose(found[n].detach(), z[f"{name}_score_{n}"], atol=1e-6 * largest, rtol=1e-5)
     size = sum(m.weight.numel() for m in layers.values())
     count = size - int((1 - float(z["density"])) * size)
-    masks = saliency.prune_iteratively(layers, score, count, int(z[f"{name}_steps"]))
+    masks = saliency.prune_iteratively(layers, score, count, int(z[f"{name}_steps"]), float(z["density"]))
     for n in layers:
         np.testing.assert_array_equal(masks[n], z[f"{name}_mask_{n}"].astype(bool))
     for n, t in model.state_dict().items():
         assert torch.equal(t, before[n]), "scoring changed the network"
+
+
+@pytest.mark.parametrize(("widths", "density"), [((8, 8, 11), 0.09), ((12, 10, 9), 0.03), ((13, 12, 13), 0.17)])
+def test_a_schedule_goes_by_the_density_and_not_by_the_count_that_it_rounds_to(widths: tuple[int, ...], density: float) -> None:
+    """pruning_baselines.md 3, SynFlow: k = int((1 - d_e) N) of the scores go, d_e = d^((e+1)/E), where d N is no whole number."""
+    generator = torch.Generator().manual_seed(0)
+    a, b, c = widths
+    shapes = {"c1": (a, 3, 3, 3), "c2": (b, a, 3, 3), "fc": (c, b)}
+    model = GoldenNet({f"W_{n}": torch.randn(s, generator=generator).numpy() for n, s in shapes.items()})
+    layers = sparse.weighted(model)
+    size, steps = sum(m.weight.numel() for m in layers.values()), 100
+    assert size * density != int(size * density)
+
+    start = {n: m.weight.detach().clone() for n, m in layers.items()}
+    expected = {n: torch.ones_like(w) for n, w in start.items()}
+    for e in range(steps):
+        k = int((1 - density ** ((e + 1) / steps)) * size)
+        scores = saliency.synflow(model, layers, (3, 8, 8))
+        threshold = torch.cat([s.flatten() for s in scores.values()]).sort().values[k - 1] if k else -1
+        expected = {n: m * (scores[n] > threshold) for n, m in expected.items()}
+        with torch.no_grad():
+            for n, m in layers.items():
+                m.weight.copy_(start[n] * expected[n])
+    with torch.no_grad():
+        for n, m in layers.items():
+            m.weight.copy_(start[n])
+
+    count = size - int((1 - density) * size)
+    masks = saliency.prune_iteratively(layers, lambda: saliency.synflow(model, layers, (3, 8, 8)), count, steps, density)
+    for n, mask in masks.items():
+        assert torch.equal(mask, expected[n].bool()), n
 
 
 def test_four_rounds_of_global_pruning() -> None:

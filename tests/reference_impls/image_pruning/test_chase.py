@@ -26,6 +26,7 @@ from reference_impls.image_pruning.chase import (
 )
 from reference_impls.parts.sparse import alive, erk_densities
 from reference_impls.parts.training import Recipe, Trainer
+from suite import registry
 from suite.naming import UserError
 from tests.helpers import MemoryRun, problem, spec
 
@@ -178,6 +179,8 @@ def test_the_sheets_invariants() -> None:
     wanted = hooks.first_count * (1 - 0.5 * channel_rate(t, hooks.t_channels))
     assert abs(sum(int(f.sum()) for f in hooks.flags.values()) - wanted) <= len(hooks.flags)
     assert hooks.trace == sorted(hooks.trace, reverse=True)
+    assert [s["step"] for s in hooks.spreads] == list(range(hooks.interval, hooks.step + 1, hooks.interval))
+    assert all(s["umm"] > 0 and 0 <= s["density"] <= 1 for s in hooks.spreads)
     # (ii) K_0 weights at the end; none outside their mask
     assert abs(alive(hooks.masks) - hooks.budget) <= 2
     for name, layer in hooks.layers.items():
@@ -257,9 +260,55 @@ def test_targets_are_met(target: str) -> None:
     assert p.run.examples <= p.budget
 
 
-def test_the_speed_division_yields_the_shape() -> None:
-    p = problem(target="macs=0.5", division="speed")
-    assert p.macs(Chase().solve(p).model) == pytest.approx(0.5 * p.dense_macs, rel=0.01)
+@pytest.mark.parametrize("target", ["macs=0.5", "nonzero=0.2"])
+def test_the_speed_division_yields_the_shape_and_as_many_weights_as_training(target: str) -> None:
+    p = problem(target=target, division="speed")
+    found = Chase().solve(p)
+    weighed = {m.name: m.value for m in registry.task("image_pruning").weigh(p, found)}
+    assert weighed["kept.nonzero"] == pytest.approx(0.2, rel=0.01)
+    if target.startswith("macs"):
+        assert p.macs(found.model) == pytest.approx(0.5 * p.dense_macs, rel=0.01)
+
+
+def test_a_best_state_before_the_last_deletion_is_deployed_with_its_own_channels() -> None:
+    """With a long last phase the best state may be older than deletions that follow it."""
+    p = problem(target="nonzero=0.2")
+    hooks = Chasing(Chase(interval=2, channel_interval=2), p, p.model())
+    hooks.keep_best()
+    hooks.best["top1"] = 101.0  # no later state is better
+    hooks.delete(1.0)
+    assert sum(int(f.sum()) for f in hooks.flags.values()) < hooks.first_count
+    hooks.finish()
+    assert all(bool(f.all()) for f in hooks.flags.values())
+
+
+def test_spread_tells_channels_that_are_alike_from_such_that_are_not() -> None:
+    p = problem(target="nonzero=0.2")
+    hooks = Chasing(Chase(), p, p.model())
+    for g in hooks.groups:
+        g.conv.weight.data.fill_(1.0)
+        hooks.masks[g.name] = torch.ones_like(hooks.masks[g.name])
+    assert hooks.spread() == {"umm": 0.0, "density": 1.0}
+    for g in hooks.groups:  # half of the channels: a quarter of the size, an empty mask
+        half = g.width // 2
+        g.conv.weight.data[:half] = 0.25
+        hooks.masks[g.name][:half] = False
+    found = hooks.spread()
+    assert found["umm"] == pytest.approx(0.375 / 0.625)
+    assert found["density"] == 0.0
+
+
+def test_a_layer_that_lost_all_of_its_channels_is_left_out_of_the_densities() -> None:
+    p = problem(target="nonzero=0.2")
+    hooks = Chasing(Chase(parity=True, exploration="layerwise"), p, p.model())
+    name = hooks.groups[0].name
+    hooks.flags[name] = torch.zeros_like(hooks.flags[name])
+    hooks.masks = apply_region(hooks.masks, hooks.flags, hooks.consumers)
+    for layer in hooks.layers.values():
+        layer.weight.grad = torch.randn_like(layer.weight)
+    hooks.explore(2)
+    assert alive({name: hooks.masks[name]}) == 0
+    assert alive(hooks.masks) > 0
 
 
 def test_a_stopped_run_ends_alike() -> None:

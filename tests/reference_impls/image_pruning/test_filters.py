@@ -398,3 +398,10 @@ def test_hrank_pays_for_its_images_once() -> None:
     second = MemoryRun(spec(), saved=first.saved)
     same(straight.model, solve(second).model)
     assert second.examples == whole.examples == 4 * 64 + 64
+
+
+def test_filters_dropped_by_norm_stay_in_the_mask_of_the_median_however_many_are_asked_for() -> None:
+    weight = torch.randn(10, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    mask = fpgm.median_mask(weight, 8, 4)
+    assert int(mask.sum()) == 8
+    assert torch.equal(mask, ~fpgm.norm_mask(weight, 8))
