@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from suite.order import Order
+    from suite.registry import MethodRef
     from suite.runner import Outcome, Settings
     from suite.system import SystemCard
 
@@ -41,26 +43,23 @@ GOOD = {"ok": "green", "solved": "green"}
 
 
 @app.command("list")
-def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_json: Json = False) -> None:
-    """List tasks, their tiers and cases, and the methods there are."""
+def list_(
+    task: Annotated[str, typer.Argument(help="Only this task.")] = "",
+    method: Annotated[str, typer.Argument(help="One of its methods, or ./file.py: what it is and what can be set.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List tasks, their tiers and cases, and the methods there are; or a method and its settings."""
     from suite import registry
 
     if task:
         registry.task(task)  # or says which there are
+    if method:
+        return _list_settings(registry.method(task, method), as_json)
     names = [task] if task else list(registry.tasks())
     found: list[dict[str, Any]] = []
     for name in names:
         card = registry.task(name)
-        methods = [
-            {
-                "name": m.name,
-                "summary": m.summary,
-                "kind": "paper" if m.paper else "baseline",
-                "paper": m.paper,
-                "origin": m.origin,
-            }
-            for m in registry.methods(name).values()
-        ]
+        methods = [_described(m) for m in registry.methods(name).values()]
         tiers = {t: {"cases": list(v.cases), "targets": list(v.targets)} for t, v in card.tiers.items()}
         found.append({"task": name, "version": card.version, "question": card.question, "tiers": tiers, "methods": methods})
     if as_json:
@@ -75,16 +74,46 @@ def list_(task: Annotated[str, typer.Argument(help="Only this task.")] = "", as_
             asked = f"  [dim]targets[/] {targets}" if targets else ""
             console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}{asked}")
         table = Table(box=None, pad_edge=True, show_header=False)
-        for method in entry["methods"]:
-            mark = "[bold blue]●[/]" if method["kind"] == "paper" else "[dim]○[/]"
+        for m in entry["methods"]:
+            mark = "[bold blue]●[/]" if m["kind"] == "paper" else "[dim]○[/]"
             table.add_row(
                 "",
                 mark,
-                f"[bold]{method['name']}[/]" if method["kind"] == "paper" else method["name"],
-                method["summary"],
+                f"[bold]{method['name']}[/]" if m["kind"] == "paper" else m["name"],
+                m["summary"],
             )
         console.print(table)
-    console.print("\n[dim]● a paper's method  ○ a baseline.  Run one: weighin run TASK --method NAME --seed 0[/]")
+    console.print("\n[dim]● a paper's method  ○ a baseline.  Its settings: weighin list TASK NAME[/]")
+    console.print("[dim]Run one: weighin run TASK --method NAME --seed 0[/]")
+    return None
+
+
+def _described(ref: MethodRef) -> dict[str, Any]:
+    kind = "paper" if ref.paper else "baseline"
+    return {"name": ref.name, "summary": ref.summary, "kind": kind, "paper": ref.paper, "origin": ref.origin}
+
+
+def _list_settings(ref: MethodRef, as_json: bool) -> None:
+    from suite.fields import settings
+
+    found = settings(ref)
+    if as_json:
+        rows = [dataclasses.asdict(s) for s in found]
+        return _print_json({"task": ref.task, **_described(ref), "departs": ref.departs, "settings": rows})
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = _console()
+    console.print(f"\n[bold]{escape(ref.name)}[/]  {escape(ref.summary)}")
+    for title, words in (("Paper", ref.paper), ("What we changed", ref.departs)):
+        if words:
+            console.print(f"\n[dim]{title}:[/] {escape(words)}")
+    if not found:
+        return console.print("\nNothing can be set.")
+    table = Table("setting", "default", "values", "meaning", box=None, pad_edge=False, header_style="dim")
+    for s in found:
+        table.add_row(*map(escape, (s.name, s.default or "must be given", s.values, s.meaning)))
+    console.print("", table, f"\n[dim]weighin run {ref.task} -m {escape(ref.name)} --set {found[0].name}=VALUE[/]", sep="\n")
     return None
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import types
 import typing
@@ -144,7 +145,7 @@ def configure(cls: type[Method], settings: Iterable[str] | Mapping[str, Any]) ->
     for key, text in pairs:
         if key not in fields:
             raise UserError(f"{cls.__name__} has no setting {key!r}; it has: {', '.join(fields) or 'none'}")
-        value = None if isinstance(text, str) and text.lower() == "none" and _optional(hints[key]) else text
+        value = _read(text, hints[key]) if isinstance(text, str) else text
         try:
             values[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
         except pydantic.ValidationError as e:
@@ -217,8 +218,13 @@ def _describe(path: Path, task_name: str, origin: Literal["reference", "package"
     said = {}
     for paragraph in rest.split("\n\n"):
         head, _, words = " ".join(paragraph.split()).partition(": ")
-        said[head] = words
+        said[head] = without_sheets(words)
     return MethodRef(path.stem, task_name, origin, path, summary, said.get("Paper", ""), said.get("Departs", ""))
+
+
+def without_sheets(text: str) -> str:
+    """Without references such as `(chex.md 2.3)`: they are for who reads the source beside the sheet that it was written from."""
+    return re.sub(r" ?\(\w+\.md [\d., and]+\)", "", text)
 
 
 def _docstring(path: Path) -> str:
@@ -238,5 +244,10 @@ def _import_file(ref: MethodRef) -> types.ModuleType:
     return module
 
 
-def _optional(hint: Any) -> bool:
-    return type(None) in typing.get_args(hint)
+def _read(text: str, hint: Any) -> Any:
+    """A setting's text as a value where validation would not take it for one: None, and choices that are no words."""
+    inner = typing.get_args(hint)
+    if type(None) in inner and text.lower() == "none":
+        return None
+    choices = inner if typing.get_origin(hint) is Literal else ()
+    return next((c for c in choices if str(c) == text), text)

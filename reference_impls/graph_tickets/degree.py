@@ -20,8 +20,9 @@ __all__ = ["Degree"]
 
 @dataclass(frozen=True)
 class Degree:
-    """`score` is how an edge is ranked."""
+    """Edges ranked by the degrees of their ends."""
 
+    #: of an edge: product of the ends' degrees or its inverse over the graph, or a rank at each node
     score: Literal["product", "inverse", "local"] = "inverse"
 
     def solve(self, problem: GraphProblem) -> Ticket:

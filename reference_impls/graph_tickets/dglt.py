@@ -23,9 +23,9 @@ __all__ = ["Dglt"]
 
 @dataclass(frozen=True)
 class Dglt:
-    """delta is what the penalty's factor grows by in an epoch."""
+    """One network, and a penalty that grows."""
 
-    delta: float = 0.02
+    delta: float = 0.02  #: what the penalty's factor grows by in an epoch
 
     def solve(self, problem: GraphProblem) -> Ticket:
         keep, masks = random_masks(problem, "dglt")

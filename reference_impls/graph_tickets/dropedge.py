@@ -25,9 +25,9 @@ __all__ = ["Dropedge"]
 
 @dataclass(frozen=True)
 class Dropedge:
-    """`keep` is the share of entries that an epoch sees."""
+    """Drawn anew in every epoch."""
 
-    keep: float = 0.4
+    keep: float = 0.4  #: share of entries that an epoch sees
 
     def solve(self, problem: GraphProblem) -> Ticket:
         if problem.spec.target:

@@ -18,9 +18,9 @@ __all__ = ["EffectiveResistance"]
 
 @dataclass(frozen=True)
 class EffectiveResistance:
-    """`eps` is the error of the random projections that large components need."""
+    """Exact in components that are not large."""
 
-    eps: float = 0.3
+    eps: float = 0.3  #: error of the random projections that large components need
 
     def solve(self, problem: GraphProblem) -> Ticket:
         share, _ = target_shares(problem)

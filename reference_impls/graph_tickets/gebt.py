@@ -26,11 +26,11 @@ MOST_EPOCHS = 100  #: after which the masks are taken as they are
 
 @dataclass(frozen=True)
 class Gebt:
-    """Masks count as settled when over `window` epochs no two in a row differ by `tolerance` of edges and weights together."""
+    """The search ends when masks have settled."""
 
-    adjacency_lr: float = 0.001
-    window: int = 3
-    tolerance: float = 0.1
+    adjacency_lr: float = 0.001  #: learning rate of the edges' values
+    window: int = 3  #: epochs over which masks must have settled
+    tolerance: float = 0.1  #: what masks of an epoch may differ by from the last one's: share of edges plus share of weights
 
     def solve(self, problem: GraphProblem) -> Ticket:
         edges, weights = target_shares(problem)

@@ -22,10 +22,10 @@ __all__ = ["Jaccard"]
 
 @dataclass(frozen=True)
 class Jaccard:
-    """`rule` is over what edges are ranked; `score` compares the ends' neighbours, or by `cosine` their features."""
+    """Edges ranked by how much their ends are alike."""
 
-    rule: Literal["global", "local"] = "global"
-    score: Literal["jaccard", "cosine"] = "jaccard"
+    rule: Literal["global", "local"] = "global"  #: edges ranked over the graph or at each node
+    score: Literal["jaccard", "cosine"] = "jaccard"  #: compares the ends' neighbours, or by cosine their features
 
     def solve(self, problem: GraphProblem) -> Ticket:
         share, _ = target_shares(problem)

@@ -29,22 +29,22 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class RethinkingGlt:
-    """lam is lambda of the auxiliary loss (0: the min-max part alone, or with `mode=wd` neither).  Modes (rethinking_glt.md 2.3):
+    """Modes (rethinking_glt.md 2.3); `lam=0` is the min-max part alone, or with `mode=wd` neither:
 
     `wd`: the graph's mask descends with the rest; `minmax_perturb`: weights are trained at the worst mask within rho;
     `minmax_literal`: the mask climbs by eta1 and the lowest go, alpha = 1 for the total derivative; `minmax_flip`: it climbs, and
     the highest go.
     """
 
-    mode: Mode = "minmax_perturb"
-    lam: float = 0.1
-    rho: float = 0.1
-    eta1: float = 0.01
-    alpha: Literal[0, 1] = 0
-    eps: float = 1e-2
-    iterations: int = 10
-    most: int = 128
-    weights: Literal["rewound", "redrawn"] = "rewound"
+    mode: Mode = "minmax_perturb"  #: our readings of the abstract's min-max
+    lam: float = 0.1  #: lambda, the auxiliary loss's weight; 0: without it
+    rho: float = 0.1  #: minmax_perturb: how far the worst mask may lie
+    eta1: float = 0.01  #: the other min-max modes: step of the mask's ascent
+    alpha: Literal[0, 1] = 0  #: minmax_literal: 1 for the total derivative
+    eps: float = 1e-2  #: Sinkhorn's regularisation
+    iterations: int = 10  #: Sinkhorn's
+    most: int = 128  #: nodes a side and class that the distance is taken over
+    weights: Literal["rewound", "redrawn"] = "rewound"  #: redrawn: the same masks on other initial weights, the control
 
     def solve(self, problem: GraphProblem) -> Ticket:
         if self.lam:

@@ -27,12 +27,12 @@ __all__ = ["Sgcn"]
 
 @dataclass(frozen=True)
 class Sgcn:
-    """`rho` is the penalty's strength; edges that stay keep the values they were given, unless not `weighted`."""
+    """ADMM over the edges' values."""
 
-    rho: float = 1e-3
-    lr: float = 0.001
+    rho: float = 1e-3  #: strength of the penalty
+    lr: float = 0.001  #: learning rate of the edges' values
     steps: int = 4  #: of pruning the copy and moving the dual variable
-    weighted: bool = True
+    weighted: bool = True  #: whether edges that stay keep the values they were given
 
     def solve(self, problem: GraphProblem) -> Ticket:
         share, _ = target_shares(problem)

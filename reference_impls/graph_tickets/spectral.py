@@ -21,13 +21,10 @@ __all__ = ["Spectral"]
 
 @dataclass(frozen=True)
 class Spectral:
-    """`eps` is the error of the random projections that large components need.
+    """With `weighted` the Laplacian is kept on average: each of q draws of an edge weighs 1 / (q p)."""
 
-    With `weighted` an edge weighs what its draws add up to, 1 / (q p) each of q, so that the Laplacian is kept on average.
-    """
-
-    eps: float = 0.3
-    weighted: bool = False
+    eps: float = 0.3  #: error of the random projections that large components need
+    weighted: bool = False  #: whether an edge weighs what its draws add up to
 
     def solve(self, problem: GraphProblem) -> Ticket:
         share, _ = target_shares(problem)

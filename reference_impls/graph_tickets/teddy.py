@@ -24,9 +24,9 @@ __all__ = ["Teddy"]
 
 @dataclass(frozen=True)
 class Teddy:
-    """lam weighs the divergence from the dense teacher's outputs."""
+    """Symbols as in graph_baselines.md 5."""
 
-    lam: float = 0.1
+    lam: float = 0.1  #: lambda, the weight of the divergence from the dense teacher's outputs
 
     def solve(self, problem: GraphProblem) -> Ticket:
         problem.need_classes()

@@ -26,15 +26,15 @@ __all__ = ["Transfer"]
 
 @dataclass(frozen=True)
 class Transfer:
-    """`source` is the case that the ticket is found on, `finder` by what.  Arms of a transfer of weights:
+    """Arms of a transfer of weights:
 
     `ticket`: masks and the source's trained weights; `scratch`: masks and the source's initial weights; `dense`: the source's
     trained dense weights; `dense_scratch`: neither; `random`: random masks of the same density and the source's dense weights.
     """
 
-    source: str = "cora/gin"
-    finder: Literal["ugs", "wd", "minmax_perturb"] = "ugs"
-    arm: Literal["ticket", "scratch", "dense", "dense_scratch", "random"] = "ticket"
+    source: str = "cora/gin"  #: case that the ticket is found on
+    finder: Literal["ugs", "wd", "minmax_perturb"] = "ugs"  #: what finds it
+    arm: Literal["ticket", "scratch", "dense", "dense_scratch", "random"] = "ticket"  #: what is carried over, or a control
 
     def solve(self, problem: GraphProblem) -> Ticket:
         source = problem.other(self.source)

@@ -21,13 +21,14 @@ __all__ = ["Ugs"]
 
 @dataclass(frozen=True)
 class Ugs:
-    """s1 and s2 are the penalties (None: the published ones of graph and model). Controls: `weights=redrawn` (same masks)."""
+    """Symbols as in ugs.md 2."""
 
-    s1: float | None = None
-    s2: float | None = None
-    symmetric_mask: bool = False
+    s1: float | None = None  #: L1 penalty of the edges' mask; None: the published one of graph and model
+    s2: float | None = None  #: of the weights' masks; None: likewise
+    symmetric_mask: bool = False  #: whether both directions of an edge go together
+    #: removed edges are gone, or (legacy) stay with value 0 as in the released code
     algebra: Literal["remove", "legacy"] = "remove"
-    weights: Literal["rewound", "redrawn"] = "rewound"
+    weights: Literal["rewound", "redrawn"] = "rewound"  #: redrawn: the same masks on other initial weights, the control
 
     def solve(self, problem: GraphProblem) -> Ticket:
         edges, weights = target_shares(problem)

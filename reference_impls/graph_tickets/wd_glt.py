@@ -26,17 +26,15 @@ LEAST = 1e-12  #: of a share under a logarithm
 
 @dataclass(frozen=True)
 class WdGlt:
-    """lam is lambda, eps and iterations are Sinkhorn's, most the nodes a side and class.
-
-    `auxiliary`: `wd` is the method; ablations are `kl` between the classes' mean outputs, `entropy` of all nodes, and `means`, the
+    """The method is `auxiliary=wd`; ablations are `kl` between the classes' mean outputs, `entropy` of all nodes, and `means`, the
     squared distance of the classes' means.
     """
 
-    lam: float = 0.1
-    eps: float = 1e-2
-    iterations: int = 10
-    most: int = 128
-    auxiliary: Loss = "wd"
+    lam: float = 0.1  #: lambda, the auxiliary loss's weight
+    eps: float = 1e-2  #: Sinkhorn's regularisation
+    iterations: int = 10  #: Sinkhorn's
+    most: int = 128  #: nodes a side and class that the distance is taken over
+    auxiliary: Loss = "wd"  #: wd, or an ablation in its place
 
     def solve(self, problem: GraphProblem) -> Ticket:
         return Replaced("wd", lam=self.lam, eps=self.eps, iterations=self.iterations, most=self.most, loss=self.auxiliary).solve(

@@ -42,18 +42,18 @@ Masks = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Chex:
-    """Symbols as in chex.md 2.2: S = share, delta_0, Delta T = interval, T_max = round(last E)."""
+    """Symbols as in chex.md 2.2."""
 
-    share: float | None = None  #: final share of channels pruned; None: whatever meets the operations target
+    share: float | None = None  #: S, final share of channels pruned; None: whatever meets the operations target
     delta0: float | None = None  #: initial regrow share of all channels; None: half of S; 0: no regrowing
-    interval: int = 0  #: epochs between updates; 0: two as in the paper, one where a run is too short for that (chex.md 6)
-    last: float = 0.72  #: the last update, as a share of the epochs
-    score: Literal["css", "l1"] = "css"
-    sampling: Literal["importance", "uniform"] = "importance"
-    restore: Literal["mru", "zero"] = "mru"
-    ratios: Literal["bn", "uniform"] = "bn"
+    interval: int = 0  #: Delta T, epochs between updates; 0: two as in the paper, one where a run is too short for that (chex.md 6)
+    last: float = 0.72  #: T_max, the last update, as a share of the epochs
+    score: Literal["css", "l1"] = "css"  #: who stays in a layer: column subset selection, or the filters' L1 norms
+    sampling: Literal["importance", "uniform"] = "importance"  #: who regrows: those that the kept ones explain least, or any
+    restore: Literal["mru", "zero"] = "mru"  #: what a regrown channel starts from: its most recent weights, or zero
+    ratios: Literal["bn", "uniform"] = "bn"  #: how many each layer keeps: by one ranking of all BN scales, or the same share
     residual_power: int = 1  #: the released code takes the norm, the paper its square
-    min_channels: int = 1
+    min_channels: int = 1  #: of a layer, that always stay
     parity: bool = False  #: the released code's truncation, no channel floor, and BN parameters that decay in shortcuts
 
     def solve(self, problem: ImageProblem) -> Network:

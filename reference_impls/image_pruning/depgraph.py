@@ -38,14 +38,15 @@ DIMENSION = {
 
 @dataclass(frozen=True)
 class Depgraph(OneShot):
-    """`sparse` is "w/ SL"; `reg`, `p` and `steps` as in pruning_baselines.md 3."""
+    """Symbols as in pruning_baselines.md 3."""
 
-    sparse: bool = False
-    reg: float = 5e-4
-    p: int = 2
-    steps: int = 30
+    sparse: bool = False  #: whether group norms are pulled towards zero in training first ("w/ SL")
+    reg: float = 5e-4  #: strength of that pull
+    p: int = 2  #: of the norm that scores a group
+    steps: int = 30  #: in which channels are removed
+    #: inner: channels inside of blocks alone; coupled: those that shortcuts tie together too
     groups: Literal["inner", "coupled"] = "inner"
-    floor: float = 0.1
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def stages(self, problem: ImageProblem) -> list[Stage]:
         def sparse(model: nn.Module) -> SparseLearning:

@@ -19,10 +19,10 @@ __all__ = ["Gmp"]
 
 @dataclass(frozen=True)
 class Gmp:
-    """`end` is t1, as a share of the training; `interval` f, in steps (0: by the tier and the size of the data)."""
+    """Symbols as in pruning_baselines.md 3."""
 
-    end: float = 0.75
-    interval: int = 0
+    end: float = 0.75  #: t1: the last removal, as a share of the training
+    interval: int = 0  #: f, in steps; 0: by the tier and the size of the data
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

@@ -30,13 +30,13 @@ __all__ = ["Hrank"]
 
 @dataclass(frozen=True)
 class Hrank:
-    """Ranks are means over `batches` of `batch` training images; `rounds` of pruning and fine-tuning, 1: all layers at once."""
+    """A layer after the other loses the channels of lowest rank."""
 
-    batches: int = 5
-    batch: int = 128
-    rounds: int = 0  #: 0: a layer a round, as far as each round has three epochs
-    pretrain: float = 2 / 3
-    floor: float = 0.1
+    batches: int = 5  #: of training images, which ranks are averaged over
+    batch: int = 128  #: images in each
+    rounds: int = 0  #: of pruning and fine-tuning; 0: a layer each, as far as each has three epochs; 1: all layers at once
+    pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def solve(self, problem: ImageProblem) -> Network:
         trainer, recipe, model = Trainer(problem), Recipe.of(problem), problem.model()

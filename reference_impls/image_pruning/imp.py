@@ -26,15 +26,15 @@ __all__ = ["Imp"]
 
 @dataclass(frozen=True)
 class Imp:
-    """`rewind` is a share of a training. Controls: `weights=redrawn` (same masks), `masks=random` (same densities)."""
+    """Tickets and, by `weights` and `masks`, their controls."""
 
-    rate: float = 0.2
-    levels: int = 5
-    rewind: float = 0.05
-    weights: Literal["rewound", "redrawn"] = "rewound"
-    masks: Literal["magnitude", "random"] = "magnitude"
-    stem: bool = False
-    classifier: bool = False
+    rate: float = 0.2  #: share of the weights left that goes at a level, where every training has the whole budget
+    levels: int = 5  #: of train, prune and rewind, at most, where all trainings share one budget
+    rewind: float = 0.05  #: where weights go back to, as a share of a training
+    weights: Literal["rewound", "redrawn"] = "rewound"  #: redrawn: the same masks on other initial weights, the control
+    masks: Literal["magnitude", "random"] = "magnitude"  #: random: as many weights in each layer, but random ones, the control
+    stem: bool = False  #: whether the first convolution may be pruned
+    classifier: bool = False  #: whether the last layer may be pruned
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

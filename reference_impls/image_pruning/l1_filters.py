@@ -19,10 +19,10 @@ __all__ = ["L1Filters"]
 
 @dataclass(frozen=True)
 class L1Filters:
-    """`pretrain` is the share of the budget before pruning; `floor` the share of channels a layer always keeps."""
+    """Train, prune once, fine-tune."""
 
-    pretrain: float = 2 / 3
-    floor: float = 0.1
+    pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def solve(self, problem: ImageProblem) -> Network:
         before = round(self.pretrain * problem.epochs)

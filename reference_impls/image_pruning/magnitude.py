@@ -19,11 +19,11 @@ __all__ = ["Magnitude"]
 
 @dataclass(frozen=True)
 class Magnitude:
-    """`pretrain` is the share of the budget before pruning; stem and classifier may be made prunable or not."""
+    """Train, prune once, fine-tune."""
 
-    pretrain: float = 2 / 3
-    stem: bool = False
-    classifier: bool = True
+    pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
+    stem: bool = False  #: whether the first convolution may be pruned
+    classifier: bool = True  #: whether the last layer may be pruned
 
     def solve(self, problem: ImageProblem) -> Network:
         before = round(self.pretrain * problem.epochs)

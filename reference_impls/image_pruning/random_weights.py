@@ -20,9 +20,9 @@ __all__ = ["RandomWeights"]
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """`layerwise` says how densities are spread over layers; `global` draws a score for every weight and keeps the largest."""
+    """A mask drawn once."""
 
-    layerwise: Literal["erk", "uniform", "global"] = "erk"
+    layerwise: Literal["erk", "uniform", "global"] = "erk"  #: densities; global: the largest of scores drawn for all
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

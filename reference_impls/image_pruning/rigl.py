@@ -24,12 +24,12 @@ __all__ = ["Rigl"]
 
 @dataclass(frozen=True)
 class Rigl:
-    """zeta = drop, Delta T = interval (steps; 0: by the tier and the size of the data), T_end = end, as a share of the training."""
+    """Symbols as in pruning_baselines.md 3."""
 
-    drop: float = 0.3
-    interval: int = 0
-    end: float = 0.75
-    grow: Literal["gradient", "random"] = "gradient"
+    drop: float = 0.3  #: zeta: share of a layer's weights that moves at the start
+    interval: int = 0  #: Delta T, steps between moves; 0: by the tier and the size of the data
+    end: float = 0.75  #: T_end: no move after this share of the training
+    grow: Literal["gradient", "random"] = "gradient"  #: random: as SET grows, by this method's schedule
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

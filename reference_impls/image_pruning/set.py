@@ -24,11 +24,11 @@ __all__ = ["Set"]
 
 @dataclass(frozen=True)
 class Set:
-    """zeta = drop, Delta T = interval (steps; 0: by tier and size of the data), no exploration after `end` of the training."""
+    """Symbols as in pruning_baselines.md 3."""
 
-    drop: float = 0.3
-    interval: int = 0
-    end: float = 0.75
+    drop: float = 0.3  #: zeta: share of a layer's weights that moves
+    interval: int = 0  #: Delta T, steps between moves; 0: by the tier and the size of the data
+    end: float = 0.75  #: no move after this share of the training
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

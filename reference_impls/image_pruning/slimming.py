@@ -27,12 +27,12 @@ __all__ = ["Slimming"]
 
 @dataclass(frozen=True)
 class Slimming(OneShot):
-    """Symbols as in pruning_baselines.md 3: s, and p = share."""
+    """Symbols as in pruning_baselines.md 3."""
 
-    s: float = 1e-4
-    share: float | None = None  #: of the ranked channels, removed; None: whatever meets the operations target
-    pretrain: float = 2 / 3
-    floor: float = 0.1
+    s: float = 1e-4  #: strength of the L1 pull on BN scales
+    share: float | None = None  #: p, of the ranked channels, removed; None: whatever meets the operations target
+    pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def stages(self, problem: ImageProblem) -> list[Stage]:
         return train_and_tune(self.pretrain, lambda model: Shrinking(inner(problem.groups(model)), self.s))

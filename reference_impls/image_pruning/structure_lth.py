@@ -43,17 +43,18 @@ JOINS = 512
 
 @dataclass(frozen=True)
 class StructureLth:
-    """Symbols as in structure_lth.md 2. `extra` above 0 is refill+. Control: `weights=redrawn`, the same masks on other weights."""
+    """Symbols as in structure_lth.md 2; `extra` above 0 is refill+."""
 
-    mode: Literal["refill", "regroup"] = "refill"
-    rate: float = 0.2
-    rounds: int = 5
-    rewind: float = 0.05
-    weights: Literal["rewound", "redrawn"] = "rewound"
+    mode: Literal["refill", "regroup"] = "refill"  #: whole channels, or dense blocks
+    rate: float = 0.2  #: share of the weights left that goes in a round, where every training has the whole budget
+    rounds: int = 5  #: of train, prune and rewind, at most, where all trainings share one budget
+    rewind: float = 0.05  #: where weights go back to, as a share of a training
+    weights: Literal["rewound", "redrawn"] = "rewound"  #: redrawn: the same masks on other initial weights, the control
     extra: float = 0.0  #: share of the channels to be dropped that refill+ keeps
-    criterion: Criterion = "l1"
+    criterion: Criterion = "l1"  #: how channels are ranked for refilling
+    #: how wide a block is: as the released code finds it, as it means to, or as the paper writes
     rule: Literal["released", "intended", "paper"] = "released"
-    t1: float = 1.5
+    t1: float = 1.5  #: how few ones of a row may stay outside of a block, against its width
     nn: int = 32  #: rows of a block, where a cluster has more
     B2: int = 16  #: a block has more rows than this
     cn: int = 0  #: parts of the rows; 0: C / 32, at least 2 and at most the paper's 8

@@ -29,13 +29,13 @@ __all__ = ["Taylor"]
 
 @dataclass(frozen=True)
 class Taylor:
-    """Settings as in pruning_baselines.md 3; `interval` in batches; `momentum` of the scores from one removal to the next."""
+    """Settings as in pruning_baselines.md 3."""
 
-    removals: int = 30
-    interval: int = 10
-    momentum: float = 0.9
-    pretrain: float = 2 / 3
-    floor: float = 0.1
+    removals: int = 30  #: of equal number, fewer where training is short
+    interval: int = 10  #: batches between them, fewer where training is short
+    momentum: float = 0.9  #: of the scores from one removal to the next
+    pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
+    floor: float = 0.1  #: share of its channels that a layer always keeps
 
     def solve(self, problem: ImageProblem) -> Network:
         trainer, recipe, model = Trainer(problem), Recipe.of(problem), problem.model()

@@ -25,9 +25,9 @@ __all__ = ["Cafm"]
 
 @dataclass(frozen=True)
 class Cafm:
-    """`chunks` is n, the code's segnum."""
+    """One network, modulated for each chunk."""
 
-    chunks: int = 2
+    chunks: int = 2  #: n, of time; the code's segnum
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

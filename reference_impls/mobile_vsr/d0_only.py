@@ -17,9 +17,9 @@ __all__ = ["D0Only"]
 
 @dataclass(frozen=True)
 class D0Only:
-    """`chunks` is K of the ranking."""
+    """Trained on the hardest chunk alone."""
 
-    chunks: int = 4
+    chunks: int = 4  #: K, by how well patches are restored
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

@@ -37,15 +37,13 @@ Ablation = Literal["none", "fine_only", "coarse_only", "shared_deep", "shared_sh
 
 @dataclass(frozen=True)
 class DyDca:
-    """`threshold` is tau in dB, 0 for 40 on the paper tier and the median elsewhere, also in the speed division.
-
-    `ablation`: (a) ``fine_only``, fixed fine patches and network1; (b) ``coarse_only``, fixed coarse ones and network2; (c)
+    """Ablations: (a) ``fine_only``, fixed fine patches and network1; (b) ``coarse_only``, fixed coarse ones and network2; (c)
     ``shared_deep`` or ``shared_shallow``, dynamic patches and one branch; (e) ``random_split``, as many patches cut, but random
     ones.
     """
 
-    threshold: float = 0.0
-    ablation: Ablation = "none"
+    threshold: float = 0.0  #: tau, dB; 0: 40 on the paper tier, the median elsewhere and in the speed division
+    ablation: Ablation = "none"  #: one part fixed, shared or random
 
     blocks: ClassVar[tuple[int, ...]] = (4, 2)  #: of the branches from fine to coarse, on the paper tier
     small_blocks: ClassVar[tuple[int, ...]] = (2, 1)

@@ -35,14 +35,14 @@ GATHERED = 50  #: batches whose patches are cut at a time
 
 @dataclass(frozen=True)
 class Emt:
-    """`hardest` is the share of positions that patches are drawn from, `first` and `later` are p_mask."""
+    """Symbols as in vsr_baselines.md 2."""
 
-    chunks: int = 2
+    chunks: int = 2  #: n, the time chunks
     steps: int = 200  #: free ones, and as many masked ones, for each chunk; fewer where the budget ends
-    rate: float = 1e-4
-    hardest: float = 0.2
-    first: float = 0.2
-    later: float = 0.01
+    rate: float = 1e-4  #: learning rate of a chunk's steps
+    hardest: float = 0.2  #: share of positions that patches are drawn from
+    first: float = 0.2  #: p_mask of the first chunk: share of weights that may change
+    later: float = 0.01  #: p_mask of the others
     patch: int = 32  #: low-resolution height and width
 
     def solve(self, problem: VideoProblem) -> Stream:

@@ -25,10 +25,10 @@ __all__ = ["Jstdo"]
 
 @dataclass(frozen=True)
 class Jstdo:
-    """`chunks` is K; `shares` are r_0 to r_{K-1}, empty for 1 - k / (K - 1)."""
+    """Symbols as in stdo.md 2."""
 
-    chunks: int = 4
-    shares: tuple[float, ...] = ()
+    chunks: int = 4  #: K, by how well patches are restored
+    shares: tuple[float, ...] = ()  #: r_0 to r_{K-1}, of each chunk's patches that are trained on; empty: 1 - k / (K - 1)
 
     def solve(self, problem: VideoProblem) -> Stream:
         shares = self.shares or default_shares(self.chunks)

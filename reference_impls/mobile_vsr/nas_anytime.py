@@ -26,10 +26,10 @@ BLOCKS = 8
 
 @dataclass(frozen=True)
 class NasAnytime:
-    """`quality` sets the width; `depth` is the exit that is sent and played: 0, 2, 4, 6 or 8 blocks."""
+    """One network that can be left early."""
 
-    quality: Literal["low", "medium", "high", "ultra"] = "low"
-    depth: int = BLOCKS
+    quality: Literal["low", "medium", "high", "ultra"] = "low"  #: sets the width
+    depth: int = BLOCKS  #: the exit that is sent and played: 0, 2, 4, 6 or 8 blocks
 
     def solve(self, problem: VideoProblem) -> Stream:
         need_exit(BLOCKS, self.depth)

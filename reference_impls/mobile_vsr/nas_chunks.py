@@ -19,9 +19,9 @@ __all__ = ["NasChunks"]
 
 @dataclass(frozen=True)
 class NasChunks:
-    """`chunks` is n."""
+    """A network for each chunk."""
 
-    chunks: int = 2
+    chunks: int = 2  #: n, of time
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

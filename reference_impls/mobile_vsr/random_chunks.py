@@ -18,9 +18,9 @@ __all__ = ["RandomChunks"]
 
 @dataclass(frozen=True)
 class RandomChunks:
-    """`chunks` is K."""
+    """A network for each chunk."""
 
-    chunks: int = 2
+    chunks: int = 2  #: K, drawn at random
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

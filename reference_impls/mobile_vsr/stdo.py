@@ -26,9 +26,9 @@ __all__ = ["Stdo"]
 
 @dataclass(frozen=True)
 class Stdo:
-    """`chunks` is K."""
+    """A network for each chunk."""
 
-    chunks: int = 2
+    chunks: int = 2  #: K, by how well patches are restored
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
-from suite import registry
+from suite import fields, registry
 from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Ranking, Row
@@ -489,25 +489,11 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
             about=ref.summary if ref else "Somebody’s own method; its code is not here, its digest is in its name.",
             paper=ref.paper if ref else "",
             departs=ref.departs if ref else "",
-            configuration=_configuration(ref),
+            settings=fields.settings(ref) if ref else (),
             rows=rows,
             failures=failures,
         )
     return out
-
-
-def _configuration(ref: Any) -> dict[str, str]:
-    """Fields and defaults of a method's dataclass, read from its source: pages import no torch."""
-    import ast
-
-    if ref is None:
-        return {}
-    tree = ast.parse(ref.path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and any(isinstance(f, ast.FunctionDef) and f.name == "solve" for f in node.body):
-            fields = [f for f in node.body if isinstance(f, ast.AnnAssign) and "ClassVar" not in ast.unparse(f.annotation)]
-            return {ast.unparse(f.target): ast.unparse(f.value) if f.value else "required" for f in fields}
-    return {}
 
 
 def _method_index(boards: Mapping[Ranking, Board]) -> str:

@@ -32,6 +32,19 @@ def test_list_names_tasks_and_methods() -> None:
     assert {m["name"]: m["kind"] for m in entry["methods"]}["chex"] == "paper"
 
 
+def test_list_tells_what_can_be_set_of_a_method() -> None:
+    done = weighin("list", "image_pruning", "chex")
+    assert done.returncode == 0
+    for word in ("Paper:", "What we changed:", "residual_power", "importance, uniform", "--set share=VALUE"):
+        assert word in done.stdout
+    found = json.loads(weighin("list", "image_pruning", "chex", "--json").stdout)
+    assert {s["name"]: s["default"] for s in found["settings"]}["score"] == "css"
+    assert "Nothing can be set" in weighin("list", "image_pruning", "dense").stdout
+    done = weighin("list", "image_pruning", "nothing")
+    assert done.returncode == 2
+    assert "there are: chase" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -1,0 +1,134 @@
+"""What can be set of a method, read from its source: a dataclass's fields, their defaults, choices and ``#:`` comments.
+
+Nothing is imported, so that lists and pages need no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from suite.registry import HOUSE, METHODS, TASKS, MethodRef, without_sheets
+
+__all__ = ["Setting", "settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A field of a method's dataclass as its source has it: what ``--set name=value`` may change."""
+
+    name: str
+    values: str  #: the choices, or the type
+    default: str  #: empty: must be given
+    meaning: str  #: its ``#:`` comment, on the same line or above; empty without one
+
+
+def settings(ref: MethodRef) -> tuple[Setting, ...]:
+    """The settings of a method, those of its bases first."""
+    source = _Source(ref.path)
+    for node in source.tree.body:
+        if isinstance(node, ast.ClassDef) and source.offers(node.name) and any("solve" in c.methods for c in source.lineage(node)):
+            # a field that is declared again stays at its place, as in a dataclass
+            return tuple({s.name: s for c in source.lineage(node) for s in c.settings()}.values())
+    return ()
+
+
+class _Source:
+    """A module read for its dataclasses; names are followed into the house's other modules."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        self.tree = ast.parse(text)
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        found = [t for t in tokens if t.type == tokenize.COMMENT and t.string.startswith("#:")]
+        self.notes = {t.start[0]: t.string[2:].strip() for t in found}
+        self.alone = {t.start[0] for t in found if not t.line[: t.start[1]].strip()}
+
+    def offers(self, name: str) -> bool:
+        """Whether the module makes the name public."""
+        offered = self.find("__all__")
+        return not name.startswith("_") if offered is None else name in ast.literal_eval(_value(offered[1]))
+
+    def find(self, name: str) -> tuple[_Source, ast.stmt] | None:
+        """Where a name of this module is defined, and the statement."""
+        for node in self.tree.body:
+            if name in _names(node):
+                return self, node
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                file = HOUSE / (node.module.replace(".", "/") + ".py")
+                inner = node.module.partition(".")[0] in (METHODS.name, TASKS.name) and file.is_file()
+                for alias in node.names:
+                    if inner and (alias.asname or alias.name) == name:
+                        return _Source(file).find(alias.name)
+        return None
+
+    def lineage(self, node: ast.ClassDef) -> Iterator[_Class]:
+        """A class and its bases, the oldest first."""
+        for base in node.bases:
+            found = self.find(base.id) if isinstance(base, ast.Name) else None
+            if found and isinstance(found[1], ast.ClassDef):
+                yield from found[0].lineage(found[1])
+        yield _Class(self, node)
+
+    def note(self, node: ast.stmt) -> str:
+        """The ``#:`` comment beside a statement, or else above it."""
+        if node.end_lineno in self.notes:
+            return self.notes[node.end_lineno]
+        above: list[str] = []
+        line = node.lineno - 1
+        while line in self.alone:
+            above.insert(0, self.notes[line])
+            line -= 1
+        return " ".join(above)
+
+    def resolved(self, node: ast.expr) -> ast.expr:
+        """What a bare name stands for, where that can be told."""
+        found = self.find(node.id) if isinstance(node, ast.Name) else None
+        return node if found is None or isinstance(found[1], ast.ClassDef) else _value(found[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Class:
+    source: _Source
+    node: ast.ClassDef
+
+    @property
+    def methods(self) -> set[str]:
+        return {f.name for f in self.node.body if isinstance(f, ast.FunctionDef)}
+
+    def settings(self) -> Iterator[Setting]:
+        for field in self.node.body:
+            if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
+                kind = self.source.resolved(field.annotation)
+                choices = isinstance(kind, ast.Subscript) and ast.unparse(kind.value).endswith("Literal")
+                default = self.source.resolved(field.value) if field.value else None
+                yield Setting(
+                    ast.unparse(field.target),
+                    _bare(kind.slice) if choices and isinstance(kind, ast.Subscript) else ast.unparse(kind),
+                    _bare(default) if default else "",
+                    without_sheets(self.source.note(field)),
+                )
+
+
+def _names(node: ast.stmt) -> list[str]:
+    """Names that a statement defines."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [t.id for t in targets if isinstance(t, ast.Name)]
+
+
+def _value(node: ast.stmt) -> ast.expr:
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    return value or ast.Constant(None)
+
+
+def _bare(node: ast.expr) -> str:
+    """An expression as ``--set`` takes it: text without quotes, choices apart by commas."""
+    if isinstance(node, ast.Tuple) and node.elts:
+        return ", ".join(map(_bare, node.elts))
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)
