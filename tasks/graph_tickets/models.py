@@ -106,10 +106,12 @@ def gcn_values(
     """UGS's normalisation: d_i = 1 + row sum of a; entries d_i^-1/2 a_ij d_j^-1/2, (E,), and self-loops 1 / d_j, (n,).
 
     PyG's `gcn_norm` sums the column instead: equal for a symmetric mask alone.  `detached` stops the gradient in the degrees.
+    A degree of 0 has the root 0, as released; below it the released code has NaN, and here the degree is `LEAST_DEGREE`.
     """
     a = torch.ones(graph.edges, device=graph.device, dtype=dtype) if values is None else values
-    degree = (1 + ops.row_sum(graph, a)).clamp_min(LEAST_DEGREE)
-    root = (degree.detach() if detached else degree).rsqrt()
+    degree = 1 + ops.row_sum(graph, a)
+    degree = degree.detach() if detached else degree
+    root = degree.clamp_min(LEAST_DEGREE).rsqrt().masked_fill(degree == 0, 0.0)
     return root.index_select(0, graph.row) * a * root.index_select(0, graph.col), root * root
 
 

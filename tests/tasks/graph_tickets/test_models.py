@@ -181,6 +181,38 @@ def test_negative_row_sums_stay_numbers() -> None:
     assert loops.isfinite().all()
 
 
+def test_a_row_sum_of_zero_has_the_root_zero() -> None:
+    graph = Graph(torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 2, 1]), 3)
+    values = torch.tensor([-1.0, 0.5, 0.5, 0.5], requires_grad=True)
+    entries, loops = gcn_values(graph, values)
+    root = 0.5**0.5 / 1.5**0.5 * 0.5  # of node 1, sum 2, and node 2, sum 1.5
+    torch.testing.assert_close(loops, torch.tensor([0.0, 1 / 2, 1 / 1.5]))
+    torch.testing.assert_close(entries, torch.tensor([0.0, 0.0, root, root]))
+    (entries.sum() + loops.sum()).backward()
+    assert values.grad is not None
+    assert values.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 6])
+def test_gradients_of_more_entries_than_there_are_pairs(nodes: int) -> None:
+    """A complete graph with loops of its own, to which the operator adds the identity."""
+    row, col = (x.flatten() for x in torch.meshgrid(torch.arange(nodes), torch.arange(nodes), indexing="ij"))
+    model, x, weights = Gcn(4, 3, 2).eval(), torch.randn(nodes, 4), torch.randn(nodes, 2)
+    mask = torch.rand(len(row), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (model(x, Graph(row, col, nodes), mask) * weights).sum().backward()
+
+    def dense(a: torch.Tensor) -> torch.Tensor:
+        b = a + torch.eye(nodes)
+        root = b.sum(1).rsqrt()
+        operator = (root[:, None] * b * root).T
+        first, second = (layer.weight.detach() for layer in model.layers)
+        return ((operator @ (operator @ x @ first.T).relu() @ second.T) * weights).sum()
+
+    expected = torch.func.grad(dense)(mask.detach().view(nodes, nodes))
+    assert mask.grad is not None
+    torch.testing.assert_close(mask.grad.view(nodes, nodes), expected)
+
+
 def test_opposite_entries() -> None:
     graph = Graph(torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 2, 0]), 3)
     assert graph.reverse.tolist() == [1, 0, 2, 3]  # the last two have none
