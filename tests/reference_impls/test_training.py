@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from reference_impls.image_pruning.chex import Chex
+from reference_impls.image_pruning.chex_widths import ChexWidths
 from reference_impls.image_pruning.dense import Dense
 from reference_impls.image_pruning.l1_filters import L1Filters
 from reference_impls.image_pruning.uniform_scratch import UniformScratch
 from reference_impls.parts import channels
 from reference_impls.parts.training import Hooks, Recipe, Trainer
+from suite.naming import UserError
 from suite.protocol import Diverged, Stopped
 from tasks.image_pruning.models import channel_groups, mask_
 from tests.helpers import MemoryRun, problem, shrunk, spec
@@ -54,6 +56,29 @@ def test_a_stopped_solve_ends_as_if_it_had_not_been(method: Any, moment: int) ->
     p = problem(again)
     assert same(method.solve(p).model, whole)
     assert again.examples == p.budget
+
+
+def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its_own() -> None:
+    p = problem(division="open")
+    found = ChexWidths().solve(p)
+    chex = Chex().solve(problem())
+    assert found.notes["widths"] == chex.notes["widths"]
+    assert p.macs(found.model) == p.macs(chex.model)
+    assert p.run.examples == 2 * p.budget
+    assert not same(found.model, chex.model)
+    with pytest.raises(UserError, match="--division open"):
+        ChexWidths().solve(problem())
+
+
+@pytest.mark.parametrize("moment", [5, 15])
+def test_the_control_of_chex_goes_on_in_either_training(moment: int) -> None:
+    whole = ChexWidths().solve(problem(division="open")).model
+    run = MemoryRun(spec(division="open"), stop_after=moment)
+    with pytest.raises(Stopped):
+        ChexWidths().solve(problem(run, division="open"))
+    p = problem(MemoryRun(spec(division="open"), saved=run.saved), division="open")
+    assert same(ChexWidths().solve(p).model, whole)
+    assert p.run.examples == 2 * p.budget
 
 
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.25, 0.2])
