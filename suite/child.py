@@ -263,11 +263,24 @@ def weigh(stage: Stage) -> dict[str, Any]:
 
 
 def noted(solution: Any) -> list[Measure]:
-    """What a method wrote down of its own Solution: the single numbers among its `notes`, if it has any.  Nobody checks them."""
+    """What a method wrote down of its own Solution, by the numbers among its `notes`, if it has any.  Nobody checks them.
+
+    Of a list of numbers, or of mappings to numbers, as a method may keep along its training, the first and the last count
+    (`alive_first`, `spread_umm_last`).
+    """
     found = getattr(solution, "notes", None)
-    plain = {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, Mapping) else {}
-    named = [(k, float(v)) for k, v in plain.items() if isinstance(k, str) and k.isidentifier()][:MOST_NOTES]
+    plain = [pair for k, v in found.items() for pair in _numbers(k, v)] if isinstance(found, Mapping) else []
+    named = [(k, v) for k, v in plain if k.isidentifier()][:MOST_NOTES]
     return [Measure("noted", v, part=k, source="meter") for k, v in named if math.isfinite(v)]
+
+
+def _numbers(name: Any, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, int | float):
+        yield str(name), float(value)
+    elif isinstance(value, list) and value:
+        for end, entry in (("first", value[0]), ("last", value[-1])):
+            pairs = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+            yield from ((f"{name}_{k}_{end}" if k else f"{name}_{end}", float(v)) for k, v in pairs if isinstance(v, int | float))
 
 
 def memory_of(stage: Stage, name: str) -> dict[str, Any]:

@@ -75,13 +75,9 @@ def list_(
             console.print(f"  [dim]{tier:6}[/] {', '.join(shape['cases'])}{asked}")
         table = Table(box=None, pad_edge=True, show_header=False)
         for m in entry["methods"]:
-            mark = "[bold blue]●[/]" if m["kind"] == "paper" else "[dim]○[/]"
-            table.add_row(
-                "",
-                mark,
-                f"[bold]{method['name']}[/]" if m["kind"] == "paper" else m["name"],
-                m["summary"],
-            )
+            paper = m["kind"] == "paper"
+            mark = "[bold blue]●[/]" if paper else "[dim]○[/]"
+            table.add_row("", mark, f"[bold]{m['name']}[/]" if paper else m["name"], m["summary"])
         console.print(table)
     console.print("\n[dim]● a paper's method  ○ a baseline.  Its settings: weighin list TASK NAME[/]")
     console.print("[dim]Run one: weighin run TASK --method NAME --seed 0[/]")

@@ -274,6 +274,18 @@ def test_single_numbers_that_a_method_notes_are_kept() -> None:
         ("noted", "density", 0.25, "meter"),
         ("noted", "levels", 3.0, "meter"),
     ]
+    notes = {
+        "alive": [9, 7, 4],
+        "spread": [{"umm": 0.1, "by": "x"}, {"umm": 0.2, "of": {"a": 1}}],
+        "none": [],
+        "rows": [[1, 2], [3]],
+    }
+    assert {m.part: m.value for m in noted(SimpleNamespace(notes=notes))} == {
+        "alive_first": 9,
+        "alive_last": 4,
+        "spread_umm_first": 0.1,
+        "spread_umm_last": 0.2,
+    }
     assert noted(SimpleNamespace(notes=None)) == []
     assert noted(object()) == []
     assert len(noted(SimpleNamespace(notes={f"n{i}": i for i in range(99)}))) == MOST_NOTES
