@@ -346,9 +346,9 @@ def _asked(r: Ranking) -> str:
 
 
 def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
-    """Five questions, answered from the rows."""
+    """Five questions, answered from the rows; one row answers none of them."""
     rows = list(board.ranked) or [r for r in board.unranked if not r.off_target]
-    if not rows:
+    if len(rows) < 2:
         return []
     sure = bool(board.ranked)
     key = f"speedup {task.speed}"
