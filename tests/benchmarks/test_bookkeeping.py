@@ -76,8 +76,8 @@ def test_bookkeeping(name: str, benchmark: BenchmarkFixture, monkeypatch: pytest
     longer = [1.0]
     monkeypatch.setattr(Trainer, "fit", clocked_fit)
 
-    def solve(target: str) -> float:
-        p = problem(tier="small" if judged else "smoke", target=target)
+    def solve(target: str, division: str = "closed") -> float:
+        p = problem(tier="small" if judged else "smoke", target=target, division=division)
         if judged:
             longer[0] = p.epochs / EPOCHS
             p.epochs = EPOCHS
@@ -105,6 +105,8 @@ def test_bookkeeping(name: str, benchmark: BenchmarkFixture, monkeypatch: pytest
         return time.perf_counter() - began - validating[0]  # evaluation is off the clock for everyone
 
     def whole() -> float:
+        if name == "chex_widths":  # two trainings
+            return solve("macs=0.5", "open")
         try:
             return solve("macs=0.5")
         except UserError:  # it removes weights, not channels
