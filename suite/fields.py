@@ -12,7 +12,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite.registry import HOUSE, METHODS, TASKS, MethodRef, without_sheets
+from suite.registry import METHODS, TASKS, MethodRef, house_file, without_sheets
 
 __all__ = ["Setting", "settings"]
 
@@ -31,9 +31,10 @@ def settings(ref: MethodRef) -> tuple[Setting, ...]:
     """The settings of a method, those of its bases first."""
     source = _Source(ref.path)
     for node in source.tree.body:
-        if isinstance(node, ast.ClassDef) and source.offers(node.name) and any("solve" in c.methods for c in source.lineage(node)):
+        lineage = list(source.lineage(node)) if isinstance(node, ast.ClassDef) and source.offers(node.name) else []
+        if any("solve" in c.methods for c in lineage):
             # a field that is declared again stays at its place, as in a dataclass
-            return tuple({s.name: s for c in source.lineage(node) for s in c.settings()}.values())
+            return tuple({s.name: s for c in lineage for s in c.settings()}.values())
     return ()
 
 
@@ -59,11 +60,10 @@ class _Source:
             if name in _names(node):
                 return self, node
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                file = HOUSE / (node.module.replace(".", "/") + ".py")
-                inner = node.module.partition(".")[0] in (METHODS.name, TASKS.name) and file.is_file()
-                for alias in node.names:
-                    if inner and (alias.asname or alias.name) == name:
-                        return _Source(file).find(alias.name)
+                wanted = [a.name for a in node.names if (a.asname or a.name) == name]
+                file = house_file(node.module, METHODS, TASKS) if wanted else None
+                if file:
+                    return _Source(file).find(wanted[0])
         return None
 
     def lineage(self, node: ast.ClassDef) -> Iterator[_Class]:
@@ -103,13 +103,10 @@ class _Class:
     def settings(self) -> Iterator[Setting]:
         for field in self.node.body:
             if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
-                kind = self.source.resolved(field.annotation)
-                choices = isinstance(kind, ast.Subscript) and ast.unparse(kind.value).endswith("Literal")
-                default = self.source.resolved(field.value) if field.value else None
                 yield Setting(
                     ast.unparse(field.target),
-                    _bare(kind.slice) if choices and isinstance(kind, ast.Subscript) else ast.unparse(kind),
-                    _bare(default) if default else "",
+                    _choices(self.source.resolved(field.annotation)),
+                    _bare(self.source.resolved(field.value)) if field.value else "",
                     without_sheets(self.source.note(field)),
                 )
 
@@ -125,6 +122,13 @@ def _names(node: ast.stmt) -> list[str]:
 def _value(node: ast.stmt) -> ast.expr:
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     return value or ast.Constant(None)
+
+
+def _choices(kind: ast.expr) -> str:
+    """A ``Literal``'s values apart by commas, or another annotation as it is written."""
+    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value).endswith("Literal"):
+        return _bare(kind.slice)
+    return ast.unparse(kind)
 
 
 def _bare(node: ast.expr) -> str:

@@ -209,8 +209,13 @@ def _own_imports(source: str) -> list[Path]:
             names += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-    inner = [HOUSE / (n.replace(".", "/") + ".py") for n in names if n.partition(".")[0] == METHODS.name]
-    return [p for p in inner if p.is_file()]
+    return [file for n in names if (file := house_file(n, METHODS))]
+
+
+def house_file(module: str, *folders: Path) -> Path | None:
+    """The file of a module in one of these folders of the house; None where it is no such module."""
+    file = HOUSE / (module.replace(".", "/") + ".py")
+    return file if module.partition(".")[0] in {f.name for f in folders} and file.is_file() else None
 
 
 def _describe(path: Path, task_name: str, origin: Literal["reference", "package", "file"]) -> MethodRef:

@@ -29,7 +29,7 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class RethinkingGlt:
-    """Modes (rethinking_glt.md 2.3); `lam=0` is the min-max part alone, or with `mode=wd` neither:
+    """`lam=0` is the min-max part alone, or with `mode=wd` neither.  Modes (rethinking_glt.md 2.3):
 
     `wd`: the graph's mask descends with the rest; `minmax_perturb`: weights are trained at the worst mask within rho;
     `minmax_literal`: the mask climbs by eta1 and the lowest go, alpha = 1 for the total derivative; `minmax_flip`: it climbs, and
