@@ -49,8 +49,8 @@ class Chase:
     channel_sparsity: float = 0.5  #: S_c, the share of channels that leave, where no target of operations sets it
     beta: float = 0.2  #: a layer keeps at least this share of the channels that an even removal would leave it
     overshoot: float = 0.05  #: r, how far the density lies above its goal at the start
-    channels_end: float = 0.8  #: E_g / E
-    last: float = 0.2  #: E_s / E
+    channels_end: float = 0.8  #: E_g / E: channels leave up to this share of the epochs
+    last: float = 0.2  #: E_s / E: share of the epochs, the last ones, whose best state is deployed
     interval: int = 0  #: steps between explorations; 0: 1000 on the paper tier, else max(50, half an epoch)
     channel_interval: int = 0  #: steps between deletions; 0: an epoch
     #: whether weights are dropped and grown over all layers together or within each
