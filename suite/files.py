@@ -12,7 +12,7 @@ from typing import Any
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside its place, then move it there; of several writers at once the last one's stands."""
     # a name of its own: two runs that start together both write the machine's card
-    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    scratch = path.with_name(f".part-{secrets.token_hex(8)}")
     try:
         with scratch.open("w", encoding="utf-8") as f:
             json.dump(value, f, indent=1, sort_keys=True, allow_nan=False)
