@@ -7,7 +7,7 @@ leaves the softmax of GAT and the mean of GIN (`algebra=legacy` searches as the 
 dropout acts in every epoch of GIN and GAT, where the released code loses it after the first; self-loops are never pruned, by
 `algebra=legacy` neither, where the released GAT has its own among the edges. The released schedule of ogbn-proteins, all at once
 to a cumulated rate in each part of the graph, and data that keep self-loops are left out. Masks that tie with the last that
-goes go too, as there: in GAT, whose masks hardly part, up to half a point more than asked.
+goes go too, as there: up to half a point more than asked, in GAT and where edges alone are pruned.
 """
 
 from __future__ import annotations
