@@ -63,7 +63,7 @@ class SpecRecord(Record):
 
 
 class MethodRecord(Record):
-    """Who solved it.  ``version`` is the digest of its source without comments and docstrings."""
+    """Who solved it.  ``version`` is the digest of its source and parts without comments and docstrings."""
 
     name: Name  #: others' methods are ``name@<digest>``
     origin: Literal["reference", "package", "file"]
@@ -73,6 +73,7 @@ class MethodRecord(Record):
         "", description="the non-default fields, as text; empty for the defaults"
     )
     seedless: bool = False
+    stated_version: int | None = Field(None, ge=1, description="the version that the method stated; null in older bundles")
 
 
 class MeasureRecord(Record):
@@ -129,6 +130,7 @@ class SourceRecord(Record):
     weighin: Name
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")] | None = None
     dirty: bool | None = None
+    task_digest: Digest | None = Field(None, description="digest of the source of the task's modules; null in older bundles")
 
 
 class RunRecord(Record):

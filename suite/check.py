@@ -26,6 +26,7 @@ from suite.checks.findings import AGAIN, Finding, Refused
 from suite.meters import timing
 from suite.naming import UserError
 from suite.protocol import TIERS, Measure, Spec, Task
+from suite.versions import TABLE, Lineage, Table, read
 
 MOST_FINDINGS = 20  #: of one bundle
 #: memory figures of the host, and of what computed: a GPU's where there is one
@@ -48,6 +49,8 @@ class MethodSource(Protocol):
     @property
     def version(self) -> str: ...
     @property
+    def stated(self) -> int: ...
+    @property
     def path(self) -> Path: ...
 
 
@@ -56,6 +59,7 @@ class Registry(Protocol):
 
     def tasks(self) -> Mapping[str, TaskPlace]: ...
     def task(self, name: str, /) -> Task[Any, Any]: ...
+    def task_digest(self, name: str, /) -> str: ...
     def methods(self, task_name: str, /) -> Mapping[str, MethodSource]: ...
 
 
@@ -98,7 +102,9 @@ class _Known:
         self.tasks = registry.tasks()
         self.task = cache(registry.task)
         self.methods = cache(registry.methods)
+        self.task_digest = cache(registry.task_digest)
         self.truth = cache(self._truth)
+        self.versions = cache(self._versions)
 
     def _truth(self, task: str) -> dict[tuple[str, str], dict[str, Any]]:
         """truth.toml of a task by tier and data name; empty where there is none."""
@@ -107,6 +113,11 @@ class _Known:
         if file is None or not file.is_file():
             return {}
         return {(e["tier"], e["name"]): e for e in tomllib.loads(file.read_text(encoding="utf-8"))["case"]}
+
+    def _versions(self, task: str) -> Table:
+        """Which sources of a task and of its methods are one version."""
+        path = self.tasks[task].path
+        return read(path.with_name(TABLE) if path else None)
 
 
 class _Seen:
@@ -321,12 +332,37 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     source = reference.get(method.name)
     if source is None:
         yield case.error("method.name", f"no reference method {method.name}", f"there are: {', '.join(reference)}")
-    elif source.version != method.version:
-        mend = f"replay it at commit {record.source.commit or '(none is named)'}"
-        yield case.mark("method.version", "the source differs from the one here", mend)
-    elif method.seedless and "seedless" not in source.path.read_text(encoding="utf-8"):
+        return
+    if method.seedless and "seedless" not in source.path.read_text(encoding="utf-8"):
         yield case.error("method.seedless", f"{method.name} does not declare itself seedless")
-    elif record.source.dirty is not False:
+        return
+    yield from _sources(case, record, source)
+
+
+def _sources(case: _Case, record: bundle.RunRecord, source: MethodSource) -> Iterator[Finding]:
+    """Method and task are the versions that stand here, by the digests of their sources; an older version is archived."""
+    name, table = record.spec.task, case.known.versions(record.spec.task)
+    method = Lineage(record.method.name, source.stated, source.version, table.methods.get(record.method.name, ()))
+    task = Lineage(name, case.known.task(name).version, case.known.task_digest(name), table.task)
+    stated, digest = record.method.stated_version, record.method.version
+    mend = f"replay it at commit {record.source.commit or '(none is named)'}"
+    for field, lineage, sha, said in (
+        ("method.version", method, digest, stated),
+        ("source.task_digest", task, record.source.task_digest, record.spec.version),
+    ):
+        version = None if sha is None else lineage.version_of(sha)
+        if sha is None:
+            continue  # bundles of before it was recorded: the task's version is all they say of it
+        if version is None:
+            yield case.mark(field, "the source differs from the one here", mend)
+        elif said is not None and said != version:
+            yield case.error(field, f"this source of {lineage.name} is version {version}, and {said} is stated")
+        elif version < lineage.stated:
+            yield case.mark(field, f"version {version} of {lineage.name} is archived, {lineage.stated} stands here", mend)
+        else:
+            continue
+        return
+    if record.source.dirty is not False:
         told = "made from a tree with uncommitted changes, or outside a clone"
         yield case.mark("source", told, "commit, then run it again")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from suite.registry import MethodRef
     from suite.runner import Outcome, Settings
     from suite.system import SystemCard
+    from suite.versions import Lineage
 
 app = typer.Typer(
     name="weighin",
@@ -311,6 +312,66 @@ def conform(
         _print_json([_plain(s) for s in steps])
     if not all(s.passed for s in steps):
         raise typer.Exit(1)
+
+
+@app.command()
+def versions(
+    prove: Annotated[
+        list[str] | None,
+        typer.Option("--prove", metavar="METHOD|TASK|--all", help="Prove that its source gives the base's numbers."),
+    ] = None,
+    base: Annotated[str, typer.Option(help="The commit to hold the working tree against.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Prove all of them.")] = False,
+    results: Annotated[Path, typer.Option("--results", help="Committed bundles, whose cases and settings are run.")] = RESULTS,
+    work: Annotated[Path, typer.Option(help="Where runs of a proof are kept, so that a stopped one goes on.")] = Path(
+        "build/proofs"
+    ),
+    workers: Annotated[int, typer.Option(help="Runs at a time; 0: as many as there are cores.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show the versions of tasks and methods; prove that a changed source is still the same version; exit 1 where it is not."""
+    from suite import proof
+    from suite import versions as lineages
+
+    names = [*(prove or []), *(["--all"] if all_ else [])]
+    if not names:
+        found = lineages.every()
+        return _print_json([{**_plain(x), "state": x.state} for x in found]) if as_json else _versions_table(found)
+    if not base:
+        raise UserError("name the commit to hold the working tree against: --base COMMIT")
+    with _stoppable(), _progress(quiet=as_json) as bars:
+        bar = bars.add_task("proof", total=None)
+        verdicts = proof.prove(
+            names,
+            base,
+            results=results,
+            folder=work.resolve(),
+            workers=workers,
+            tell=lambda what, done, total: bars.update(bar, description=what, completed=done, total=total),
+        )
+    if as_json:
+        _print_json([{"name": v.name, "proved": v.proved, "told": v.told, "runs": [_plain(r) for r in v.runs]} for v in verdicts])
+    for v in [] if as_json else verdicts:
+        mark = "[green]✓[/]" if v.proved else "[red]✗[/]"
+        _console().print(f"{mark} {v.name}  [dim]{_escape(v.told)}[/]", soft_wrap=True, highlight=False)
+    if not all(v.proved for v in verdicts):
+        raise typer.Exit(1)
+    return None
+
+
+def _versions_table(found: Sequence[Lineage]) -> None:
+    from rich.table import Table
+
+    table = Table("task or method", "version", "source", "", box=None, pad_edge=False, header_style="dim")
+    words = {
+        "known": "",
+        "raised": "[yellow]a new version: opened by --prove[/]",
+        "changed": "[yellow]not in the table: --prove it, or raise the version[/]",
+        "lowered": "[red]below the table's version[/]",
+    }
+    for x in found:
+        table.add_row(x.name, str(x.stated), x.digest[:12], words[x.state])
+    _console().print(table)
 
 
 @app.command()

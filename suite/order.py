@@ -36,12 +36,15 @@ class Order:
     data: str  #: digest of the data
     threads: int = 0  #: 0: as many as there are cores
     processes: int = 1  #: that share each batch of the solve
+    stated: int = 1  #: the version that the method states
+    identity: str = ""  #: the digest that stands for that version in keys, if it is not the source's own (`suite.versions`)
+    task_digest: str = ""  #: digest of the source of the task's modules
 
     def key(self, cards: Mapping[str, str]) -> str:
         """What was asked, on which systems: runs of one key are replays of each other."""
         spec = {k: v for k, v in asdict(self.spec).items() if k != "data"}
         # not threads: the cards tell how many were used
-        asked = [spec, self.method, self.version, dict(self.configuration), self.data, self.processes, dict(cards)]
+        asked = [spec, self.method, self.identity or self.version, dict(self.configuration), self.data, self.processes, dict(cards)]
         return digest(asked)
 
     def write(self, work: Path) -> None:

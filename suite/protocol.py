@@ -196,6 +196,7 @@ class Task(ABC, Generic[P, S]):
 class Method(Protocol):
     """A frozen dataclass: fields are its configuration; non-default ones name the row's variant."""
 
+    version: ClassVar[int] = 1  #: raised by whatever can change a number
     seedless: ClassVar[bool] = False  #: declared where no seed can change the outcome (bicubic): one row, ranked
 
     def solve(self, problem: Any) -> Any:

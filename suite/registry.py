@@ -54,6 +54,11 @@ class MethodRef:
         """Digest of what the source and the parts it imports mean; comments and layout do not count."""
         return source_digest(self.path)
 
+    @cached_property
+    def stated(self) -> int:
+        """The version that it states: goes up when a number can change."""
+        return stated_version(self.path)
+
     @property
     def module(self) -> str:
         """Name to import it under, the same in every process, so that its classes unpickle."""
@@ -155,27 +160,91 @@ def configure(cls: type[Method], settings: Iterable[str] | Mapping[str, Any]) ->
 
 def configuration(instance: Method) -> tuple[dict[str, Any], dict[str, Any]]:
     """An instance's fields, and those fields' defaults."""
-    fields = dataclasses.fields(instance)  # type: ignore[arg-type]
-    defaults = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields}
-    return {f.name: getattr(instance, f.name) for f in fields}, defaults
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}, defaults(type(instance))  # type: ignore[arg-type]
 
 
-def source_digest(path: Path) -> str:
-    """SHA-256 over the meaning of a file and of every ``reference_impls`` module it imports.
+def defaults(cls: type[Method]) -> dict[str, Any]:
+    """The defaults of a method's fields; of one that must be given, `dataclasses.MISSING`."""
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields}
+
+
+def source_digest(path: Path, house: Path = HOUSE) -> str:
+    """SHA-256 over the meaning of a method's file and of every ``reference_impls`` module it imports.
 
     Comments, docstrings and layout do not count; a name, a constant or a statement does.
+
+    Args:
+        house: where the modules stand that it imports: here, or in another tree.
     """
-    seen: dict[Path, str] = {}
-    todo = [path]
-    while todo:
-        file = todo.pop()
-        if file in seen:
-            continue
-        source = file.read_text(encoding="utf-8")
-        seen[file] = meaning(source)
-        todo += _own_imports(source)
+    seen = _reached([path], house, METHODS.name)
     texts = [seen[path], *(seen[f] for f in sorted(seen) if f != path)]
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
+
+
+def task_digest(task_name: str, house: Path = HOUSE) -> str:
+    """SHA-256 over the meaning of a task's modules, and of every other module under ``tasks`` that these or its methods reach.
+
+    With `source_digest` of a method it covers all that takes part in a row but the harness, libraries and data.
+    """
+    ref = tasks().get(task_name)
+    if ref and ref.path is None:  # another package's: the file that its entry point names
+        (entry,) = entry_points(group="weighin.tasks", name=task_name)
+        spec = importlib.util.find_spec(entry.module)
+        return source_digest(Path(str(spec.origin))) if spec else ""
+    own, methods = house / TASKS.name / task_name, house / METHODS.name / task_name
+    seen = _reached([*own.rglob("*.py"), *methods.glob("*.py")], house, TASKS.name, METHODS.name)
+    texts = [f"{f.relative_to(house).as_posix()}\x00{seen[f]}" for f in sorted(seen) if f.is_relative_to(house / TASKS.name)]
+    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over all of this code, harness included: what two runs need to have in common to be one run."""
+    files = sorted(f for folder in (HOUSE / "suite", TASKS, METHODS) for f in folder.rglob("*.py"))
+    return hashlib.sha256(
+        "\x00".join(f"{f.relative_to(HOUSE)}\x00{f.read_text(encoding='utf-8')}" for f in files).encode()
+    ).hexdigest()
+
+
+def stated_version(path: Path) -> int:
+    """The ``version`` that a class of a file states, read without importing it; 1 where none does."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for line in node.body if isinstance(node, ast.ClassDef) else ():
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0] if isinstance(line, ast.Assign) else None
+            if isinstance(target, ast.Name) and target.id == "version":
+                value = line.value  # type: ignore[attr-defined]
+                if not isinstance(value, ast.Constant) or type(value.value) is not int or value.value < 1:
+                    raise UserError(f"{path}: write its version as a whole number from 1 on: version: ClassVar[int] = 1")
+                return value.value
+    return 1
+
+
+def _reached(start: Iterable[Path], house: Path, *folders: str) -> dict[Path, str]:
+    """The meaning of files and of all modules in these folders that they import, by file."""
+    seen: dict[Path, str] = {}
+    todo = list(start)
+    while todo:
+        file = todo.pop()
+        if file not in seen:
+            seen[file], imports = _parsed(file.read_text(encoding="utf-8"))
+            places = [house / n.replace(".", "/") for n in imports if n.partition(".")[0] in folders]
+            todo += [file for p in places if (file := p.with_name(f"{p.name}.py")).is_file()]
+            # a package's own file counts where it holds something
+            todo += [file for p in places if (file := p / "__init__.py").is_file() and file.stat().st_size]
+    return seen
+
+
+@cache
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """What a source means, and the names of modules (and of what may be modules) that it imports."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+    return meaning(source), tuple(names)
 
 
 def meaning(source: str) -> str:
@@ -200,16 +269,6 @@ def _written(node: Any) -> str:
     if isinstance(node, list):
         return f"[{','.join(map(_written, node))}]"
     return repr(node)
-
-
-def _own_imports(source: str) -> list[Path]:
-    names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-    return [file for n in names if (file := house_file(n, METHODS))]
 
 
 def house_file(module: str, *folders: Path) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite import bundle, registry, runner, system
+from suite import bundle, registry, runner, system, versions
 from suite.naming import UserError
 from suite.order import Order
 from suite.protocol import Spec
@@ -55,7 +55,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
             f"{path} is of {spec.task} version {spec.version}, this is version {version}: check out commit {record.source.commit}"
         )
     order = runner.make_order(spec, method or asked.name, [])
-    if order.version != asked.version:
+    if not _same_source(order, record):
         raise UserError(
             f"the source of {asked.name} is not the bundle's ({asked.version[:12]}): check out commit {record.source.commit}"
         )
@@ -66,6 +66,16 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
     return replace(
         order, configuration=values, variant=asked.variant, threads=_threads(path, record), processes=record.processes
     ), record
+
+
+def _same_source(order: Order, record: bundle.RunRecord) -> bool:
+    """Whether a bundle's sources, of method and task, are those here or one version with them."""
+    asked, task_digest = record.method, record.source.task_digest
+    if order.origin != "reference":
+        return order.version == asked.version
+    method, task = versions.of_method(order.spec.task, order.method), versions.of_task(order.spec.task)
+    known = task_digest is None or task.version_of(task_digest) == task.stated
+    return known and method.version_of(asked.version) == method.stated
 
 
 def _threads(path: Path, record: bundle.RunRecord) -> int:

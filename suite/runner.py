@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from suite import bundle, registry, system
+from suite import bundle, registry, system, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
@@ -80,6 +80,9 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
         data=task.digest(spec),
         threads=threads,
         processes=processes,
+        stated=ref.stated,
+        identity=versions.of_method(spec.task, ref.name).identity if ref.origin == "reference" else ref.version,
+        task_digest=registry.task_digest(spec.task),
     )
 
 
@@ -299,11 +302,12 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
                 "name": order.method,
                 "origin": order.origin,
                 "version": order.version,
+                "stated_version": order.stated,
                 "configuration": dict(order.configuration),
                 "variant": order.variant,
                 "seedless": order.seedless,
             },
-            "source": _source(),
+            "source": {**_source(), "task_digest": order.task_digest or None},
             "libraries": solved.get("libraries") or system.libraries(),
             "systems": cards,
             "processes": order.processes,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite import bundle, pictures, registry
+from suite import bundle, pictures, registry, versions
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -239,10 +239,17 @@ def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
 
 
 def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
-    """Small tables that are simply written again: parents of tasks, retractions, system cards."""
+    """Small tables that are simply written again: parents of tasks, archived versions, retractions, system cards."""
     db.execute("CREATE OR REPLACE TABLE parents (task VARCHAR, method VARCHAR)")
     for name in registry.tasks():
         db.execute("INSERT INTO parents VALUES (?, ?)", [name, registry.task(name).parent_method])
+    # sources of versions below the stated one: their rows stay in the file and off the board
+    db.execute("CREATE OR REPLACE TABLE archived (task VARCHAR, method VARCHAR, digest VARCHAR)")
+    for x in versions.every():
+        task, _, method = x.name.partition("/")
+        old = [[task, method, e.digest] for e in x.entries if method and e.version < x.stated]
+        if old:
+            db.executemany("INSERT INTO archived VALUES (?, ?, ?)", old)
     db.execute("DELETE FROM retractions")
     for file in sorted((results / "retractions").glob("*.json")):
         entry = _json(file)

@@ -2,7 +2,8 @@
 -- nobody improves a row by repeating it.
 CREATE OR REPLACE VIEW standing AS
 SELECT runs.*, retractions.reason AS retracted
-FROM runs LEFT JOIN retractions USING (id);
+FROM runs LEFT JOIN retractions USING (id)
+WHERE (task, method, method_version) NOT IN (SELECT (task, method, digest) FROM archived);
 
 CREATE OR REPLACE VIEW counted AS
 SELECT * FROM standing

@@ -1,0 +1,360 @@
+"""The proof that two sources are one version: the same runs in two trees, held equal bit for bit.
+
+At a base commit, in a git worktree, and at the working tree each run is solved and examined by that tree's own command,
+with the same seed on the same machine; `suite.fingerprint` says what each came to.  Where all runs of a method or a task
+agree, its digest is entered into the table (`suite.versions`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from suite import bundle, registry, system
+from suite.files import read_json, write_json
+from suite.naming import UserError, digest
+from suite.versions import Entry, Lineage, enter, every
+
+FOUND = ("evidence", "network", "operations")
+DIGITS = 16  #: of a digest that the table shows of a run
+SOLVED, REFUSED = "solved", "user"
+FINGERPRINT = Path(__file__).with_name("fingerprint.py")
+
+
+@dataclass(frozen=True, order=True)
+class Trial:
+    """One run of a proof, seed 0."""
+
+    task: str
+    method: str
+    tier: str
+    division: str
+    case: str
+    targets: tuple[str, ...]  #: asked in turn until one is taken: not every method takes every kind
+    settings: tuple[str, ...] = ()  #: ``key=value``
+    needed: bool = False  #: others are passed over where the base takes no such run: a case or a setting that it has not
+
+    @property
+    def name(self) -> str:
+        return " ".join(filter(None, [self.task, self.method, *self.settings, self.tier, self.division, self.case]))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial gave in one tree: a status, the target that was taken, and digests by part (`suite.fingerprint`)."""
+
+    status: str
+    target: str = ""
+    reason: str = ""
+    found: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A trial at the base and at the working tree."""
+
+    trial: Trial
+    base: Result
+    tree: Result
+
+    @property
+    def equal(self) -> bool:
+        both = self.base.status == self.tree.status == SOLVED
+        return both and (self.base.target, self.base.found) == (self.tree.target, self.tree.found)
+
+    @property
+    def refused(self) -> bool:
+        """The base takes no such run, and it need not: there are no numbers that could have changed."""
+        return not self.trial.needed and self.base.status == REFUSED
+
+    @property
+    def told(self) -> str:
+        """In what they differ, or that they are equal."""
+        if self.refused:
+            return f"not for it: {self.base.reason}"
+        if self.base.status != SOLVED or self.tree.status != SOLVED:
+            sides = (("base", self.base), ("tree", self.tree))
+            return "no proof: " + "; ".join(f"{side} {r.status} ({r.reason})" for side, r in sides if r.status != SOLVED)
+        for kind in FOUND:
+            ours, theirs = self.tree.found[kind], self.base.found[kind]
+            odd = [k for k in [*theirs, *(k for k in ours if k not in theirs)] if ours.get(k) != theirs.get(k)]
+            if odd:
+                return f"{kind} differs in {len(odd)} of {len(theirs.keys() | ours.keys())}, first {odd[0]}"
+        return "equal bit for bit"
+
+    def line(self) -> str:
+        """How the table tells it: the run, and what it came to."""
+        shas = " ".join(f"{kind} {digest(self.base.found[kind])[:DIGITS]}" for kind in FOUND if self.base.found[kind])
+        return f"{self.trial.name} {self.base.target}: {shas}".replace(" :", ":")
+
+
+def trials(name: str, results: Path) -> list[Trial]:
+    """The runs that prove ``task/method``: each case of the smoke tier, each case and setting that has rows, the speed division.
+
+    Rows of the closed division are run on the smoke tier; those of the speed division, which look at no data, as they are.
+    """
+    task_name, _, method = name.partition("/")
+    task = registry.task(task_name)
+    smoke = task.tiers["smoke"]
+    usual = tuple(dict.fromkeys(t for tier in task.tiers.values() for t in tier.targets))
+    defaults = registry.defaults(registry.load(registry.method(task_name, method)))
+    rows: dict[tuple[str, str, str, tuple[str, ...]], tuple[str, ...]] = {}
+    for path in bundle.find(results / task_name) if results.is_dir() else ():
+        if path.parent.name == method:
+            record = bundle.read(path)
+            spec = record.spec
+            own = sorted(record.method.configuration.items())
+            settings = tuple(f"{k}={v}" for k, v in own if k in defaults and v != _plain(defaults[k]))
+            speed = spec.division == "speed"
+            place = (spec.tier if speed else "smoke", spec.division if speed else "closed", spec.case, settings)
+            rows.setdefault(place, (spec.target,))
+    known = tuple(dict.fromkeys([*smoke.targets, *(t for ts in rows.values() for t in ts if t), *usual]))
+    wanted: dict[tuple[str, str, str, tuple[str, ...]], Trial] = {}
+    for i, case in enumerate(smoke.cases):
+        place = ("smoke", "closed", case, ())
+        wanted[place] = Trial(task_name, method, "smoke", "closed", case, known, needed=i == 0)
+    wanted["smoke", "speed", smoke.cases[0], ()] = Trial(task_name, method, "smoke", "speed", smoke.cases[0], known)
+    for (tier, division, case, settings), targets in rows.items():
+        mine = tuple(dict.fromkeys([*targets, *known]))
+        wanted.setdefault((tier, division, case, settings), Trial(task_name, method, tier, division, case, mine, settings))
+    return list(wanted.values())
+
+
+def _plain(value: object) -> object:
+    """A default as JSON gives it back; a field that must be given has none."""
+    return None if value is MISSING else json.loads(json.dumps(value, default=str))
+
+
+Progress = Callable[[str, int, int], None]  #: what was done, how many, of how many
+
+
+class Prover:
+    """Runs trials at a base commit and at the working tree; what either gave is kept, so that a stopped proof goes on.
+
+    Args:
+        base: a commit of this clone.
+        folder: where results are kept, by tree and machine.
+        results: committed bundles, whose cases and settings are run.
+        workers: runs at a time, on one thread each.
+    """
+
+    def __init__(self, base: str, folder: Path, results: Path, workers: int = 0) -> None:
+        self.commit = _git("rev-parse", "--verify", f"{base}^{{commit}}", told=f"no commit {base!r} here")
+        self.results = results
+        self.workers = workers or max(1, os.cpu_count() or 1)
+        self.card = system.card("cpu", 1)
+        script = registry.meaning(FINGERPRINT.read_text(encoding="utf-8"))
+        machine = f"{self.card.hash}-{digest([system.libraries(), script])[:8]}"
+        self._kept = {
+            "base": folder / f"{self.commit[:12]}-{machine}",
+            "tree": folder / f"tree-{registry.code_digest()[:12]}-{machine}",
+        }
+
+    @contextmanager
+    def worktree(self) -> Iterator[Path]:
+        """The base commit, checked out in a folder of its own for as long as it is needed."""
+        with tempfile.TemporaryDirectory(prefix="weighin-base-") as scratch:
+            place = Path(scratch) / "base"
+            _git("worktree", "add", "--detach", "--quiet", str(place), self.commit, told="the base cannot be checked out")
+            try:
+                yield place
+            finally:
+                _git("worktree", "remove", "--force", str(place), told="the base's worktree cannot be removed")
+
+    def digests(self, place: Path, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Digest and stated version of tasks and methods in another tree, read as this code reads them; without absent ones."""
+        found = {}
+        for name in names:
+            task, _, method = name.partition("/")
+            file = place / "reference_impls" / task / f"{method}.py" if method else place / "tasks" / task / "task.py"
+            if file.is_file():
+                sha = registry.source_digest(file, house=place) if method else registry.task_digest(task, house=place)
+                found[name] = (sha, registry.stated_version(file))
+        return found
+
+    def compare(self, wanted: Sequence[Trial], place: Path, tell: Progress) -> list[Compared]:
+        """All trials in both trees, in the order asked."""
+        trees = {"base": place, "tree": registry.HOUSE}
+        jobs = [(side, trial) for trial in wanted for side in trees]
+        outcomes: list[Result] = []
+        with _Workers(trees) as workers, ThreadPoolExecutor(self.workers) as pool:
+            pending = [pool.submit(self._once, workers, side, trial) for side, trial in jobs]
+            try:
+                for (side, trial), job in zip(jobs, pending, strict=True):
+                    outcomes.append(job.result())
+                    tell(f"{side}: {trial.name}", len(outcomes), len(jobs))
+            except BaseException:
+                for job in pending:
+                    job.cancel()
+                workers.stop()
+                raise
+        return [Compared(t, b, w) for t, b, w in zip(wanted, outcomes[::2], outcomes[1::2], strict=True)]
+
+    def _once(self, workers: _Workers, side: str, trial: Trial) -> Result:
+        file = self._kept[side] / f"{digest([trial.name, list(trial.targets)])[:24]}.json"
+        kept = read_json(file)
+        if kept is None:
+            kept = workers.ask(side, trial)
+            if kept["status"] in (SOLVED, REFUSED):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_json(file, kept)
+        return Result(**kept)
+
+
+class _Workers:
+    """Processes that run trials: one a thread and tree, started where it is first needed (`suite.fingerprint`)."""
+
+    def __init__(self, trees: Mapping[str, Path]) -> None:
+        self.trees, self._mine = trees, threading.local()
+        self._all: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for process in self._all:
+            process.kill()
+
+    def ask(self, side: str, trial: Trial) -> dict[str, Any]:
+        """What a trial gives in a tree; raises UserError where the tree cannot run any."""
+        process = getattr(self._mine, side, None)
+        if process is None or process.poll() is not None:
+            process = self._start(self.trees[side])
+            setattr(self._mine, side, process)
+        assert process.stdin
+        assert process.stdout
+        try:
+            process.stdin.write(json.dumps(asdict(trial)) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise UserError(f"{side}: {self._words(process)}; runs cannot be made there: is it a commit of before `weighin run`?")
+        return dict(json.loads(answer))
+
+    def _start(self, house: Path) -> subprocess.Popen[str]:
+        log = tempfile.NamedTemporaryFile(prefix="weighin-proof-", suffix=".log")  # noqa: SIM115  (lives as long as the process)
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(FINGERPRINT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(house), "PYTHONHASHSEED": "0"},
+        )
+        process.log = log  # type: ignore[attr-defined]
+        self._all.append(process)
+        return process
+
+    @staticmethod
+    def _words(process: subprocess.Popen[str]) -> str:
+        lines = Path(process.log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()  # type: ignore[attr-defined]
+        return lines[-1] if lines else "the process ended"
+
+
+def _git(*words: str, told: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True)
+    except OSError as e:
+        raise UserError(f"{told}: git cannot be run ({e.strerror}); a proof needs a clone and git") from e
+    if done.returncode:
+        raise UserError(f"{told}: {' '.join(done.stderr.split())[-200:]}; a proof needs a clone with that commit")
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one method or task."""
+
+    name: str
+    proved: bool
+    told: str
+    runs: tuple[Compared, ...] = ()
+
+
+def selected(names: Sequence[str]) -> list[Lineage]:
+    """Lineages by ``task``, ``task/method`` or ``method``; all for ``--all``.  A task brings its methods: their runs prove it."""
+    everything = every()
+    if "--all" in names or "all" in names:
+        return everything
+    found: dict[str, Lineage] = {}
+    for name in names:
+        mine = [x for x in everything if name in (x.name, x.name.partition("/")[0], x.name.partition("/")[2])]
+        if not mine:
+            raise UserError(f"no task or method {name!r}; `weighin list` shows them, --all takes all")
+        found |= {x.name: x for x in mine}
+    return list(found.values())
+
+
+def prove(names: Sequence[str], base: str, *, results: Path, folder: Path, tell: Progress, workers: int = 0) -> list[Verdict]:
+    """Run the proof of what is named against a base commit, and enter each digest whose runs all agree.
+
+    A task's digest is entered where all its methods agree, since its modules take part in each.  A raised version needs no
+    proof: its digest opens it.  Of two digests that were proved equal, either may be the one that the table knew.
+    """
+    wanted = selected(names)
+    verdicts: list[Verdict] = []
+    for x in [x for x in wanted if x.state == "raised"]:
+        enter(x.name, [Entry(x.stated, x.digest)])
+        verdicts.append(Verdict(x.name, True, f"version {x.stated} is opened by {x.digest[:12]}"))
+    lowered = [x.name for x in wanted if x.state == "lowered"]
+    if lowered:
+        raise UserError(f"{', '.join(lowered)}: states a version below the table's; a version only goes up")
+    todo = [x for x in wanted if x.state != "raised"]
+    if not todo:
+        return verdicts
+    prover = Prover(base, folder, results, workers)
+    plan = {x.name: trials(x.name, results) for x in todo if "/" in x.name}
+    with prover.worktree() as place:
+        there = prover.digests(place, [x.name for x in todo])
+        compared = prover.compare([t for ts in plan.values() for t in ts], place, tell)
+    by_method = {name: tuple(c for c in compared if f"{c.trial.task}/{c.trial.method}" == name) for name in plan}
+    for x in todo:
+        runs = by_method.get(x.name) or tuple(c for n, cs in by_method.items() if n.startswith(f"{x.name}/") for c in cs)
+        verdicts.append(_judge(x, there.get(x.name), runs, prover))
+    return verdicts
+
+
+def _judge(x: Lineage, there: tuple[str, int] | None, runs: tuple[Compared, ...], prover: Prover) -> Verdict:
+    if there is None:
+        return Verdict(x.name, False, f"is not at {prover.commit[:12]}", runs)
+    before, version = there
+    if version != x.stated:
+        told = f"states version {version} at {prover.commit[:12]} and {x.stated} here: other numbers are meant"
+        return Verdict(x.name, False, told, runs)
+    counted = [c for c in runs if not c.refused]
+    odd = [c for c in counted if not c.equal]
+    if odd or not counted:
+        told = f"{odd[0].trial.name}: {odd[0].told}" if odd else "no run of it could be made"
+        return Verdict(x.name, False, f"{len(odd)} of {len(counted)} runs differ; {told}", runs)
+    if not x.entered(before) and not x.entered(x.digest):
+        return Verdict(x.name, False, f"neither source is in the table: {prover.commit[:12]} is no commit of a known digest", runs)
+    new = {before, x.digest} - {e.digest for e in x.entries}
+    if new:
+        (sha,) = new
+        proof = {
+            "equals": x.digest if sha == before else before,
+            "base": prover.commit,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "card": prover.card.hash,
+            "torch": system.libraries().get("torch", ""),
+            "runs": [c.line() for c in counted] if "/" in x.name else [f"all {len(counted)} runs of its methods"],
+        }
+        enter(x.name, [Entry(x.stated, sha, proof)])
+    told = f"{len(counted)} runs equal bit for bit; " + (f"{next(iter(new))[:12]} is entered" if new else "already in the table")
+    return Verdict(x.name, True, told, runs)

@@ -1,0 +1,203 @@
+"""A proof lets a refactor in and a change of numbers not: in a clone, by the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from suite import proof, registry, versions
+from suite.fingerprint import parts, tensor
+from suite.proof import Compared, Result, Trial
+
+TRIAL = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",), needed=True)
+FOUND = {"evidence": {"row": "a"}, "network": {"w": "b"}, "operations": {}}
+
+
+@dataclass(frozen=True)
+class Small:
+    model: nn.Module
+    kept: dict[str, torch.Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Moved:
+    model: nn.Module
+    kept: dict[str, torch.Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+
+def solution(kind: type[Any] = Small, **changes: Any) -> Any:
+    return kind(**{"model": network(), "kept": {"a": torch.arange(5), "b": torch.ones(2)}, **changes})
+
+
+def told(value: Any) -> dict[str, str]:
+    return dict(parts(value))
+
+
+def test_where_a_class_stands_does_not_count_and_notes_neither() -> None:
+    assert told(solution(Moved, notes={"seconds": 3.0})) == told(solution())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m[0].weight.data[0, 0, 0, 0].add_(1e-7),
+        lambda m: m[1].running_mean.add_(1),
+        lambda m: m[1].register_buffer("table", torch.zeros(1), persistent=False),
+        lambda m: setattr(m[0], "stride", (2, 2)),
+        lambda m: m.append(nn.Flatten()),
+        lambda m: m.to(torch.float64),
+    ],
+    ids=["a weight", "a running mean", "a buffer", "a stride", "a layer", "a type"],
+)
+def test_whatever_is_deployed_counts(change: Any) -> None:
+    model = network()
+    change(model)
+    assert told(solution(model=model)) != told(solution())
+
+
+def test_the_layout_of_a_tensor_in_memory_does_not_count() -> None:
+    x = torch.randn(2, 3, 4, 4)
+    assert tensor(x.to(memory_format=torch.channels_last)) == tensor(x)
+    assert tensor(x.reshape(2, 3, 16)) != tensor(x)
+    assert tensor(torch.zeros(2)) != tensor(-torch.zeros(2))  # bits, not numbers
+    assert tensor(torch.eye(3).to_sparse_csr()) == tensor(torch.eye(3).to_sparse_coo())
+
+
+def test_plain_values_count_by_what_they_are() -> None:
+    kinds = [1, 1.0, "1", b"1", True, None, (), {}, np.float32(1), np.arange(2), {"1": 1}, [1], {1, 2}, torch.float32]
+    digests = [json.dumps(told(k), sort_keys=True) for k in kinds]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_comparison_says_in_what_two_trees_differ() -> None:
+    same = Result("solved", "x=1", "", FOUND)
+    assert Compared(TRIAL, same, same).equal
+    other = Result("solved", "x=1", "", {**FOUND, "network": {"w": "c"}})
+    assert not Compared(TRIAL, same, other).equal
+    assert Compared(TRIAL, same, other).told == "network differs in 1 of 1, first w"
+    more = Result("solved", "x=1", "", {**FOUND, "operations": {"conv": "d"}})
+    assert Compared(TRIAL, same, more).told == "operations differs in 1 of 1, first conv"
+    failed = Result("error", "x=1", "ValueError: no")
+    assert not Compared(TRIAL, failed, failed).equal
+    assert "no proof: base error (ValueError: no); tree error" in Compared(TRIAL, failed, failed).told
+    assert not Compared(TRIAL, same, Result("solved", "x=2", "", FOUND)).equal
+
+
+def test_only_what_the_base_refuses_is_passed_over_and_nothing_that_is_needed() -> None:
+    refused, solved = Result("user", reason="no such setting"), Result("solved", "x=1", "", FOUND)
+    extra = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",), ("a=2",))
+    assert Compared(extra, refused, solved).refused
+    assert not Compared(extra, solved, refused).refused
+    assert not Compared(TRIAL, refused, solved).refused
+
+
+def test_trials_are_the_smoke_cases_the_speed_division_and_what_has_rows() -> None:
+    found = proof.trials("image_pruning/chex", registry.HOUSE / "results")
+    places = {(t.tier, t.division, t.case) for t in found}
+    assert ("smoke", "closed", "fashion/resnet20") in places
+    assert ("smoke", "speed", "fashion/resnet20") in places
+    assert ("paper", "speed", "imagenet/resnet50") in places
+    assert ("delta0=0.0",) in {t.settings for t in found}
+    assert [t.needed for t in found].count(True) == 1
+    assert len({t.name for t in found}) == len(found)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own with the sources as they stand here, committed."""
+    if shutil.which("git") is None:
+        pytest.skip("a proof needs git")
+    house = tmp_path_factory.mktemp("proof") / "house"
+    house.mkdir()
+    for name in ("suite", "tasks", "reference_impls"):
+        shutil.copytree(registry.HOUSE / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
+    git(house, "init", "--quiet")
+    commit(house, "as it stands")
+    return house
+
+
+def git(house: Path, *words: str) -> str:
+    own = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", "-C", str(house), *own, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(house: Path, words: str) -> str:
+    git(house, "add", "--all")
+    git(house, "commit", "--quiet", "--allow-empty", "--message", words)
+    return git(house, "rev-parse", "HEAD")
+
+
+def weighin(house: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(house), "COLUMNS": "300", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "suite.cli", "versions", *words]
+    return subprocess.run(command, cwd=house, env=env, capture_output=True, text=True)
+
+
+def edit(house: Path, old: str, new: str) -> None:
+    file = house / "reference_impls" / "graph_tickets" / "degree.py"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def entries(house: Path) -> tuple[versions.Entry, ...]:
+    return versions.read(house / "tasks" / "graph_tickets" / versions.TABLE).methods["degree"]
+
+
+@pytest.mark.slow
+def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: Path) -> None:
+    base, known = git(clone, "rev-parse", "HEAD"), entries(clone)
+    edit(clone, "def solve(self, problem", "def helper(self):\n        return 1\n\n    def solve(self, problem")
+    assert "degree" in weighin(clone).stdout
+    assert "not in the table" in weighin(clone).stdout
+    done = weighin(clone, "--prove", "degree", "--base", base)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "runs equal bit for bit" in done.stdout
+    (new,) = entries(clone)[len(known) :]
+    assert (new.version, new.proof["base"], new.proof["equals"]) == (known[-1].version, base, known[-1].digest)
+    assert any(line.startswith("graph_tickets degree smoke closed cora/gcn") and "network" in line for line in new.proof["runs"])
+    assert git(clone, "worktree", "list").count("\n") == 0  # the base's worktree is gone
+    # the same again: nothing is run anew and nothing is entered
+    assert "already in the table" in weighin(clone, "--prove", "graph_tickets/degree", "--base", base).stdout
+    assert len(entries(clone)) == len(known) + 1
+    # another ranking keeps other edges: no digest is entered, and the first difference is named
+    edit(clone, "1 / d[pairs.u] + 1 / d[pairs.v]", "1 / d[pairs.u] + 2 / d[pairs.v]")
+    worse = weighin(clone, "--prove", "degree", "--base", base)
+    assert worse.returncode == 1
+    assert "runs differ; graph_tickets degree smoke closed cora/gcn: evidence differs" in worse.stdout
+    assert len(entries(clone)) == len(known) + 1
+    # under a raised version other numbers are meant: its source opens it
+    edit(clone, "class Degree:\n", "class Degree:\n    version = 9\n")
+    raised = weighin(clone, "--prove", "degree", "--base", base)
+    assert (raised.returncode, "version 9 is opened" in raised.stdout) == (0, True)
+    assert entries(clone)[-1].version == 9
+    git(clone, "checkout", "--quiet", "--", ".")
+
+
+@pytest.mark.slow
+def test_a_proof_needs_a_commit_that_is_there(clone: Path) -> None:
+    done = weighin(clone, "--prove", "degree", "--base", "no-such-commit")
+    assert done.returncode == 2
+    assert "no commit 'no-such-commit' here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert weighin(clone, "--prove", "degree").returncode == 2
+    unknown = weighin(clone, "--prove", "nonsense", "--base", "HEAD")
+    assert (unknown.returncode, "no task or method 'nonsense'" in unknown.stderr) == (2, True)
