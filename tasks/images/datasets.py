@@ -153,9 +153,7 @@ def read_npz(path: Path) -> Arrays:
         for name in columns:
             _validate_column(path, split, name, arrays)
     if "group" in arrays and str(arrays["group"]) not in columns:
-        raise UserError(
-            f"{path}: the group {str(arrays['group'])!r} is none of its columns ({', '.join(columns) or 'there is none'})"
-        )
+        raise UserError(f"{path}: the group {str(arrays['group'])!r} is no column; there are: {', '.join(columns) or 'none'}")
     most = max(int(arrays[f"{s}_y"].max()) for s in SPLITS)
     arrays.setdefault("classes", np.array([f"class {i}" for i in range(most + 1)]))
     if most >= len(arrays["classes"]):

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from suite.compat import declare_operators
 from suite.protocol import Spec
 from tasks.images.datasets import Examples
 from tasks.images.problem import PrunableProblem
@@ -35,6 +37,12 @@ def write_npz(folder: Path, name: str = "mine", size: int = 48, **changes: objec
     return path
 
 
+def timm(name: str) -> Any:
+    """A module of timm; the test is skipped where it is not installed."""
+    declare_operators()
+    return pytest.importorskip(name)
+
+
 def table(seed: int = 0) -> Examples:
     """Two classes of 6 features that a line parts; of the smaller group's rows a third is labelled at random."""
     draw = torch.Generator().manual_seed(seed)
@@ -58,6 +66,11 @@ def pictures(count: int = 64, size: int = 16) -> Examples:
     return Examples(x, y, ("red", "green", "blue"), torch.full((3,), 0.4), torch.full((3,), 0.25), 2)
 
 
+def spec(architecture: str = "mlp-16-8", division: str = "closed") -> Spec:
+    """Of no task."""
+    return Spec("none", 1, "smoke", division, f"table/{architecture}", "macs=0.5", 0)
+
+
 def problem(
     source: Source | None = None,
     architecture: str = "mlp-16-8",
@@ -69,6 +82,6 @@ def problem(
     division: str = "closed",
 ) -> Any:
     """A problem of no task: the table above, unless another source is given."""
-    asked = Spec("none", 1, "smoke", division, f"table/{architecture}", "macs=0.5", 0)
+    asked = run.spec if run else spec(architecture, division)
     rest = (architecture, epochs, batch, "fp32", torch.device("cpu"), recipe or Sgd())
     return PrunableProblem(asked, run or MemoryRun(asked), source or InMemory(table()), *rest)
