@@ -30,7 +30,7 @@ SMOKE = {"train": 512, "val": 128, "test": 256}
 BATCH = 128
 BATCHES = {"imagenet": 1024}
 RECIPE = Sgd()
-#: where a set has a recipe of its own instead of the CIFAR line (CHEX's, section 4)
+#: where a set has a recipe of its own instead of the CIFAR line: the one of CHEX's released code
 RECIPES = {"imagenet": Sgd(1.024, 2.0**-15, momentum=0.875, warmup=8, label_smoothing=0.1, mixup=0.2)}
 INFER = (1, 64, 256)
 

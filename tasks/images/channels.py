@@ -71,7 +71,7 @@ def channel_groups(model: nn.Module) -> list[ChannelGroup]:
     """The prunable groups of a network, in module order.
 
     Those that its method `prunable` names; else of residual blocks conv1 of a basic one, conv1 and conv2 of a bottleneck, and its
-    down-sampling convolution, whose output joins the shortcut (CHEX, section 4.1).
+    down-sampling convolution, whose output joins the shortcut, as in CHEX's released code.
     """
     named: list[Names] = model.prunable() if hasattr(model, "prunable") else _of_blocks(model)  # type: ignore[operator]
     return [ChannelGroup(*(model.get_submodule(n) if n else None for n in names), names) for names in named]  # type: ignore[arg-type]
