@@ -9,8 +9,6 @@ The key only says which runs are replays of each other; it decides no figure.
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -19,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from suite import bundle, pictures
+from suite import bundle, pictures, truth
 from suite import registry as ours
 from suite.checks import numbers, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
@@ -90,11 +88,6 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
     return [f.printable() for f in findings]
 
 
-def digest_column(column: np.ndarray, kind: np.dtype[Any]) -> str:
-    """SHA-256 of a column's little-endian bytes."""
-    return hashlib.sha256(np.ascontiguousarray(column.astype(kind.newbyteorder("<"))).tobytes()).hexdigest()
-
-
 class _Known:
     """The registry's answers, each asked for once a check: to describe methods is to read their sources."""
 
@@ -109,10 +102,7 @@ class _Known:
     def _truth(self, task: str) -> dict[tuple[str, str], dict[str, Any]]:
         """truth.toml of a task by tier and data name; empty where there is none."""
         path = self.tasks[task].path
-        file = path.with_name("truth.toml") if path else None
-        if file is None or not file.is_file():
-            return {}
-        return {(e["tier"], e["name"]): e for e in tomllib.loads(file.read_text(encoding="utf-8"))["case"]}
+        return truth.read(path.with_name(truth.FILE)) if path else {}
 
     def _versions(self, task: str) -> Table:
         """Which sources of a task and of its methods are one version."""
@@ -312,7 +302,7 @@ def _truth(
         yield case.error("row", told, "examine the whole test set", bundle.EVIDENCE)
         return
     for name, expected in entry["columns"].items():
-        if digest_column(evidence[name], np.dtype(task.columns[name])) != expected:
+        if truth.column_digest(evidence[name], task.columns[name]) != expected:
             mend = "labels come from the data and are not to be changed"
             yield case.error(name, "is not what the data set says", mend, bundle.EVIDENCE)
 

@@ -65,7 +65,7 @@ def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
 def shrunk(p: Any, epochs: int, **images: int) -> Any:
     """The problem with so many images of each split (``train=640``) and epochs; changed in place."""
     p.epochs = epochs
-    p.source.images = p.source.images.take(images)
+    p.source.examples = p.source.examples.take(images)
     p.source.__post_init__()
     p.__dict__.pop("steps_per_epoch", None)
     return p
@@ -78,7 +78,8 @@ def method_file(folder: Path, body: str, name: str = "mine") -> str:
 
 from dataclasses import dataclass
 
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
+from tasks.images.recipes import Sgd
 from tasks.image_pruning.task import ImageProblem, Network
 
 

@@ -28,10 +28,11 @@ from torch import nn
 
 from reference_impls.parts.channels import close_gap, ranked_widths, target_macs
 from reference_impls.parts.sparse import Masked, Masks, alive, erk_densities, keep_top, small_interval, weighted
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite.naming import UserError
-from tasks.image_pruning.models import ChannelGroup
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.channels import ChannelGroup
+from tasks.images.recipes import Recipe
 
 __all__ = ["Chase"]
 
@@ -85,8 +86,8 @@ class Chasing(Masked):
         masks = {n: (torch.rand(s, generator=generator) < shares[n]).to(layers[n].weight.device) for n, s in self.shapes.items()}
         super().__init__(layers, masks)
         self.groups = [g for g in problem.groups(model) if isinstance(g.consumer, nn.Conv2d)]
-        self.consumers = {g.name: n for g in self.groups for n, m in layers.items() if m is g.consumer}
-        self.flags: Flags = {g.name: torch.ones(g.width, dtype=torch.bool, device=g.conv.weight.device) for g in self.groups}
+        self.consumers = {g.name: g.names.consumer for g in self.groups}
+        self.flags: Flags = {g.name: torch.ones(g.width, dtype=torch.bool, device=g.layer.weight.device) for g in self.groups}
         self.first_count = sum(g.width for g in self.groups)  # F_0
         inputs = {consumer: name for name, consumer in self.consumers.items()}
         #: a layer's weights by its widths: kernel, group of its output and of its input, full widths
@@ -152,8 +153,8 @@ class Chasing(Masked):
         self.trace.append(sum(int(f.sum()) for f in self.flags.values()))
         self.masks = apply_region(self.masks, self.flags, self.consumers)
         for g in self.groups:
-            if g.conv.bias is not None:
-                g.conv.bias.mul_(self.flags[g.name])
+            if g.layer.bias is not None:
+                g.layer.bias.mul_(self.flags[g.name])
 
     def delete_to_operations(self, scores: Mapping[str, torch.Tensor], progress: float) -> None:
         problem = self.problem
@@ -223,8 +224,8 @@ class Chasing(Masked):
         """2.4 step 3a: the channels' scores, (C,)."""
         if self.method.score == "random":
             generator = torch.Generator().manual_seed(self.problem.run.seed(f"chase random {g.name}", self.step))
-            return torch.rand(g.width, generator=generator).to(g.conv.weight.device)
-        return channel_scores(g.conv.weight, self.masks[g.name] if self.method.score == "masked" else None)
+            return torch.rand(g.width, generator=generator).to(g.layer.weight.device)
+        return channel_scores(g.layer.weight, self.masks[g.name] if self.method.score == "masked" else None)
 
     def spread(self) -> dict[str, float]:
         """How unlike a layer's channels are, a mean over layers: the paper's observation is that sparse training parts them.
@@ -237,7 +238,7 @@ class Chasing(Masked):
             stays = self.flags[g.name]
             if not stays.any():
                 continue  # as `parity` may have it
-            scores = channel_scores(g.conv.weight, None)[stays]
+            scores = channel_scores(g.layer.weight, None)[stays]
             shares = self.masks[g.name][stays].flatten(1).double().mean(1)
             low, middle = shares.quantile(shares.new_tensor([0.1, 0.5])).tolist()
             umm.append(float(scores.std(correction=0) / scores.mean().clamp_min(1e-30)))

@@ -31,9 +31,10 @@ from reference_impls.parts.channels import (
     uniform_widths,
     widths_of,
 )
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import ChannelGroup, mask_
+from reference_impls.parts.training import Hooks, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.channels import ChannelGroup, mask_
+from tasks.images.recipes import Recipe, Sgd
 
 __all__ = ["Chex"]
 
@@ -68,7 +69,7 @@ class Chex:
         return Network(small, {"widths": widths_of(explorer.masks), "history": explorer.history})
 
 
-class Released(Recipe):
+class Released(Sgd):
     """The released code's weight decay: none for what has "bn" in its name, so that batch norms of shortcuts do decay (2.4)."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.SGD:
@@ -114,7 +115,7 @@ class Exploration(Hooks):
         counts = {
             g.name: self.even.get(g.name, int(g.width * (1 - self.initial_share))) + int(self.delta0 * g.width) for g in self.groups
         }
-        return {g.name: largest(l1_norms(g.conv.weight), counts[g.name]) for g in self.groups}
+        return {g.name: largest(l1_norms(g.layer.weight), counts[g.name]) for g in self.groups}
 
     def before_epoch(self, epoch: int) -> None:
         if is_update(epoch, self.t_max, self.interval):
@@ -137,7 +138,6 @@ class Exploration(Hooks):
         generator = torch.Generator().manual_seed(self.problem.run.seed("chex", epoch))
         rows = self.method.restore == "mru"
         keep = explore(
-            self.model,
             self.groups,
             self.memory,
             kept,
@@ -189,13 +189,13 @@ class Exploration(Hooks):
         return kept
 
     def scores(self, g: ChannelGroup, kept: int) -> torch.Tensor:
-        return l1_norms(g.conv.weight) if self.method.score == "l1" else css_scores(g.conv.weight, kept)
+        return l1_norms(g.layer.weight) if self.method.score == "l1" else css_scores(g.layer.weight, kept)
 
     def probabilities(self, g: ChannelGroup, keep: torch.Tensor) -> torch.Tensor:
         if self.method.sampling == "uniform":
             free = (~keep).double()
             return free / free.sum().clamp_min(1)
-        return regrow_probabilities(g.conv.weight, keep, self.method.residual_power)
+        return regrow_probabilities(g.layer.weight, keep, self.method.residual_power)
 
 
 def widen(widths: Mapping[str, int], scores: Mapping[str, torch.Tensor], count: int) -> dict[str, int]:
@@ -224,7 +224,7 @@ def regrow_share(epoch: int, t_max: int, delta0: float) -> float:
 def initial_masks(groups: Sequence[ChannelGroup], ratio: float, floor: int) -> Masks:
     """chex.md 2.3, step 0: in every layer the int(C (1 - ratio)) filters of largest L1 norm."""
     counts = {g.name: max(floor, int(g.width * (1 - ratio))) for g in groups}
-    return {g.name: largest(l1_norms(g.conv.weight), counts[g.name]) for g in groups}
+    return {g.name: largest(l1_norms(g.layer.weight), counts[g.name]) for g in groups}
 
 
 def layer_ratios(scales: Mapping[str, torch.Tensor], share: float) -> dict[str, float]:
@@ -283,7 +283,6 @@ def regrow_probabilities(weight: torch.Tensor, keep: torch.Tensor, power: int = 
 
 @torch.no_grad()
 def explore(
-    model: nn.Module,
     groups: Sequence[ChannelGroup],
     memory: Mapping[str, torch.Tensor],
     kept: Mapping[str, int],
@@ -296,10 +295,10 @@ def explore(
 ) -> Masks:
     """chex.md 2.3, 1c to 1f: keep by score on the masked weights, restore the dead, regrow up to `total`.
 
-    Leaves the model restored and unmasked, as the memory needs it; returns the new masks.
+    Leaves the network restored and unmasked, as the memory needs it; returns the new masks.
     """
     keep = {g.name: largest(scores(g, kept[g.name]), kept[g.name]) for g in groups}
-    restore_pruned(model, groups, memory, rows=rows)
+    restore_pruned(groups, memory, rows=rows)
     for g in groups:
         missing = total[g.name] - kept[g.name]
         if missing > 0:
@@ -317,24 +316,21 @@ def draw(probabilities: torch.Tensor, count: int, generator: torch.Generator) ->
 
 
 @torch.no_grad()
-def restore_pruned(
-    model: nn.Module, groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True
-) -> Masks:
+def restore_pruned(groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True) -> Masks:
     """chex.md 2.3, 1d: give zero filters their most recently used values back; returns who was dead.
 
     The dead are found in all layers before anything is copied, since copied input columns would hide
     dead filters of the next layer.  `rows=False` leaves the filters themselves at zero.
     """
-    names = {id(m): n for n, m in model.named_modules()}
-    dead = {g.name: l1_norms(g.conv.weight) == 0 for g in groups}
+    dead = {g.name: l1_norms(g.layer.weight) == 0 for g in groups}
     for g in groups:
         d = dead[g.name]
         if rows:
-            g.conv.weight[d] = memory[f"{g.name}.weight"][d]
+            g.layer.weight[d] = memory[f"{g.name}.weight"][d]
     for g in groups:
         d = dead[g.name]
         if g.consumer is not None:
-            g.consumer.weight[:, d] = memory[f"{names[id(g.consumer)]}.weight"][:, d]
+            g.consumer.weight[:, d] = memory[f"{g.names.consumer}.weight"][:, d]
         for part in ("weight", "bias", "running_mean", "running_var"):
-            getattr(g.bn, part)[d] = memory[f"{names[id(g.bn)]}.{part}"][d]
+            getattr(g.bn, part)[d] = memory[f"{g.names.norm}.{part}"][d]
     return dead

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from reference_impls.image_pruning.chex import Chex
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite.naming import UserError
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["ChexWidths"]
 

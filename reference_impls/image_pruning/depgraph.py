@@ -112,7 +112,7 @@ class Graph:
         self.device = problem.device
         self.traced = tp.DependencyGraph().build_dependency(model, torch.zeros(1, *problem.input, device=problem.device))
         if which == "inner":
-            self.roots = [g.conv for g in inner(problem.groups(model))]
+            self.roots = [g.layer for g in inner(problem.groups(model))]
         else:
             classifier = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
             found = self.traced.get_all_groups(ignored_layers=[classifier], root_module_types=[nn.Conv2d])

@@ -25,9 +25,10 @@ from torch.nn import functional as F
 
 from reference_impls.parts.channels import target_macs, uniform_widths, widths_of
 from reference_impls.parts.filters import Masks, inner
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import ChannelGroup
+from reference_impls.parts.training import Hooks, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.channels import ChannelGroup
+from tasks.images.recipes import Recipe
 
 __all__ = ["Fpgm"]
 
@@ -81,8 +82,8 @@ class Soft(Hooks):
 
     def after_backward(self) -> bool:
         for g in self.groups if self.hold else ():
-            if g.conv.weight.grad is not None:
-                g.conv.weight.grad.mul_(self.keep[g.name].view(-1, 1, 1, 1))
+            if g.layer.weight.grad is not None:
+                g.layer.weight.grad.mul_(self.keep[g.name].view(-1, 1, 1, 1))
         return True
 
     @torch.no_grad()
@@ -91,9 +92,9 @@ class Soft(Hooks):
         keep = {}
         for g in self.groups:
             by_norm, by_distance = self.removals[g.name]
-            masks = norm_mask(g.conv.weight, by_norm), median_mask(g.conv.weight, by_norm, by_distance)
+            masks = norm_mask(g.layer.weight, by_norm), median_mask(g.layer.weight, by_norm, by_distance)
             keep[g.name] = masks[0] & masks[1]
-            g.conv.weight.mul_(keep[g.name].view(-1, 1, 1, 1))
+            g.layer.weight.mul_(keep[g.name].view(-1, 1, 1, 1))
         return keep
 
 

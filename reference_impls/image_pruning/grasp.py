@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["Grasp"]
 
@@ -32,7 +33,7 @@ class Grasp:
         model = problem.model()
         layers = maskable(model, stem=self.stem)
         x, y = problem.sample(min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch), "grasp")
-        most = min(math.ceil(len(x) / 2), saliency.piece(problem.size, problem.size))
+        most = min(math.ceil(len(x) / 2), saliency.piece(problem.input))
         parts = list(zip(x.split(most), y.split(most), strict=True))
         count = target_count(problem, model, layers)
         masks = saliency.prune_iteratively(layers, lambda: saliency.grasp(model, layers, parts, self.temperature), count)

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from reference_impls.parts.channels import largest, target_macs, uniform_widths
 from reference_impls.parts.filters import Masks, inner, split
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import ChannelGroup
+from reference_impls.parts.training import Hooks, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.channels import ChannelGroup
+from tasks.images.recipes import Recipe
 
 __all__ = ["Hrank"]
 
@@ -71,7 +72,7 @@ class Once(Hooks):
         self.make = make
         self.made: Masks = {}
 
-    def begin(self, optimizer: torch.optim.SGD) -> None:
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.made:
             self.made = self.make()
 
@@ -96,7 +97,7 @@ def feature_ranks(model: nn.Module, groups: Sequence[ChannelGroup], batches: Ite
 
     The batch norm's output is caught and rectified here, since the activation may be a function and not a module.
     """
-    totals = {g.name: torch.zeros(g.width, device=g.conv.weight.device) for g in groups}
+    totals = {g.name: torch.zeros(g.width, device=g.layer.weight.device) for g in groups}
     count = 0
 
     def catch(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:

@@ -18,8 +18,9 @@ import torch
 
 from reference_impls.parts.rewinding import rounds, tickets, train_ticket
 from reference_impls.parts.sparse import Masked, maskable, shuffled, target_count
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["Imp"]
 

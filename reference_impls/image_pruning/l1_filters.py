@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.parts.channels import l1_norms, largest, target_macs, uniform_widths
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["L1Filters"]
 
@@ -31,6 +32,6 @@ class L1Filters:
         model = trainer.fit("train", problem.model(), recipe, epochs=before)
         groups = problem.groups(model)
         widths = uniform_widths(groups, problem.macs_of, target_macs(problem), self.floor)
-        keep = {g.name: largest(l1_norms(g.conv.weight), widths[g.name]) for g in groups if g.name in widths}
+        keep = {g.name: largest(l1_norms(g.layer.weight), widths[g.name]) for g in groups if g.name in widths}
         small = problem.compact(model, keep)
         return Network(trainer.fit("fine_tune", small, recipe.fine_tune(), epochs=problem.epochs - before), {"widths": widths})

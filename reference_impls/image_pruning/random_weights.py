@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 
 from reference_impls.parts.sparse import Masked, erk_counts, keep_top, maskable, random_masks, target_count, uniform_counts
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["RandomWeights"]
 

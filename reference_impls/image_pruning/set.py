@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from reference_impls.parts.sparse import Exploring, erk_counts, maskable, random_masks, small_interval, target_count
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["Set"]
 

@@ -19,8 +19,8 @@ from torch import nn
 from reference_impls.parts.channels import largest, target_macs
 from reference_impls.parts.filters import Masks, OneShot, Stage, inner, keep_best, protected, train_and_tune
 from reference_impls.parts.training import Hooks
-from tasks.image_pruning.models import ChannelGroup
 from tasks.image_pruning.task import ImageProblem
+from tasks.images.channels import ChannelGroup
 
 __all__ = ["Slimming"]
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["Snip"]
 
@@ -29,7 +30,7 @@ class Snip:
         model = problem.model()
         layers = maskable(model, stem=self.stem)
         size = min(self.per_class * problem.classes, problem.steps_per_epoch * problem.batch)
-        batches = problem.samples(size, "snip", saliency.piece(problem.size, problem.size))
+        batches = problem.samples(size, "snip", saliency.piece(problem.input))
         count = target_count(problem, model, layers)
         masks = saliency.prune_iteratively(layers, lambda: saliency.snip(model, layers, batches), count)
         Trainer(problem).fit("train", model, Recipe.of(problem), epochs=problem.epochs - 1, hooks=Masked(layers, masks))

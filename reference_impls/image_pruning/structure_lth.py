@@ -27,9 +27,10 @@ from reference_impls.parts.channels import l1_norms
 from reference_impls.parts.partition import partition
 from reference_impls.parts.rewinding import rounds, tickets, train_ticket
 from reference_impls.parts.sparse import Masked, Masks, alive, magnitudes, maskable, places
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite.naming import UserError
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["StructureLth"]
 
@@ -108,9 +109,8 @@ class Structure:
         counted = [layer for layer in problem.count(model).layers if layer["macs"]]
         self.dense = {e["name"]: float(e["macs"] if self.unit == "macs" else modules[e["name"]].weight.numel()) for e in counted}
         self.goal = share * sum(self.dense.values())
-        names = {id(m): n for n, m in modules.items()}
         self.groups = [g for g in problem.groups(model) if g.consumer is not None and g.name in layers]
-        self.feeds = {names[id(g.consumer)]: g.name for g in self.groups}
+        self.feeds = {g.names.consumer: g.name for g in self.groups}
         inner = {g.name for g in self.groups}
         self.thin = {n for n, m in layers.items() if n in inner or m.weight[0].numel() >= JOINS}
         # with more than B2 rows a layer may have a block, else it stays as it is

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count, weighted
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["Synflow"]
 

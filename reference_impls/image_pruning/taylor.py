@@ -20,9 +20,10 @@ from torch import nn
 
 from reference_impls.parts.channels import target_macs, widths_of
 from reference_impls.parts.filters import Masks, inner, keep_best, protected, split
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import mask_
+from reference_impls.parts.training import Hooks, Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.channels import mask_
+from tasks.images.recipes import Recipe
 
 __all__ = ["Taylor"]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_impls.parts.channels import target_macs, uniform_widths
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
+from tasks.images.recipes import Recipe
 
 __all__ = ["UniformScratch"]
 

@@ -11,13 +11,13 @@ import torch
 from suite.naming import UserError
 
 if TYPE_CHECKING:
-    from tasks.image_pruning.models import ChannelGroup
-    from tasks.image_pruning.task import ImageProblem
+    from tasks.images.channels import ChannelGroup
+    from tasks.images.problem import PrunableProblem
 
 MacsOf = Callable[[Mapping[str, int]], int]
 
 
-def target_macs(problem: ImageProblem) -> float:
+def target_macs(problem: PrunableProblem) -> float:
     """Multiply-adds that the Spec asks for; raises UserError where the target is of another kind."""
     share = problem.spec.targets.get("macs")
     if share is None or share > 1:

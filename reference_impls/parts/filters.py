@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from reference_impls.parts.channels import MacsOf, close_gap, largest, ranked_widths, target_macs, widths_of
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import ChannelGroup
-from tasks.image_pruning.task import ImageProblem, Network
+from reference_impls.parts.training import Hooks, Trainer
+from tasks.images.channels import ChannelGroup
+from tasks.images.problem import Network, PrunableProblem
+from tasks.images.recipes import Recipe
 
 Masks = dict[str, torch.Tensor]
 
@@ -34,20 +35,20 @@ class Stage:
 class OneShot:
     """A method that trains the dense network, cuts once, and fine-tunes: says in what stages, and who is kept."""
 
-    def stages(self, problem: ImageProblem) -> list[Stage]:
+    def stages(self, problem: PrunableProblem) -> list[Stage]:
         """What trains, in order; the cut comes before the last."""
         raise NotImplementedError
 
-    def choose(self, problem: ImageProblem, model: nn.Module) -> Masks:
+    def choose(self, problem: PrunableProblem, model: nn.Module) -> Masks:
         """Masks of the channels of a trained network that are kept."""
         raise NotImplementedError
 
-    def cut(self, problem: ImageProblem, model: nn.Module) -> tuple[nn.Module, Masks]:
+    def cut(self, problem: PrunableProblem, model: nn.Module) -> tuple[nn.Module, Masks]:
         """A physically smaller network, and the masks that say what is left."""
         keep = self.choose(problem, model)
         return problem.compact(model, keep), keep
 
-    def solve(self, problem: ImageProblem) -> Network:
+    def solve(self, problem: PrunableProblem) -> Network:
         target_macs(problem)  # the wrong kind of target ends here, not after the training
         trainer, recipe, model = Trainer(problem), Recipe.of(problem), problem.model()
         stages = self.stages(problem)

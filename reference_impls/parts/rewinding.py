@@ -5,37 +5,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from reference_impls.parts.sparse import Masked, Masks, keep_top, magnitudes
-from reference_impls.parts.training import Hooks, Recipe, Trainer
-from tasks.image_pruning.models import initialise
+from reference_impls.parts.training import Hooks, Trainer
+from tasks.images.networks import initialise
+from tasks.images.recipes import Recipe
 
 if TYPE_CHECKING:
-    from tasks.image_pruning.task import ImageProblem
+    from tasks.images.problem import PrunableProblem
 
 State = dict[str, torch.Tensor]
 #: How many weights stay at a level: of (magnitudes, masks so far, number planned, whether the level is the last).
 Aim = Callable[[Mapping[str, torch.Tensor], Masks, int, bool], int]
 
 
-@dataclass(frozen=True)
-class Later(Recipe):
-    """A recipe taken up at epoch `skip`: what a network rewound to that epoch goes on with."""
-
-    skip: int = 0
-
-    def rate(self, epoch: int, epochs: int) -> float:
-        return super().rate(epoch + self.skip, epochs + self.skip)
-
-
 def later(recipe: Recipe, skip: int) -> Recipe:
-    """`recipe` from epoch `skip` on."""
-    return Later(**{f.name: getattr(recipe, f.name) for f in fields(Recipe)}, skip=skip)
+    """`recipe` from epoch `skip` on: what a network rewound to that epoch goes on with."""
+    return replace(recipe, skip=skip)
 
 
 class Remember(Hooks):
@@ -105,7 +96,7 @@ def plan(epochs: int, trainings: int, rewind: float, *, fresh: bool = False) -> 
 
 
 def rounds(
-    problem: ImageProblem,
+    problem: PrunableProblem,
     size: int,
     count: int,
     rate: float,

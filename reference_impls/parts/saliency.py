@@ -8,6 +8,7 @@ loss over all of them.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -22,9 +23,9 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 PIECE_PIXELS = 2**20  #: pixels scored at once: 1,024 images of 32x32, 20 of 224x224
 
 
-def piece(height: int, width: int) -> int:
-    """Images of this size that are scored at once."""
-    return max(1, PIECE_PIXELS // (height * width))
+def piece(shape: Sequence[int]) -> int:
+    """Examples of this shape, (C, h, w) or (features,), that are scored at once."""
+    return max(1, PIECE_PIXELS // math.prod(shape[1:]))
 
 
 def snip(model: nn.Module, layers: Layers, batches: Iterable[Batch]) -> Scores:

@@ -16,9 +16,10 @@ from reference_impls.parts.training import Hooks
 from suite.naming import UserError
 
 if TYPE_CHECKING:
-    from tasks.image_pruning.task import ImageProblem
+    from tasks.images.problem import PrunableProblem
 
 Masks = dict[str, torch.Tensor]
+MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq")  #: what SGD and AdamW keep of a weight's gradients
 
 
 def weighted(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
@@ -33,7 +34,7 @@ def maskable(model: nn.Module, *, stem: bool = False, classifier: bool = True) -
     return {n: m for n, m in layers.items() if (stem or n != first) and (classifier or not isinstance(m, nn.Linear))}
 
 
-def target_count(problem: ImageProblem, model: nn.Module, layers: Iterable[str]) -> int:
+def target_count(problem: PrunableProblem, model: nn.Module, layers: Iterable[str]) -> int:
     """Weights of `layers` that stay, so that the share of all convolution and linear weights is the Spec's ``nonzero``.
 
     Raises UserError where the target is of another kind, or what may not go is more already.
@@ -162,10 +163,10 @@ class Masked(Hooks):
 
     def __init__(self, layers: Mapping[str, nn.Conv2d | nn.Linear], masks: Masks) -> None:
         self.layers, self.masks = dict(layers), masks
-        self.optimizer: torch.optim.SGD | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
         apply_masks(self.layers, masks)
 
-    def begin(self, optimizer: torch.optim.SGD) -> None:
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.after_step()
 
@@ -175,8 +176,8 @@ class Masked(Hooks):
         for name, mask in self.masks.items():
             weight = self.layers[name].weight
             weight.mul_(mask)
-            momentum = momenta.get(weight, {}).get("momentum_buffer")
-            if momentum is not None:
+            kept = momenta.get(weight, {})
+            for momentum in (kept[k] for k in MOMENTA if kept.get(k) is not None):
                 momentum.mul_(mask)
 
     def state(self) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from suite.protocol import Diverged, Run
+from tasks.images.recipes import Recipe
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -29,7 +29,11 @@ class Trainable(Protocol):
     epochs: int
     precision: str
     device: torch.device
-    recipe: Mapping[str, Any]  #: the data set's own recipe, as fields of `Recipe`; what it leaves out is the CIFAR line
+    recipe: Recipe  #: the data set's own
+    validation: str  #: what `validate` measures, as the curve calls it
+
+    @property
+    def steps_per_epoch(self) -> int: ...
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]: ...
 
@@ -39,54 +43,10 @@ class Trainable(Protocol):
         """What to call in a training step: the model, or a wrapper of it that averages gradients over processes."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """SGD and its schedule.  The defaults are the CIFAR line (chex.md 3); `Recipe.of` gives the problem's own."""
-
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    nesterov: bool = False
-    schedule: Literal["cosine", "steps"] = "cosine"
-    milestones: tuple[float, ...] = ()  #: shares of the stage after which lr falls by `factor`
-    factor: float = 0.1
-    warmup: int = 0  #: epochs
-    label_smoothing: float = 0.0
-    mixup: float = 0.0  #: alpha of the Beta distribution that two images of a batch are mixed by (Zhang et al. 2018); 0: off
-    norm_decay: bool = False  #: whether batch-norm scales and shifts decay
-
-    @classmethod
-    def of(cls, problem: Trainable, **changes: Any) -> Recipe:
-        """The recipe that all methods of the problem's table share, with what a method must change."""
-        return cls(**{**problem.recipe, **changes})
-
-    def fine_tune(self) -> Recipe:
-        """What follows pruning: a tenth of the rate, which falls at 60 and 80 % of the stage (pruning_baselines.md 6)."""
-        return replace(self, lr=self.lr / 10, schedule="steps", milestones=(0.6, 0.8), warmup=0)
-
-    def rate(self, epoch: int, epochs: int) -> float:
-        """Learning rate of an epoch of a stage, set once per epoch."""
-        if epoch < self.warmup:
-            return self.lr * (epoch + 1) / self.warmup
-        if self.schedule == "steps":
-            return self.lr * self.factor ** sum(epoch >= round(m * epochs) for m in self.milestones)
-        done = (epoch - self.warmup) / max(1, epochs - self.warmup)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-    def optimizer(self, model: nn.Module) -> torch.optim.SGD:
-        norms = {
-            id(p) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for p in m.parameters(recurse=False)
-        }
-        decayed = [p for p in model.parameters() if self.norm_decay or id(p) not in norms]
-        free = [p for p in model.parameters() if not self.norm_decay and id(p) in norms]
-        parts = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        return torch.optim.SGD([p for p in parts if p["params"]], self.lr, self.momentum, nesterov=self.nesterov)
-
-
 class Hooks:
     """What a method does inside the loop.  All of it optional; state that must survive a stop goes into `state`."""
 
-    def begin(self, optimizer: torch.optim.SGD) -> None:
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
         """Before a stage's first epoch, or where a stopped one goes on; the optimizer has its state already."""
 
     def before_epoch(self, epoch: int) -> None:
@@ -138,11 +98,11 @@ class Trainer:
         forward = self.problem.distribute(model)
         begun = self._epochs_done
         for epoch in range(first, epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(epoch, epochs)
+            recipe.pace(optimizer, epoch, epochs)
             torch.manual_seed(self.problem.run.seed("torch", begun + epoch))  # dropout and the like
             hooks.before_epoch(epoch)
-            mean = self._epoch(begun + epoch, forward, optimizer, hooks, loss or _classification(recipe))
+            each = partial(self._pace, recipe, optimizer, epoch, epochs) if recipe.stepwise else None
+            mean = self._epoch(begun + epoch, forward, optimizer, hooks, loss or recipe.loss, each)
             if mean is not None and not math.isfinite(mean):
                 raise Diverged(f"the training loss is {mean} in epoch {epoch} of stage {stage!r}")
             self._report(begun + epoch + 1, model, mean)
@@ -181,12 +141,27 @@ class Trainer:
         hooks.restore(current["hooks"])
         return int(current["epoch"])
 
-    def _epoch(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks, loss: Loss) -> float | None:
+    def _pace(self, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int, epochs: int, step: int) -> None:
+        """Set the rate of a step of an epoch."""
+        unit = 1 / self.problem.steps_per_epoch
+        recipe.pace(optimizer, epoch + step * unit, epochs, unit)
+
+    def _epoch(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        hooks: Hooks,
+        loss: Loss,
+        before_step: Callable[[int], None] | None = None,
+    ) -> float | None:
         """One pass over the batches; mean loss, or None where there were none."""
         problem = self.problem
         model.train()
         total, steps = torch.zeros((), device=problem.device), 0
         for x, y in problem.batches(epoch):
+            if before_step is not None:
+                before_step(steps)
             with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
                 value = loss(model, x, y)
             optimizer.zero_grad()
@@ -206,20 +181,5 @@ class Trainer:
         every = max(1, problem.epochs // 6)
         values = {"train_loss": mean}
         if done % every == 0 or done == problem.epochs:
-            values["val_top1"] = problem.validate(model)
+            values[problem.validation] = problem.validate(model)
         problem.run.progress(done, problem.epochs, **values)
-
-
-def _classification(recipe: Recipe) -> Loss:
-    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
-
-    def mixed(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        # torch's own stream, which the loop seeds anew each epoch: a stopped run draws the same again
-        share = float(torch.distributions.Beta(recipe.mixup, recipe.mixup).sample())
-        other = torch.randperm(len(x)).to(x.device)
-        logits = model(share * x + (1 - share) * x[other])
-        ours, theirs = (F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing) for labels in (y, y[other]))
-        return share * ours + (1 - share) * theirs
-
-    return mixed if recipe.mixup else loss

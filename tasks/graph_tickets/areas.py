@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from suite.protocol import Measure
-from tasks.intervals import Z95
+from tasks.common.intervals import Z95
 
 
 def percent(name: str, area: float, moved: np.ndarray) -> Measure:

@@ -10,11 +10,11 @@ import numpy as np
 
 from suite.naming import UserError
 from suite.protocol import Measure, Run, Spec, Table
-from tasks.classification import data_and_model
+from tasks.common.cases import data_and_model
+from tasks.common.truth import entry
 from tasks.graph_tickets import metrics
 from tasks.graph_tickets.areas import gap, percent
 from tasks.graph_tickets.task import EXAMPLE, GraphProblem, GraphTickets, Ticket, View, degree_groups
-from tasks.truth import entry
 
 if TYPE_CHECKING:
     import torch

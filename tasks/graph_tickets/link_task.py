@@ -16,11 +16,13 @@ import numpy as np
 from suite.naming import UserError
 from suite.protocol import Measure, Run, Spec, Table
 from suite.show import Show
-from tasks.classification import data_and_model, shapes_digest, share
+from tasks.common.cases import data_and_model, shapes_digest
+from tasks.common.intervals import newcombe
+from tasks.common.scoring import share
+from tasks.common.truth import entry
 from tasks.graph_tickets import metrics
 from tasks.graph_tickets.areas import gap, percent
-from tasks.graph_tickets.task import EXAMPLE, HIDDEN, GraphProblem, GraphTickets, Ticket, View, degree_groups, newcombe
-from tasks.truth import entry
+from tasks.graph_tickets.task import EXAMPLE, HIDDEN, GraphProblem, GraphTickets, Ticket, View, degree_groups
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -12,9 +11,10 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
-from tasks.classification import by_class, data_and_model, shapes_digest, share
-from tasks.intervals import wilson
-from tasks.truth import class_names, entry
+from tasks.common.cases import data_and_model, shapes_digest
+from tasks.common.intervals import newcombe
+from tasks.common.scoring import by_class, share
+from tasks.common.truth import class_names, entry
 
 if TYPE_CHECKING:
     import torch
@@ -542,10 +542,3 @@ def degree_groups(degree: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | N
     if low >= high:
         return None, None
     return degree <= low, degree >= high
-
-
-def newcombe(hits: int, count: int, other_hits: int, other_count: int) -> tuple[float, float]:
-    """95 % interval of the difference of two independent shares, in points (Newcombe 1998, method 10)."""
-    p, q = 100 * hits / count, 100 * other_hits / other_count
-    (low_p, high_p), (low_q, high_q) = wilson(hits, count), wilson(other_hits, other_count)
-    return p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)

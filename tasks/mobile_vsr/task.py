@@ -15,9 +15,10 @@ import numpy as np
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
 from suite.show import Against, Curve, Gallery, Show
+from tasks.common.intervals import Z95
+from tasks.common.truth import entry
 from tasks.mobile_vsr import crops, reference
 from tasks.mobile_vsr.content import Case, Setting, general_content, read_case, read_frames, setting_of, source_of
-from tasks.truth import entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from tasks.mobile_vsr.runtimes import Take
 
 BATCH = 16
-Z95 = 1.959963984540054
 #: a frame without any error counts as 100 dB: CaFM's 1000 (`quality.psnr_cafm`) would let one perfect frame decide a mean
 LEAST_ERROR = 1e-10
 PLAYED = 3  #: frames, spread over the clip, that one timed call plays

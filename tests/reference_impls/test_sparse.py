@@ -17,10 +17,11 @@ from reference_impls.image_pruning.random_weights import RandomWeights
 from reference_impls.image_pruning.rigl import Rigging, Rigl, swap
 from reference_impls.image_pruning.set import Evolving, Set
 from reference_impls.parts import rewinding, saliency, sparse
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
+from tasks.images.recipes import Sgd
 from tests.helpers import MemoryRun, problem, spec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -161,7 +162,7 @@ def test_masks_hold_for_weights_and_momentum() -> None:
     layers = sparse.maskable(model)
     masks = sparse.keep_top(sparse.magnitudes(layers), sparse.target_count(p, model, layers))
     hooks = sparse.Masked(layers, masks)
-    Trainer(p).fit("train", model, Recipe(), epochs=1, hooks=hooks)
+    Trainer(p).fit("train", model, Sgd(), epochs=1, hooks=hooks)
     assert hooks.optimizer is not None
     for name, layer in layers.items():
         assert not layer.weight[~masks[name]].any()
@@ -185,7 +186,7 @@ def test_the_ladder_and_the_plan() -> None:
     assert rewinding.plan(18, 6, 0.05) == rewinding.Plan(first=8, each=2, rewind=1, skip=1)
     # structure_lth.md 2.1: a fresh schedule, the whole length
     assert rewinding.plan(18, 6, 0.05, fresh=True) == rewinding.Plan(first=3, each=3, rewind=1, skip=0)
-    whole = Recipe(lr=1.0)
+    whole = Sgd(lr=1.0)
     assert rewinding.later(whole, 2).rate(0, 8) == whole.rate(2, 10)
 
 
@@ -233,9 +234,9 @@ def test_pieces_score_like_one_batch() -> None:
         largest = max(float(s.abs().max()) for s in whole.values())
         for n in layers:
             torch.testing.assert_close(parts[n], whole[n], rtol=1e-5, atol=1e-6 * largest)
-    assert saliency.piece(32, 32) == 1024
-    assert saliency.piece(224, 224) == 20
-    assert saliency.piece(4096, 4096) == 1
+    assert saliency.piece((3, 32, 32)) == 1024
+    assert saliency.piece((3, 224, 224)) == 20
+    assert saliency.piece((3, 4096, 4096)) == 1
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp"])
@@ -295,7 +296,7 @@ def test_exploring_conserves_the_count_drops_the_smallest_and_starts_at_zero(gro
         hooks = Evolving(Set(interval=1), p, layers, dict(masks), 100)
     else:
         hooks = Rigging(Rigl(interval=1, grow=grow), p, layers, dict(masks), 100)  # type: ignore[arg-type]
-    optimizer = Recipe().optimizer(model)
+    optimizer = Sgd().optimizer(model)
     hooks.begin(optimizer)
     F.cross_entropy(model(torch.randn(8, *p.input)), torch.arange(8)).backward()
     optimizer.step()  # momentum everywhere, also where the masks are not

@@ -13,10 +13,11 @@ from reference_impls.image_pruning.dense import Dense
 from reference_impls.image_pruning.l1_filters import L1Filters
 from reference_impls.image_pruning.uniform_scratch import UniformScratch
 from reference_impls.parts import channels
-from reference_impls.parts.training import Hooks, Recipe, Trainer
+from reference_impls.parts.training import Hooks, Trainer
 from suite.naming import UserError
 from suite.protocol import Diverged, Stopped
-from tasks.image_pruning.models import channel_groups, mask_
+from tasks.images.channels import channel_groups, mask_
+from tasks.images.recipes import Sgd
 from tests.helpers import MemoryRun, problem, shrunk, spec
 
 METHODS = [
@@ -119,10 +120,10 @@ class Watch(Hooks):
 
 def test_hooks_are_called_in_order_and_in_the_speed_division_too() -> None:
     p, watch = problem(), Watch()
-    Trainer(p).fit("train", p.model(), Recipe(), epochs=1, hooks=watch)
+    Trainer(p).fit("train", p.model(), Sgd(), epochs=1, hooks=watch)
     assert watch.seen[:4] == ["begin", "epoch 0", "gradients", "step"]
     fast, watch = problem(division="speed"), Watch()
-    Trainer(fast).fit("train", fast.model(), Recipe(), epochs=2, hooks=watch)
+    Trainer(fast).fit("train", fast.model(), Sgd(), epochs=2, hooks=watch)
     assert watch.seen == ["begin", "epoch 0", "epoch 1"]
 
 
@@ -135,29 +136,29 @@ def test_a_hook_may_hold_the_optimizer() -> None:
     p = problem()
     model = p.model()
     before = {n: w.detach().clone() for n, w in model.named_parameters()}
-    Trainer(p).fit("train", model, Recipe(), epochs=1, hooks=Hold())
+    Trainer(p).fit("train", model, Sgd(), epochs=1, hooks=Hold())
     assert all(torch.equal(w, before[n]) for n, w in model.named_parameters())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run() -> None:
     p = problem()
     with pytest.raises(Diverged, match="epoch"):
-        Trainer(p).fit("train", p.model(), Recipe(lr=1e30), epochs=3)
+        Trainer(p).fit("train", p.model(), Sgd(lr=1e30), epochs=3)
 
 
 def test_the_schedule() -> None:
-    cosine = Recipe(lr=1.0, warmup=2)
+    cosine = Sgd(lr=1.0, warmup=2)
     assert [round(cosine.rate(e, 10), 3) for e in (0, 1, 2, 6, 9)] == [0.5, 1.0, 1.0, 0.5, 0.038]
-    steps = Recipe(lr=1.0, schedule="steps", milestones=(0.6, 0.8))
+    steps = Sgd(lr=1.0, schedule="steps", milestones=(0.6, 0.8))
     assert [steps.rate(e, 10) for e in (0, 5, 6, 8)] == pytest.approx([1.0, 1.0, 0.1, 0.01])
 
 
 def test_norm_parameters_decay_only_where_asked() -> None:
     p = problem()
     model = p.model()
-    decays = [g["weight_decay"] for g in Recipe().optimizer(model).param_groups]
+    decays = [g["weight_decay"] for g in Sgd().optimizer(model).param_groups]
     assert decays == [5e-4, 0.0]
-    assert [g["weight_decay"] for g in Recipe(norm_decay=True).optimizer(model).param_groups] == [5e-4]
+    assert [g["weight_decay"] for g in Sgd(norm_decay=True).optimizer(model).param_groups] == [5e-4]
 
 
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
@@ -179,13 +180,13 @@ def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() ->
                 for g in explorer.groups:
                     dead = ~explorer.masks[g.name]
                     assert g.consumer is not None
-                    assert not g.conv.weight[dead].any()
+                    assert not g.layer.weight[dead].any()
                     assert not g.bn.weight[dead].any()
                     assert not g.bn.bias[dead].any()
                     assert not g.consumer.weight[:, dead].any()
             checked += 1
 
-    Trainer(p).fit("train", model, Recipe(), epochs=p.epochs, hooks=Watching())
+    Trainer(p).fit("train", model, Sgd(), epochs=p.epochs, hooks=Watching())
     assert checked > 40
     assert explorer.t_max == round(0.72 * 8)
     assert [h["epoch"] for h in explorer.history] == list(range(1, explorer.t_max + 1))

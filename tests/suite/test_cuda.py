@@ -14,8 +14,8 @@ from suite import bundle, registry, runner, system
 from suite.naming import UserError
 from suite.order import Order
 from suite.protocol import Spec
-from tasks.image_pruning.models import compact, mask_
 from tasks.image_pruning.task import Network
+from tasks.images.channels import compact, mask_
 from tests.helpers import MemoryRun, problem, spec
 from tests.suite.conftest import settings, silent
 

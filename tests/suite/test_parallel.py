@@ -63,7 +63,7 @@ def test_the_paper_tier_from_folders_in_two_processes(tmp_path: Path) -> None:
             for i in range(count):
                 pixels = draw.integers(0, 256, (240, 260, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / "imagenet" / split / name / f"{i}.JPEG")
-    once = method_file(tmp_path, "return Network(Trainer(problem).fit('train', problem.model(), Recipe(), epochs=1))")
+    once = method_file(tmp_path, "return Network(Trainer(problem).fit('train', problem.model(), Sgd(), epochs=1))")
     task = registry.task("image_pruning")
     asked = Spec(task.name, task.version, "paper", "closed", "imagenet/resnet18", "macs=0.5", 0, "cpu", str(tmp_path / "data"))
     outcome = runner.run(runner.make_order(asked, once, [], processes=2), settings(tmp_path, solve_only=True), CARD, silent)

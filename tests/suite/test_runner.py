@@ -100,7 +100,7 @@ FAILURES = {
     "killed": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "timeout": "import time\ntime.sleep(600)",
     "over_budget": "for epoch in range(99):\n    for x, y in problem.batches(epoch):\n        pass",
-    "diverged": "return Network(Trainer(problem).fit('train', problem.model(), Recipe(lr=1e30), epochs=2))",
+    "diverged": "return Network(Trainer(problem).fit('train', problem.model(), Sgd(lr=1e30), epochs=2))",
 }
 
 
@@ -203,7 +203,7 @@ def test_ctrl_c_stops_in_order_and_the_same_command_goes_on(tmp_path: Path) -> N
         "    def after_step(self):\n"
         "        if problem.run.examples > problem.steps_per_epoch * problem.batch:\n"
         f"            problem.run.stopping.wait(0 if Path({str(again)!r}).exists() else 60)\n"
-        "return Network(trainer.fit('train', problem.model(), Recipe(), epochs=problem.epochs, hooks=Slow()))",
+        "return Network(trainer.fit('train', problem.model(), Sgd(), epochs=problem.epochs, hooks=Slow()))",
     )
     words = ["run", "image_pruning", "-m", slow, "--tier", "smoke", "--solve-only", "--out", str(tmp_path / "out")]
     runner_ = command(*words, work=tmp_path / "work")

@@ -25,9 +25,10 @@ from reference_impls.image_pruning.chase import (
     swap_rate,
 )
 from reference_impls.parts.sparse import alive, erk_densities
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite import registry
 from suite.naming import UserError
+from tasks.images.recipes import Sgd
 from tests.helpers import MemoryRun, problem, spec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "chase_masks.npz"
@@ -168,7 +169,7 @@ def chased(run: MemoryRun | None = None, **settings: Any) -> tuple[Any, Chasing,
     model = p.model()
     method = Chase(interval=2, channel_interval=2, **settings)
     hooks = Chasing(method, p, model)
-    Trainer(p).fit("train", model, Recipe(), epochs=p.epochs - 1, hooks=hooks)
+    Trainer(p).fit("train", model, Sgd(), epochs=p.epochs - 1, hooks=hooks)
     return p, hooks, model
 
 
@@ -208,8 +209,8 @@ def test_a_target_of_operations_leaves_room_for_the_weights(target: str, score: 
     # late layers hold the weights, early ones the operations: these scores alone would empty the late ones
     with torch.no_grad():
         for i, g in enumerate(hooks.groups):
-            g.conv.weight.mul_(2.0**-i)
-    Trainer(p).fit("train", model, Recipe(), epochs=p.epochs - 1, hooks=hooks)
+            g.layer.weight.mul_(2.0**-i)
+    Trainer(p).fit("train", model, Sgd(), epochs=p.epochs - 1, hooks=hooks)
     widths = {n: int(f.sum()) for n, f in hooks.flags.items()}
     assert p.macs_of(widths) == pytest.approx(p.spec.targets["macs"] * p.dense_macs, rel=0.01)
     region = alive(region_of(hooks.shapes, hooks.flags, hooks.consumers))
@@ -229,7 +230,7 @@ def test_what_grows_starts_at_zero() -> None:
     p = problem(target="nonzero=0.2")
     model = p.model()
     hooks = Chasing(Chase(), p, model)
-    hooks.begin(Recipe().optimizer(model))
+    hooks.begin(Sgd().optimizer(model))
     for layer in hooks.layers.values():
         layer.weight.grad = layer.weight.detach().abs() + 1  # what is dropped wants to come back first
         hooks.optimizer.state[layer.weight]["momentum_buffer"] = torch.ones_like(layer.weight)  # type: ignore[union-attr]
@@ -286,12 +287,12 @@ def test_spread_tells_channels_that_are_alike_from_such_that_are_not() -> None:
     p = problem(target="nonzero=0.2")
     hooks = Chasing(Chase(), p, p.model())
     for g in hooks.groups:
-        g.conv.weight.data.fill_(1.0)
+        g.layer.weight.data.fill_(1.0)
         hooks.masks[g.name] = torch.ones_like(hooks.masks[g.name])
     assert hooks.spread() == {"umm": 0.0, "density": 1.0}
     for g in hooks.groups:  # half of the channels: a quarter of the size, an empty mask
         half = g.width // 2
-        g.conv.weight.data[:half] = 0.25
+        g.layer.weight.data[:half] = 0.25
         hooks.masks[g.name][:half] = False
     found = hooks.spread()
     assert found["umm"] == pytest.approx(0.375 / 0.625)

@@ -13,7 +13,7 @@ from torch import nn
 from reference_impls.image_pruning import chex
 from reference_impls.parts.channels import l1_norms
 from suite.compat import import_torchvision
-from tasks.image_pruning.models import ChannelGroup, channel_groups, compact, mask_
+from tasks.images.channels import ChannelGroup, channel_groups, compact, mask_
 from tests.helpers import problem, shrunk
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -65,7 +65,7 @@ def by_layer(name: str) -> list[torch.Tensor]:
 def test_the_prunable_layers_are_the_releases() -> None:
     model = SmallBottleneckNet()
     index = {id(c): i + 1 for i, c in enumerate(convolutions(model))}
-    assert [index[id(g.conv)] for g in channel_groups(model)] == VECTORS["layer_index_1based"].tolist()
+    assert [index[id(g.layer)] for g in channel_groups(model)] == VECTORS["layer_index_1based"].tolist()
 
 
 @pytest.mark.parametrize("i", range(5))
@@ -91,7 +91,7 @@ def test_initial_masks() -> None:
     masks = chex.initial_masks(groups, float(VECTORS["init_ratio"]), floor=0)
     assert torch.cat([masks[g.name] for g in groups]).int().tolist() == VECTORS["init_mask"].tolist()
     mask_(groups, masks)
-    dead = torch.cat([l1_norms(g.conv.weight) == 0 for g in groups]).double().mean()
+    dead = torch.cat([l1_norms(g.layer.weight) == 0 for g in groups]).double().mean()
     assert float(dead) == pytest.approx(float(VECTORS["init_zero_fraction"]))
 
 
@@ -111,7 +111,7 @@ def test_one_whole_update() -> None:
     kept, total = (chex.kept_counts(groups, r, 0, truncate=True) for r in (down, up))
 
     # where more filters are kept than they have weights, the release returns rounding noise
-    noisy = {g.name for g in groups if kept[g.name] > g.conv.weight[0].numel()}
+    noisy = {g.name for g in groups if kept[g.name] > g.layer.weight[0].numel()}
     assert noisy == {groups[2].name}
     seen: list[torch.Tensor] = []
     drawn: list[int] = []
@@ -124,7 +124,7 @@ def test_one_whole_update() -> None:
     )
 
     def probabilities(g: ChannelGroup, keep: torch.Tensor) -> torch.Tensor:
-        p = chex.regrow_probabilities(g.conv.weight, keep)
+        p = chex.regrow_probabilities(g.layer.weight, keep)
         theirs, count = next(expected)
         if g.name not in noisy:
             torch.testing.assert_close(p[~keep].sort().values, theirs.double().sort().values, rtol=2e-5, atol=1e-7)
@@ -137,10 +137,8 @@ def test_one_whole_update() -> None:
         return p.argsort(descending=True)[:count]
 
     for g, theirs in zip(groups, by_layer("t1_css_score"), strict=True):
-        torch.testing.assert_close(chex.css_scores(g.conv.weight, kept[g.name]).float(), theirs, rtol=1e-5, atol=2e-6)
-    masks = chex.explore(
-        model, groups, memory, kept, total, lambda g, n: chex.css_scores(g.conv.weight, n), probabilities, most_probable
-    )
+        torch.testing.assert_close(chex.css_scores(g.layer.weight, kept[g.name]).float(), theirs, rtol=1e-5, atol=2e-6)
+    masks = chex.explore(groups, memory, kept, total, lambda g, n: chex.css_scores(g.layer.weight, n), probabilities, most_probable)
     assert len(seen) == len(drawn) - 1
     np.testing.assert_allclose(flat_weights(model), VECTORS["t1_restored_conv_weight_flat"], rtol=0, atol=0)
     restored = torch.cat([g.bn.weight.detach() for g in groups]).numpy()
@@ -152,7 +150,7 @@ def test_one_whole_update() -> None:
             assert masks[g.name].int().tolist() == theirs.tolist(), g.name
     mask_(groups, masks)
     np.testing.assert_array_equal(flat_weights(model), VECTORS["t1_final_conv_weight_flat"])
-    dead = torch.cat([l1_norms(g.conv.weight) == 0 for g in groups]).double().mean()
+    dead = torch.cat([l1_norms(g.layer.weight) == 0 for g in groups]).double().mean()
     assert float(dead) == pytest.approx(float(VECTORS["t1_zero_fraction"]))
 
 

@@ -23,7 +23,7 @@ from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
 from tasks.image_pruning import data
-from tasks.image_pruning.models import mask_
+from tasks.images.channels import mask_
 from tests.helpers import MemoryRun, problem, spec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -53,7 +53,7 @@ def tiny(run: MemoryRun | None = None, **changes: Any) -> Any:
     p = problem(run, **changes)
     p.batch, p.steps_per_epoch = 16, 4
     p.batches = lambda epoch: islice(type(p).batches(p, epoch), p.steps_per_epoch)
-    p.source.images = p.source.images.take({"train": 512, "val": 16, "test": 16})
+    p.source.examples = p.source.examples.take({"train": 512, "val": 16, "test": 16})
     return p
 
 
@@ -110,7 +110,7 @@ def test_feature_ranks_see_the_activation_and_change_nothing() -> None:
     model.eval()
     with torch.no_grad():
         maps = F.relu(model.bn1(model.conv1(x)))
-        maps = F.relu(group.bn(group.conv(maps)))
+        maps = F.relu(group.bn(group.layer(maps)))
     expected = [np.mean([np.linalg.matrix_rank(image[c].numpy()) for image in maps]) for c in range(group.width)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -133,7 +133,7 @@ def test_zeroed_filters_of_sfp_learn_and_those_of_fpgm_wait_for_the_next_choice(
     method_ = fpgm.Fpgm(rule=rule)
     soft = fpgm.Soft(method_, groups, method_.removals(p, groups))
     soft.before_epoch(0)
-    conv, gone = groups[0].conv, (~soft.keep[groups[0].name]).nonzero().flatten()
+    conv, gone = groups[0].layer, (~soft.keep[groups[0].name]).nonzero().flatten()
     assert len(gone)
     assert not conv.weight[gone].any()
     model.train()
@@ -157,7 +157,7 @@ def test_what_zeroed_filters_send_on_moves_into_the_next_layer(architecture: str
     keep = {g.name: torch.arange(g.width) % 4 > 0 for g in groups}
     with torch.no_grad():
         for g in groups:
-            g.conv.weight.mul_(keep[g.name].view(-1, 1, 1, 1))
+            g.layer.weight.mul_(keep[g.name].view(-1, 1, 1, 1))
             if isinstance(g.consumer, nn.Conv2d):  # no borders: only the middle of a kernel weighs
                 middle = torch.zeros(g.consumer.kernel_size)
                 middle[tuple(k // 2 for k in g.consumer.kernel_size)] = 1

@@ -33,7 +33,8 @@ from reference_impls.parts.sparse import Masked, alive, keep_top, maskable
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import Stopped
-from tasks.image_pruning import models
+from tasks.images import networks
+from tasks.images.workloads import fold_batch_norms
 from tests.helpers import MemoryRun, problem, spec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -177,7 +178,7 @@ def skewed(layers: Any) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(params=["resnet20", "vgg16"])
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(models.VGG_PLANS, "vgg16", (32, 64, "M", 64, 96, "M", 64))  # a small one
+    monkeypatch.setitem(networks.VGG_PLANS, "vgg16", (32, 64, "M", 64, 96, "M", 64))  # a small one
     return f"fashion/{request.param}"
 
 
@@ -202,7 +203,7 @@ def test_what_is_deployed_is_the_masked_network(case: str, settings: dict[str, A
     assert any(isinstance(m, BlockConv2d) for m in small.modules()) == (bool(settings) or "resnet" in case)
     with torch.inference_mode():
         assert torch.equal(pickle.loads(pickle.dumps(small))(x), found)
-        folded = models.fold_batch_norms(small, x)
+        folded = fold_batch_norms(small, x)
         torch.testing.assert_close(folded(x), found, atol=1e-3 * float(expected.abs().max()), rtol=0)
 
 
@@ -307,7 +308,7 @@ def test_the_speed_division_gives_shapes(target: str, settings: dict[str, Any]) 
 
 @pytest.mark.parametrize("rule", ["released", "intended"])
 def test_a_regrouped_ticket(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.VGG_PLANS, "vgg16", (16, 64, "M", 64))  # two layers that may have blocks
+    monkeypatch.setitem(networks.VGG_PLANS, "vgg16", (16, 64, "M", 64))  # two layers that may have blocks
     p = problem(case="fashion/vgg16", target="nonzero=0.5", division="speed")
     network = StructureLth(mode="regroup", rule=rule, rate=0.5).solve(p)
     assert kept(p, network)["kept.nonzero"] == pytest.approx(0.5, rel=0.01 if rule == "intended" else 0.2)

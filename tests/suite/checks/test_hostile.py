@@ -31,13 +31,14 @@ from PIL import Image
 from pyarrow import parquet
 
 from suite import bundle, pictures, registry, system
-from suite.check import Registry, check, digest_column
+from suite.check import Registry, check
 from suite.checks import footer
 from suite.checks.findings import Finding, printable
 from suite.checks.untrusted import depth
 from suite.meters import timing
 from suite.protocol import Measure, Problem, Spec, Table, Task, Tier
 from suite.show import Gallery, Show
+from suite.truth import column_digest
 
 ROWS, CLASSES, VERSION, TASK_SOURCE = 240, 3, "ab12" * 16, "cd34" * 16
 DATA = hashlib.sha256(b"dots").hexdigest()
@@ -266,7 +267,7 @@ def _rows(file: Path) -> int:
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     root = tmp_path_factory.mktemp("house")
     columns = {"row": np.arange(ROWS, dtype=np.int32), "label": labels()}
-    digests = ", ".join(f'{k} = "{digest_column(v, v.dtype)}"' for k, v in columns.items())
+    digests = ", ".join(f'{k} = "{column_digest(v, v.dtype.str)}"' for k, v in columns.items())
     case = f'[[case]]\ntier = "small"\nname = "dots"\ndata = "{DATA}"\nrows = {ROWS}\ncolumns = {{ {digests} }}\nclasses = []\n'
     (root / "truth.toml").write_text(case)
     (root / "plain.py").write_text('"""Plain."""\n')

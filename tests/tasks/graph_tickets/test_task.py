@@ -9,10 +9,10 @@ import torch
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import OverBudget, Spec
+from tasks.common.intervals import newcombe, wilson
 from tasks.graph_tickets import data
 from tasks.graph_tickets.models import Gcn
-from tasks.graph_tickets.task import Recipe, Ticket, degree_groups, newcombe
-from tasks.intervals import wilson
+from tasks.graph_tickets.task import Recipe, Ticket, degree_groups
 from tests.helpers import MemoryRun, graph_problem
 
 TASK = registry.task("graph_tickets")
@@ -189,7 +189,7 @@ def test_a_foreign_ticket_is_told() -> None:
 
 
 def test_truth_is_the_datas() -> None:
-    from tasks.truth import entries
+    from tasks.common.truth import entries
 
     for (tier, name), entry in entries("graph_tickets").items():
         spec = Spec("graph_tickets", TASK.version, tier, "closed", f"{name}/gcn", "", 0)
@@ -198,7 +198,7 @@ def test_truth_is_the_datas() -> None:
 
 
 def test_every_case_that_needs_no_files_has_its_truth() -> None:
-    from tasks.truth import entries
+    from tasks.common.truth import entries
 
     wanted = {(tier, case.partition("/")[0]) for tier in ("smoke", "small") for case in TASK.tiers[tier].cases}
     assert wanted <= entries("graph_tickets").keys()

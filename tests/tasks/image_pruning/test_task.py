@@ -9,157 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from reference_impls.parts.training import Recipe, Trainer
+from reference_impls.parts.training import Trainer
 from suite import registry
 from suite.meters import operations
 from suite.naming import UserError
 from suite.protocol import OverBudget
 from tasks.image_pruning import data
-from tasks.image_pruning.models import build, channel_groups, compact, fold_batch_norms, mask_
-from tasks.image_pruning.task import RECIPES, Network, calibration_error
-from tasks.intervals import wilson
+from tasks.image_pruning.task import RECIPES, Network
+from tasks.images.recipes import Recipe, Sgd
 from tests.helpers import MemoryRun, problem, spec
+from tests.tasks.images.helpers import write_npz
 
 TASK = registry.task("image_pruning")
-
-
-def printed(value: float, like: str) -> str:
-    """A number in the unit and with the digits of another that is printed: 40551040 like "1.23 M" is "40.55 M"."""
-    number, unit = like.split()
-    return f"{value / {'M': 1e6, 'G': 1e9}[unit]:.{len(number.partition('.')[2])}f} {unit}"
-
-
-@pytest.mark.parametrize(
-    ("architecture", "classes", "size", "macs", "params"),
-    [  # pruning_baselines.md 2.1
-        ("resnet20", 10, 32, "40.55 M", "0.270 M"),
-        ("resnet32", 10, 32, "68.86 M", "0.464 M"),
-        ("resnet56", 10, 32, "125.49 M", "0.853 M"),
-        ("resnet110", 10, 32, "252.89 M", "1.728 M"),
-        ("vgg16", 10, 32, "313.20 M", "14.72 M"),
-        ("vgg19", 10, 32, "398.14 M", "20.04 M"),
-        ("resnet18", 10, 32, "555.4 M", "11.17 M"),
-        ("resnet18", 100, 32, "0.555 G", "11.22 M"),
-        ("resnet50", 100, 32, "1298.0 M", "23.71 M"),
-        ("resnet18", 1000, 224, "1.814 G", "11.69 M"),
-        ("resnet34", 1000, 224, "3.664 G", "21.80 M"),
-        ("resnet50", 1000, 224, "4.089 G", "25.56 M"),
-        ("resnet101", 1000, 224, "7.801 G", "44.55 M"),
-    ],
-)
-def test_operations_and_parameters(architecture: str, classes: int, size: int, macs: str, params: str) -> None:
-    with torch.device("meta"):
-        model = build(architecture, classes, size)
-    count = operations.count(model, (torch.zeros(1, 3, size, size, device="meta"),))
-    assert printed(count.total("macs"), macs) == macs
-    assert printed(count.total("params"), params) == params
-    assert count.total("params") == sum(p.numel() for p in model.parameters())
-    assert count.warnings == ()
-
-
-def test_resnet20_to_the_unit() -> None:
-    # stem 3*16*9*32^2; 6 + 6 + 6 convolutions, the first of stages 2 and 3 from half the channels; linear 64*10
-    stem, first = 3 * 16 * 9 * 32**2, 6 * 16 * 16 * 9 * 32**2
-    second = (16 * 32 + 5 * 32 * 32) * 9 * 16**2
-    third = (32 * 64 + 5 * 64 * 64) * 9 * 8**2
-    count = operations.count(build("resnet20", 10, 32), (torch.zeros(1, 3, 32, 32),))
-    assert count.total("macs") == stem + first + second + third + 640 == 40_551_040
-
-
-@pytest.mark.parametrize(("architecture", "size"), [("resnet20", 28), ("vgg16", 32), ("resnet18", 32), ("resnet50", 64)])
-def test_compact_equals_masked(architecture: str, size: int) -> None:
-    draw = torch.Generator().manual_seed(1)
-    torch.manual_seed(0)
-    model = build(architecture, 7, size).eval()
-    for m in model.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
-            torch.nn.init.normal_(m.bias)
-            m.running_mean.normal_(generator=draw)
-    keep = {g.name: torch.rand(g.width, generator=draw) < 0.4 for g in channel_groups(model)}
-    x = torch.randn(2, 3, size, size, generator=draw)
-    small = compact(model, keep)
-    before = sum(p.numel() for p in model.parameters())
-    mask_(channel_groups(model), keep)
-    with torch.no_grad():
-        expected, found = model(x), small(x)
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-    assert sum(p.numel() for p in small.parameters()) < before
-    torch.testing.assert_close(pickle.loads(pickle.dumps(small))(x), found)  # a Solution crosses processes
-
-
-@pytest.mark.parametrize(("architecture", "size"), [("resnet20", 28), ("vgg16", 32), ("resnet50", 64)])
-def test_folding_keeps_the_logits_and_leaves_no_batch_norm(architecture: str, size: int) -> None:
-    torch.manual_seed(0)
-    model = build(architecture, 10, size)
-    for m in model.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):  # statistics as after training: not 0 and 1
-            m.running_mean.normal_(0, 0.1)
-            m.running_var.uniform_(0.5, 1.5)
-    x = torch.randn(4, 3, size, size)
-    folded = fold_batch_norms(model, x[:2])
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
-    with torch.no_grad():
-        torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-3, atol=1e-4)
-
-
-class PreActivated(torch.nn.Module):
-    """Its first batch norm follows no convolution, and its second one's convolution is also used beside it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bn0, self.conv1, self.bn1 = torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
-        self.bn1.running_mean.fill_(3.0)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv1(self.bn0(x))
-        return self.bn1(y) + y
-
-
-def test_folding_leaves_alone_what_it_would_change() -> None:
-    model, x = PreActivated().eval(), torch.randn(2, 3, 4, 4)
-    folded = fold_batch_norms(model, x)
-    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules()) == 2
-    with torch.no_grad():
-        torch.testing.assert_close(folded(x), model(x))
-
-
-def test_folding_does_what_it_can_beside_what_it_cannot() -> None:
-    torch.manual_seed(0)
-    tail = [torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)]
-    model, x = torch.nn.Sequential(PreActivated(), *tail).eval(), torch.randn(2, 3, 4, 4)
-    folded = fold_batch_norms(model, x)
-    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules()) == 2
-    with torch.no_grad():
-        torch.testing.assert_close(folded(x), model(x))
-
-
-class Scaled(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module, scale: float) -> None:
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.model(x)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_folding_asks_for_no_scale_of_the_logits(scale: float) -> None:
-    torch.manual_seed(0)
-    model = build("resnet20", 10, 16)
-    for m in model.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):
-            m.running_mean.normal_(0, 0.1)
-            m.running_var.uniform_(0.5, 1.5)
-    x = torch.randn(2, 3, 16, 16)
-    for inner, left in ((model, 0), (PreActivated(), 2)):
-        folded = fold_batch_norms(Scaled(inner, scale), x)
-        assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules()) == left
-
-
-def test_logits_that_are_not_finite_are_told() -> None:
-    with pytest.raises(UserError, match="not finite"):
-        fold_batch_norms(Scaled(PreActivated(), float("nan")), torch.randn(2, 3, 4, 4))
 
 
 class Attending(torch.nn.Module):
@@ -269,7 +130,7 @@ def test_the_small_tiers_images_are_means_of_two_by_two() -> None:
 
 
 def test_the_recipe_of_a_set_is_the_problems() -> None:
-    assert Recipe.of(problem(tier="small")) == Recipe()
+    assert Recipe.of(problem(tier="small")) == Sgd()
     p = problem()
     p.recipe = RECIPES["imagenet"]
     asked = Recipe.of(p, norm_decay=True)
@@ -281,7 +142,7 @@ def test_the_recipe_of_a_set_is_the_problems() -> None:
     for _ in range(2):
         p = problem()
         model = p.model()
-        Trainer(p).fit("train", model, Recipe(label_smoothing=0.1, mixup=0.2, warmup=1), epochs=2)
+        Trainer(p).fit("train", model, Sgd(label_smoothing=0.1, mixup=0.2, warmup=1), epochs=2)
         weights.append(model.fc.weight)
     assert torch.equal(*weights)
 
@@ -302,7 +163,7 @@ def test_the_budget_is_the_same_for_all_and_cannot_be_overdrawn() -> None:
 
 def test_augmentation_is_a_crop_and_a_flip_of_the_image() -> None:
     p = problem()
-    images = p.source.images
+    images = p.source.examples
     padded = p.source._padded
     order = torch.randperm(len(images.y["train"]), generator=torch.Generator().manual_seed(p.run.seed("order", 0)))
     x, y = next(iter(p.batches(0)))
@@ -324,23 +185,6 @@ def test_the_speed_division_needs_no_images() -> None:
         problem(tier="paper", case="unheard/resnet18", division="speed")
 
 
-def write_npz(folder: Path, name: str = "mine", size: int = 48, **changes: object) -> Path:
-    draw = np.random.Generator(np.random.Philox(5))
-    arrays = {
-        f"{s}_{k}": v
-        for s, n in (("train", 300), ("val", 40), ("test", 60))
-        for k, v in (
-            ("x", draw.integers(0, 256, (n, size, size, 3), dtype=np.uint8)),
-            ("y", draw.integers(0, 4, n).astype(np.uint8)),
-        )
-    }
-    arrays["classes"] = np.array(["a", "b", "c", "d"])
-    arrays |= changes  # type: ignore[arg-type]
-    path = folder / f"{name}.npz"
-    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
-    return path
-
-
 def test_another_rgb_set_through_the_same_door(tmp_path: Path) -> None:
     write_npz(tmp_path)
     asked = spec(tier="small", case="mine/resnet20", data=str(tmp_path))
@@ -354,45 +198,6 @@ def test_another_rgb_set_through_the_same_door(tmp_path: Path) -> None:
     assert len(evidence["row"]) == 60
     assert ("class_accuracy", "class 3") in measures
     assert len(TASK.digest(asked)) == 64
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"test_y": None}, "test_y"),
-        ({"train_x": np.zeros((300, 48, 48, 3), np.float32)}, "uint8"),
-        ({"train_x": np.zeros((300, 48, 40, 3), np.uint8)}, "size"),
-        ({"test_x": np.zeros((60, 32, 32, 3), np.uint8)}, "one size"),
-        ({"train_y": np.zeros(10, np.uint8)}, "one whole number an image"),
-        ({"train_y": np.full(300, 1.5)}, "one whole number an image"),
-        ({"test_y": np.full(60, 9, np.uint8)}, "names in classes"),
-        ({"train_y": np.full(300, -1)}, "from 0"),
-        ({"test_x": np.zeros((0, 48, 48, 3), np.uint8), "test_y": np.zeros(0, np.uint8)}, "at least one"),
-    ],
-)
-def test_a_wrong_set_is_one_clear_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    write_npz(tmp_path, **changes)
-    data.load.cache_clear()
-    with pytest.raises(UserError, match=said):
-        data.load("mine", str(tmp_path))
-
-
-def test_a_truncated_or_pickled_set_is_refused(tmp_path: Path) -> None:
-    path = write_npz(tmp_path)
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match="not an npz"):
-        data.load("mine", str(tmp_path))
-    np.savez(tmp_path / "objects.npz", train_x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(UserError, match="not an npz"):
-        data.load("objects", str(tmp_path))
-
-
-def test_without_a_validation_split_one_is_set_aside_by_class(tmp_path: Path) -> None:
-    write_npz(tmp_path, val_x=None, val_y=None)
-    data.load.cache_clear()
-    images = data.load("mine", str(tmp_path))
-    assert len(images.y["val"]) + len(images.y["train"]) == 300
-    assert len(images.y["val"].unique()) == 4
 
 
 def test_cifar_from_its_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +233,7 @@ def test_imagenet_from_its_folders(tmp_path: Path) -> None:
                 Image.fromarray(pixels).save(tmp_path / "imagenet" / split / name / f"{i}.JPEG")
     asked = spec(tier="paper", case="imagenet/resnet18", data=str(tmp_path))
     p = TASK.problem(asked, MemoryRun(asked))
-    p.source._workers = 0
+    p.source.workers = 0
     assert (p.size, p.classes, p.epochs) == (224, 2, 250)
     order, augment = p.run.seed("order"), p.run.seed("augment")
     (x, _), *_ = p.source.train(order, augment, p.batch)
@@ -438,10 +243,10 @@ def test_imagenet_from_its_folders(tmp_path: Path) -> None:
     assert torch.equal(half, x[p.batch // 2 :]), "a process draws what it would have drawn alone"
     assert torch.equal(state, torch.get_rng_state()), "the stream of the training is its own"
     assert not torch.equal(x, next(iter(p.source.train(order, augment + 1, p.batch)))[0])
-    p.source._workers = 2
+    p.source.workers = 2
     (shared, _), *_ = p.source.train(order, augment, p.batch)
     assert torch.equal(shared, x), "whoever loads an image crops it alike"
-    p.source._workers = 0
+    p.source.workers = 0
     pieces = [x for x, _ in p.samples(5, "scores", 2)]
     assert [len(x) for x in pieces] == [2, 2, 1]
     assert torch.equal(torch.cat(pieces), p.sample(5, "scores")[0])
@@ -463,12 +268,3 @@ def test_score_is_what_it_says() -> None:
     assert found["calibration_error", ""] == 0.0
     with pytest.raises(UserError):
         TASK.score(spec(), {**evidence, "confidence": np.full(8, np.nan, np.float16)})
-
-
-def test_wilson_interval_covers() -> None:
-    draw = np.random.Generator(np.random.Philox(0))
-    for p in (0.5, 0.9, 0.99):
-        hits = draw.binomial(400, p, 2000)
-        inside = [low <= 100 * p <= high for low, high in (wilson(int(h), 400) for h in hits)]
-        assert 0.91 <= np.mean(inside) <= 0.985  # a share's coverage steps with the count
-    assert calibration_error(np.array([0.9, 0.9]), np.array([True, False])) == pytest.approx(0.4)

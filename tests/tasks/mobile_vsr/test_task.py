@@ -15,9 +15,10 @@ from PIL import Image
 
 from suite.naming import UserError
 from suite.protocol import Unsupported
+from suite.truth import column_digest
+from tasks.common.truth import entries
 from tasks.mobile_vsr import codec, data, quality, runtimes, task
 from tasks.mobile_vsr.content import SETTINGS, read_case
-from tasks.truth import column_digest, entries
 from tests.helpers import MemoryRun
 from tests.tasks.mobile_vsr.helpers import TASK, frames, problem, spec, write_clip
 

@@ -1,14 +1,12 @@
 """What the data dictate: digests of evidence columns, so that a checker needs neither data nor torch.
 
-``python -m tasks.truth TASK [--data DIR]`` writes ``tasks/<task>/truth.toml`` from the data themselves.
+``python -m tasks.common.truth TASK [FOLDER OF THE PAPERS' DATA]`` writes ``tasks/<task>/truth.toml`` from the data themselves.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from suite.truth import FILE, column_digest, read
+
 if TYPE_CHECKING:
     from suite.protocol import Spec, Task
 
-HERE = Path(__file__).resolve().parent
+TASKS = Path(__file__).resolve().parent.parent
 
 
 @cache
 def entries(task: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """truth.toml by tier and data name: tier, name, data, rows, columns, classes."""
-    path = HERE / task / "truth.toml"
-    if not path.is_file():
-        return {}
-    return {(e["tier"], e["name"]): e for e in tomllib.loads(path.read_text(encoding="utf-8"))["case"]}
+    """truth.toml of a task by tier and data name, as `suite.truth.read` gives it."""
+    return read(TASKS / task / FILE)
 
 
 def class_names(task: str, tier: str, case: str) -> tuple[str, ...]:
@@ -51,11 +48,6 @@ def entry(
     }
 
 
-def column_digest(column: np.ndarray, kind: str) -> str:
-    """SHA-256 of a column's little-endian bytes in the type that the task declares."""
-    return hashlib.sha256(np.ascontiguousarray(column.astype(np.dtype(kind).newbyteorder("<"))).tobytes()).hexdigest()
-
-
 def describe(entry: Mapping[str, Any]) -> str:
     """One [[case]] table in TOML."""
     columns = ", ".join(f"{k} = {json.dumps(v)}" for k, v in entry["columns"].items())
@@ -65,14 +57,11 @@ def describe(entry: Mapping[str, Any]) -> str:
 
 def main(task_name: str, folder: str = "") -> None:
     """Write truth.toml for every case whose data are at hand; entries of absent data stay as they were."""
-    import importlib
-
+    from suite import registry
     from suite.naming import UserError
     from suite.protocol import Spec
 
-    module = importlib.import_module(f"tasks.{task_name}.task")
-    (cls,) = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__ and hasattr(v, "truth"))
-    task = cls()
+    task = registry.task(task_name)
     found = dict(entries(task_name))
     for tier, shape in task.tiers.items():
         for case in shape.cases:
@@ -81,8 +70,8 @@ def main(task_name: str, folder: str = "") -> None:
                 found[tier, case.partition("/")[0]] = task.of(case).truth_of(spec)
             except UserError as e:
                 print(f"left out {tier} {case}: {e}", file=sys.stderr)
-    text = "# Written by `python -m tasks.truth`, from the data: digests of what no submission may change.\n\n"
-    (HERE / task_name / "truth.toml").write_text(text + "\n".join(describe(e) for e in found.values()), encoding="utf-8")
+    text = "# Written by `python -m tasks.common.truth`, from the data: digests of what no submission may change.\n\n"
+    (TASKS / task_name / FILE).write_text(text + "\n".join(describe(e) for e in found.values()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 Z95 = 1.959963984540054  #: of the normal distribution, two-sided
@@ -22,3 +24,10 @@ def mean_interval(recall: np.ndarray, count: np.ndarray) -> tuple[float, float]:
     half = Z95 * float(np.sqrt((p * (1 - p) / count).sum())) / len(recall)
     middle = float(recall.mean())
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+def newcombe(hits: int, count: int, other_hits: int, other_count: int) -> tuple[float, float]:
+    """95 % interval of the difference of two independent shares, in points (Newcombe 1998, method 10)."""
+    p, q = 100 * hits / count, 100 * other_hits / other_count
+    (low_p, high_p), (low_q, high_q) = wilson(hits, count), wilson(other_hits, other_count)
+    return p - q - math.hypot(p - low_p, high_q - q), p - q + math.hypot(high_p - p, q - low_q)
