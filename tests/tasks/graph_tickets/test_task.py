@@ -11,7 +11,8 @@ from suite.naming import UserError
 from suite.protocol import OverBudget, Spec
 from tasks.graph_tickets import data
 from tasks.graph_tickets.models import Gcn
-from tasks.graph_tickets.task import Recipe, Ticket, degree_groups, newcombe
+from tasks.graph_tickets.node_task import degree_groups, newcombe
+from tasks.graph_tickets.problem import Recipe, Ticket
 from tasks.intervals import wilson
 from tests.helpers import MemoryRun, graph_problem
 
