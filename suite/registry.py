@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from suite.naming import UserError
-from suite.protocol import Method, Task
+from suite.protocol import Method, Spec, Task
 
 HOUSE = Path(__file__).resolve().parent.parent  #: where suite, tasks and reference_impls stand side by side
 TASKS, METHODS = HOUSE / "tasks", HOUSE / "reference_impls"
@@ -90,6 +90,11 @@ def task(name: str) -> Task[Any, Any]:
     module = importlib.import_module(f"tasks.{name}.task")
     (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
     return found()
+
+
+def task_of(spec: Spec) -> Task[Any, Any]:
+    """The task that asks a Spec's question: its case may have a card of its own (`Task.of`)."""
+    return task(spec.task).of(spec.case)
 
 
 def methods(task_name: str) -> dict[str, MethodRef]:

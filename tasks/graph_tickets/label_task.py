@@ -14,7 +14,8 @@ from tasks.common.cases import data_and_model
 from tasks.common.truth import entry
 from tasks.graph_tickets import metrics
 from tasks.graph_tickets.areas import gap, percent
-from tasks.graph_tickets.task import EXAMPLE, GraphProblem, GraphTickets, Ticket, View, degree_groups
+from tasks.graph_tickets.node_task import Nodes, degree_groups
+from tasks.graph_tickets.problem import EXAMPLE, GraphProblem, Ticket, View, open_problem
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,7 @@ class LabelProblem(GraphProblem):
         return metrics.roc_auc(self.y[self.val].cpu().numpy(), logits[self.val].cpu().numpy())
 
 
-class Proteins(GraphTickets):
+class Proteins(Nodes):
     """Several labels a node."""
 
     ranked = "roc_auc"
@@ -63,7 +64,7 @@ class Proteins(GraphTickets):
         seen = np.full(d.y.shape, np.nan, np.float32)
         for part in ("train", "val"):
             seen[d.split[part]] = d.y[d.split[part]]
-        return self._problem(LabelProblem, spec, run, d, seen, d.split["train"], d.split["val"], LABELS)
+        return open_problem(LabelProblem, spec, run, d, seen, d.split["train"], d.split["val"], LABELS, self.recipe_else)
 
     def examine(self, problem: GraphProblem, solution: Ticket) -> Table:
         import torch
@@ -79,7 +80,7 @@ class Proteins(GraphTickets):
         """Mean over the labels of the area under ROC, that of the worst label, and of poorly and well connected nodes, in per cent.
 
         A label counts where it has a positive and a negative (OGB's evaluator); in the degrees' thirds, see
-        `GraphTickets.score`, where it has them in both.  Intervals are DeLong's (1988) at 95 %, of means over labels as well: nodes
+        `Nodes.score`, where it has them in both.  Intervals are DeLong's (1988) at 95 %, of means over labels as well: nodes
         are drawn, and move the areas of all their labels together.
 
         Raises UserError where the evidence cannot be what it says.

@@ -13,7 +13,7 @@ from torch import nn
 from suite.naming import UserError
 from tasks.graph_tickets import models
 from tasks.graph_tickets.models import DeeperGcn, Gat, Gcn, Gin, GraphNetwork
-from tasks.graph_tickets.task import NO_CLASSES
+from tasks.graph_tickets.problem import NO_CLASSES
 
 
 class Embeddings(torch.Tensor):

@@ -22,7 +22,8 @@ from tasks.common.scoring import share
 from tasks.common.truth import entry
 from tasks.graph_tickets import metrics
 from tasks.graph_tickets.areas import gap, percent
-from tasks.graph_tickets.task import EXAMPLE, HIDDEN, GraphProblem, GraphTickets, Ticket, View, degree_groups
+from tasks.graph_tickets.node_task import Nodes, degree_groups
+from tasks.graph_tickets.problem import EXAMPLE, HIDDEN, GraphProblem, Ticket, View, open_problem
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,7 @@ def _scores(outputs: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
     return outputs.scores(pairs)
 
 
-class Links(GraphTickets):
+class Links(Nodes):
     """Edges of a graph of nodes, by the area under ROC."""
 
     ranked = "roc_auc"
@@ -135,7 +136,7 @@ class Links(GraphTickets):
     def problem(self, spec: Spec, run: Run) -> LinkProblem:
         d = self._links(spec)
         val, label = d.pairs("val")
-        problem = self._problem(LinkProblem, spec, run, d, label, d.positive["train"], val, self._embedding(spec))
+        problem = open_problem(LinkProblem, spec, run, d, label, d.positive["train"], val, self._embedding(spec), self.recipe_else)
         problem.predictor, problem.hits = self.predictor, self.ranked == f"hits_{K}"
         return problem
 

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from tasks.mobile_vsr.player import Stream
-    from tasks.mobile_vsr.task import VideoProblem
+    from tasks.mobile_vsr.problem import VideoProblem
 
 SIZE = (180, 320)  #: height and width
 #: clips whose licences let crops be shown, and how they are to be named

@@ -96,18 +96,17 @@ def make(folder: Path) -> dict[str, Any]:
     from suite.meters.environment import prepare_process
     from tasks.mobile_vsr import runtimes
     from tasks.mobile_vsr.player import open_player
-    from tasks.mobile_vsr.task import branches, runtime_program
 
     job, low, files = _read(folder)
     prepare_process(job["threads"])
     player, name, shelf = open_player(files), job["runtime"], runtimes.Shelf(folder / PROGRAMS, make=True)
-    runtime_program(player, name, *low.shape[2:], job["threads"], shelf)
+    runtimes.runtime_program(player, name, *low.shape[2:], job["threads"], shelf)
     found = {"program_bytes": shelf.size}
     if runtimes.RUNGS[name].engine == "ExecuTorch":
         found["planned_arena"] = max(map(runtimes.arena_bytes, shelf.files))  # programs of several files follow each other
         if name in runtimes.JUDGED:
             with contextlib.suppress(Unsupported):  # an operator that XNNPACK alone has
-                found["portable_arena"] = runtimes.portable_arena(name, branches(player, *low.shape[2:]))
+                found["portable_arena"] = runtimes.portable_arena(name, runtimes.branches_of(player, *low.shape[2:]))
     return found
 
 
@@ -123,7 +122,6 @@ def play(folder: Path) -> dict[str, Any]:
     from suite.meters.environment import BUSY, Ledger, prepare_process
     from tasks.mobile_vsr import runtimes
     from tasks.mobile_vsr.player import open_player
-    from tasks.mobile_vsr.task import runtime_program
 
     job, frames, files = _read(folder)
     prepare_process(job["threads"])
@@ -139,7 +137,7 @@ def play(folder: Path) -> dict[str, Any]:
         before, began = memory.status("VmRSS"), time.perf_counter()
         found["import_memory"] = max(0, before - bare)
         shelf = runtimes.Shelf(folder / PROGRAMS, make=False)
-        program = runtime_program(player, runtime, *low.shape[2:], job["threads"], shelf)
+        program = runtimes.runtime_program(player, runtime, *low.shape[2:], job["threads"], shelf)
     found |= {"load_seconds": time.perf_counter() - began, "load_memory": max(0, memory.status("VmRSS") - before)}
     warnings = [] if memory.reset_high_water() else [memory.UNRESET]
     ledger = Ledger()

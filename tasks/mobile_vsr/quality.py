@@ -1,14 +1,20 @@
 """What is measured on frames and patches: squared errors as the papers take them, PSNR and SSIM.
 
-Images are RGB floats in [0, 1], (N, 3, H, W); errors are float64.
+Images are RGB floats in [0, 1], (N, 3, H, W); errors are float64.  A checker scores with it: torch is imported where it is used.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch.nn import functional as F
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+#: a frame without any error counts as 100 dB: CaFM's 1000 (`psnr_cafm`) would let one perfect frame decide a mean
+LEAST_ERROR = 1e-10
 
 
 def quantise(x: torch.Tensor) -> torch.Tensor:
@@ -26,7 +32,19 @@ def mse(sr: torch.Tensor, hr: torch.Tensor, shave: int = 0) -> torch.Tensor:
 
 def psnr(error: torch.Tensor) -> torch.Tensor:
     """-10 log10 of a mean squared error, dB; infinite where it is zero."""
+    import torch
+
     return -10 * torch.log10(error)
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error; 100 dB where there is none."""
+    return -10 * math.log10(max(float(error), LEAST_ERROR))
+
+
+def psnr_frames(errors: np.ndarray) -> np.ndarray:
+    """PSNR of every frame by its mean squared error, dB."""
+    return np.array([decibels(error) for error in errors])
 
 
 def patch_psnr(sr: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tensor:
@@ -48,6 +66,9 @@ def psnr_cafm(sr: torch.Tensor, hr: torch.Tensor, scale: int) -> float:
 
 def ssim(x: torch.Tensor, y: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
     """(N,) mean structural similarity over the channels (Wang et al. 2004), Gaussian window, no padding."""
+    import torch
+    from torch.nn import functional as F
+
     where = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
     line = torch.exp(-(where**2) / (2 * sigma**2))
     line = (line / line.sum()).to(x.device)

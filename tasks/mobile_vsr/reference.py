@@ -61,7 +61,7 @@ def draw(source: Source, setting: Setting, size: tuple[int, int], codec: str) ->
     """Encode the whole clip at each rate factor, decode the sampled frames, and compare them with the originals."""
     from tasks.mobile_vsr import data
     from tasks.mobile_vsr.codec import Encoder, decode
-    from tasks.mobile_vsr.task import decibels
+    from tasks.mobile_vsr.quality import decibels
 
     points = []
     for crf in CRFS:
@@ -83,15 +83,16 @@ def draw(source: Source, setting: Setting, size: tuple[int, int], codec: str) ->
 
 def main() -> None:
     """Draw the curves of all embedded clips, in every size that a case of the small tier plays."""
+    from suite import registry
     from suite.protocol import Spec
     from tasks.mobile_vsr import data
     from tasks.mobile_vsr.codec import CODECS
     from tasks.mobile_vsr.content import read_case, setting_of
-    from tasks.mobile_vsr.task import MobileVSR
 
+    task = registry.task("mobile_vsr")
     tables, done = [], set()
-    for case in MobileVSR.tiers["small"].cases:
-        spec = Spec("mobile_vsr", MobileVSR.version, "small", "closed", case, "", 0)
+    for case in task.tiers["small"].cases:
+        spec = Spec(task.name, task.version, "small", "closed", case, "", 0)
         parts = read_case(spec)
         source = data.locate(parts.clip, "")
         setting = setting_of(spec, parts, source)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.mobile_vsr.player import Player
+
 Shape = tuple[int, int, int, int]  #: images, channels, height, width
 Program = Callable[["torch.Tensor", int], "torch.Tensor"]  #: images of one size and the index of their branch -> images
 Take = Callable[[Callable[[], bytes]], bytes]  #: gives a program file, made now or earlier
@@ -164,6 +166,26 @@ def load(name: str, branches: Sequence[Branch], *, threads: int, take: Take = at
         return program(x.detach().contiguous(), branch)
 
     return call
+
+
+def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int, take: Take | None = None) -> Program:
+    """The networks of a player in a runtime, for low-resolution frames of this size; raises Unsupported with the reason.
+
+    `take` gives program files that were made earlier (`Shelf`).
+    """
+    if not player.models:
+        raise Unsupported("bicubic interpolation has no network to deploy")
+    return load(runtime, branches_of(player, height, width), threads=threads, take=take or at_once)
+
+
+def branches_of(player: Player, height: int, width: int) -> list[Any]:
+    """The networks of a player as branches of a runtime, with the patch sizes that each meets."""
+    sizes = player.sizes(height, width)
+    found = []
+    for i, model in enumerate(player.models):
+        shapes = tuple((1, 3, h, w) for k, h, w in sizes if k == i) or ((1, 3, height, width),)
+        found.append(Branch(model, max(shapes), shapes))
+    return found
 
 
 def start(name: str) -> Rung:

@@ -6,168 +6,30 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from suite.naming import UserError
-from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
+from suite.protocol import Measure, Operations, Run, Spec, Table, Task, Tier, Unsupported, Workload
 from suite.show import Against, Curve, Gallery, Show
 from tasks.common.intervals import Z95
 from tasks.common.truth import entry
 from tasks.mobile_vsr import crops, reference
-from tasks.mobile_vsr.content import Case, Setting, general_content, read_case, read_frames, setting_of, source_of
+from tasks.mobile_vsr.content import read_case, setting_of, source_of
+from tasks.mobile_vsr.problem import BATCH, VideoProblem
+from tasks.mobile_vsr.quality import LEAST_ERROR, decibels, psnr_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from torch import nn
 
-    from tasks.mobile_vsr.data import Source
-    from tasks.mobile_vsr.player import Player, Program, Stream
-    from tasks.mobile_vsr.runtimes import Take
+    from tasks.mobile_vsr.player import Stream
 
-BATCH = 16
-#: a frame without any error counts as 100 dB: CaFM's 1000 (`quality.psnr_cafm`) would let one perfect frame decide a mean
-LEAST_ERROR = 1e-10
+__all__ = ["BATCH", "MobileVSR", "VideoProblem"]  # what methods import
+
 PLAYED = 3  #: frames, spread over the clip, that one timed call plays
-GENERAL_EPOCHS = 30  #: on the paper tier
-
-
-@dataclass
-class VideoProblem(Problem):
-    """Frames, patches, networks and a budget of patches.  A clip is overfitted by design: train and test frames are the same."""
-
-    source: Source
-    setting: Setting
-    case: Case
-    device: torch.device
-    books: dict[str, int] = field(default_factory=dict)  #: spent so far: by network, and in all
-
-    # -- frames
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a high-resolution frame after cropping."""
-        return int(self.frames[1].shape[2]), int(self.frames[1].shape[3])
-
-    @cached_property
-    def numbers(self) -> np.ndarray:
-        """Numbers, from 0, of the clip's frames that are played."""
-        return np.arange(0, self.source.count, self.setting.stride)
-
-    @cached_property
-    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Low- and high-resolution frames that are played, uint8 (T, 3, h, w) and (T, 3, s h, s w)."""
-        return read_frames(self.source, self.setting, self.case.scale)
-
-    @property
-    def scale(self) -> int:
-        return self.case.scale
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the fine grid."""
-        return self.setting.rows, self.setting.columns
-
-    @property
-    def coarse_grid(self) -> tuple[int, int]:
-        """The grid of Dy-DCA's coarse patches, two by two fine ones; raises UserError where the fine grid is odd."""
-        rows, columns = self.grid
-        if rows % 2 or columns % 2:
-            raise UserError(f"a fine grid of {rows} rows x {columns} columns has no coarse one: both must be even")
-        return rows // 2, columns // 2
-
-    # -- patches
-
-    @cached_property
-    def patches(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fine patches of all frames, low and high, uint8, frame by frame, row by row."""
-        return self.cut(*self.grid)
-
-    def cut(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches of all frames by another grid."""
-        from tasks.mobile_vsr.patches import paired
-
-        return paired(*self.frames, rows, columns, self.scale)
-
-    def general_patches(self, coarse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches of other content than this clip for the general model (`content.general_content`).
-
-        They have the size of this clip's fine patches, or of its coarse ones.
-        """
-        rows, columns = self.coarse_grid if coarse else self.grid
-        h, w = self.size[0] // self.scale // rows, self.size[1] // self.scale // columns
-        return general_content(self.spec, self.case, h, w)
-
-    # -- networks
-
-    def network(self, name: str = "", purpose: str = "init") -> nn.Module:
-        """A network with fresh weights that the seed addresses, on the device; the case's backbone unless named."""
-        import torch
-
-        from tasks.mobile_vsr.models import build
-
-        with torch.random.fork_rng():
-            torch.manual_seed(self.run.seed(purpose))
-            model = build(name or self.case.backbone, self.scale)
-        return model.to(self.device)
-
-    # -- budget
-
-    @property
-    def starts_from_general(self) -> bool:
-        """Whether every network starts from the general model; on the paper tier all start from scratch, as in the papers."""
-        return self.spec.tier != "paper"
-
-    @property
-    def schedule(self) -> Literal["step", "epoch"]:
-        """When the learning rate falls: every step, or every epoch as in the papers."""
-        return "epoch" if self.spec.tier == "paper" else "step"
-
-    @property
-    def select(self) -> Literal["last", "best"]:
-        """Which weights are sent: the last, or those of the epoch with the lowest training loss, as in the papers."""
-        return "best" if self.spec.tier == "paper" else "last"
-
-    @cached_property
-    def steps(self) -> int:
-        """Optimizer steps of batch 16 that awdnn's network gets."""
-        return self.setting.steps or self.setting.epochs * (len(self.patches[0]) // BATCH)
-
-    @property
-    def budget(self) -> int:
-        """Fine patches that a closed run may train on: in all, or each of its networks (`Case.per_model`)."""
-        return self.steps * BATCH
-
-    def steps_each(self, networks: int) -> int:
-        """Optimizer steps for each of so many networks."""
-        return self.steps if self.case.per_model else self.steps // networks
-
-    def general_budget(self, patches: int) -> int:
-        """Fine patches that each network may see of other content, before it sees the clip."""
-        steps = self.setting.general_steps or GENERAL_EPOCHS * max(1, patches // BATCH)
-        return steps * BATCH
-
-    def book(self, network: str, patches: int, *, general: bool = False, granted: int = 0) -> None:
-        """Book a batch of so many fine patches (their worth in pixels); raises OverBudget.
-
-        Where every network has the same steps (`Case.per_model`) steps are booked, so that a batch of large patches is one too.
-        """
-        closed = self.spec.division == "closed"
-        if general:
-            limit, key, amount = granted, f"general {network}", patches
-        elif self.case.per_model:
-            limit, key, amount = self.steps, f"steps {network}", 1
-        else:
-            limit, key, amount = self.budget, "clip", patches
-        self.books[key] = self.books.get(key, 0) + amount
-        if closed and self.books[key] > limit:
-            raise OverBudget(f"{self.books[key]:,} asked by {key!r}, {limit:,} granted")
-        self.run.spend(patches)
 
 
 class MobileVSR(Task[VideoProblem, "Stream"]):
@@ -415,7 +277,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
             frames = [(t, low[t].to(problem.device)) for t in chosen]
             program, threads = None, torch.get_num_threads()
             if runtime != "eager":
-                program = runtime_program(player, runtime, low.shape[2], low.shape[3], threads)
+                program = runtimes.runtime_program(player, runtime, low.shape[2], low.shape[3], threads)
 
             def call() -> list[Any]:
                 with runtimes.beside(runtime, threads):
@@ -430,7 +292,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
 
     def export(self, problem: VideoProblem, solution: Stream, folder: Path) -> None:
         """Write what a phone needs: both videos, networks as programs, maps, and a description of them."""
-        from tasks.mobile_vsr import codec, export
+        from tasks.mobile_vsr import codec, export, runtimes
 
         routing = solution.player.routing
         maps = {} if routing.assign is None else {"chunk": routing.assign.astype(np.uint8)}
@@ -447,7 +309,7 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         }
         export.write(
             folder,
-            branches(solution.player, low.shape[2], low.shape[3]),
+            runtimes.branches_of(solution.player, low.shape[2], low.shape[3]),
             scale=problem.scale,
             maps=maps,
             files={f"video.{name}": v.stream for name, v in videos.items()},
@@ -532,16 +394,6 @@ def patch_errors(solution: Stream, t: int, sr: torch.Tensor, hr: torch.Tensor, g
     return float(every.mean()), len(every)
 
 
-def decibels(error: float) -> float:
-    """PSNR of a mean squared error; 100 dB where there is none."""
-    return -10 * math.log10(max(float(error), LEAST_ERROR))
-
-
-def psnr_frames(errors: np.ndarray) -> np.ndarray:
-    """PSNR of every frame by its mean squared error, dB."""
-    return np.array([decibels(error) for error in errors])
-
-
 def _interval(error: np.ndarray) -> tuple[float, float]:
     """95 % interval of the PSNR of a mean over frames, by the delta method on the logarithm."""
     mean = max(float(error.mean()), LEAST_ERROR)
@@ -560,27 +412,3 @@ def played_runtimes(spec: Spec, with_every_seed: Collection[str] = ()) -> list[s
 
     asked = () if spec.tier == "smoke" else with_every_seed if spec.seed else runtimes.NAMES
     return ["eager", *(n for n in runtimes.NAMES if n in asked and n != "eager")]
-
-
-def runtime_program(player: Player, runtime: str, height: int, width: int, threads: int, take: Take | None = None) -> Program:
-    """The networks of a player in a runtime, for low-resolution frames of this size; raises Unsupported with the reason.
-
-    `take` gives program files that were made earlier (`runtimes.Shelf`).
-    """
-    from tasks.mobile_vsr import runtimes
-
-    if not player.models:
-        raise Unsupported("bicubic interpolation has no network to deploy")
-    return runtimes.load(runtime, branches(player, height, width), threads=threads, take=take or runtimes.at_once)
-
-
-def branches(player: Player, height: int, width: int) -> list[Any]:
-    """The networks of a player as branches of a runtime, with the patch sizes that each meets."""
-    from tasks.mobile_vsr import runtimes
-
-    sizes = player.sizes(height, width)
-    found = []
-    for i, model in enumerate(player.models):
-        shapes = tuple((1, 3, h, w) for k, h, w in sizes if k == i) or ((1, 3, height, width),)
-        found.append(runtimes.Branch(model, max(shapes), shapes))
-    return found

@@ -256,7 +256,7 @@ def test_proteins_need_all_their_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_proteins_from_training_to_a_checked_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled: bool) -> None:
-    from tasks.graph_tickets import task as module
+    from tasks.graph_tickets import problem as module
     from tasks.graph_tickets.metrics import roc_auc
 
     if sampled:

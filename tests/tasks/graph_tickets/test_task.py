@@ -12,7 +12,8 @@ from suite.protocol import OverBudget, Spec
 from tasks.common.intervals import newcombe, wilson
 from tasks.graph_tickets import data
 from tasks.graph_tickets.models import Gcn
-from tasks.graph_tickets.task import Recipe, Ticket, degree_groups
+from tasks.graph_tickets.node_task import degree_groups
+from tasks.graph_tickets.problem import Recipe, Ticket
 from tests.helpers import MemoryRun, graph_problem
 
 TASK = registry.task("graph_tickets")

@@ -13,8 +13,9 @@ from tasks.mobile_vsr import data, reference
 from tasks.mobile_vsr.codec import CODECS, Encoder, decode
 from tasks.mobile_vsr.content import Setting, read_case, setting_of
 from tasks.mobile_vsr.data import Source
+from tasks.mobile_vsr.quality import decibels
 from tasks.mobile_vsr.reference import Curve
-from tasks.mobile_vsr.task import MobileVSR, decibels
+from tasks.mobile_vsr.task import MobileVSR
 from tests.tasks.mobile_vsr.helpers import frames, write_clip
 
 
