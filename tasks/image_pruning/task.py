@@ -11,7 +11,7 @@ import numpy as np
 
 from suite import parallel
 from suite.naming import UserError
-from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
+from suite.protocol import Measure, Operations, Problem, Run, Spec, Table, Task, Tier, Workload
 from suite.show import Show
 from tasks.classification import by_class, data_and_model, shapes_digest
 from tasks.truth import class_names, entry
@@ -68,7 +68,6 @@ class ImageProblem(Problem):
     precision: str  #: of the training autocast: bf16 or fp32
     device: torch.device
     recipe: Mapping[str, Any] = field(default_factory=dict)  #: the set's own recipe, the same for every method
-    _spent: int = 0
 
     @property
     def classes(self) -> int:
@@ -204,9 +203,7 @@ class ImageProblem(Problem):
         return label, prediction, confidence
 
     def _book(self, count: int) -> None:
-        self._spent = max(self._spent, getattr(self.run, "examples", 0)) + count
-        if self.spec.division == "closed" and self._spent > self.budget:
-            raise OverBudget(f"{self._spent:,} examples asked, {self.budget:,} granted")
+        self.run.grant(self.budget)
         self.run.spend(count)
 
     def _to_device(self, x: torch.Tensor) -> torch.Tensor:
@@ -226,6 +223,7 @@ class ImagePruning(Task[ImageProblem, Network]):
     beside = ("worst_class", "balanced_accuracy")
     speed = "infer@64"
     promised = "macs_nonzero/macs_parent"
+    shares_batches = True
     show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")

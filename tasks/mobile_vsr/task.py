@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from suite.naming import UserError
-from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
+from suite.protocol import Measure, Operations, Problem, Run, Spec, Table, Task, Tier, Unsupported, Workload
 from suite.show import Against, Curve, Gallery, Show
+from tasks.intervals import Z95
 from tasks.mobile_vsr import crops, reference
 from tasks.mobile_vsr.content import Case, Setting, general_content, read_case, read_frames, setting_of, source_of
 from tasks.truth import entry
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from tasks.mobile_vsr.runtimes import Take
 
 BATCH = 16
-Z95 = 1.959963984540054
 #: a frame without any error counts as 100 dB: CaFM's 1000 (`quality.psnr_cafm`) would let one perfect frame decide a mean
 LEAST_ERROR = 1e-10
 PLAYED = 3  #: frames, spread over the clip, that one timed call plays
@@ -45,7 +45,6 @@ class VideoProblem(Problem):
     setting: Setting
     case: Case
     device: torch.device
-    books: dict[str, int] = field(default_factory=dict)  #: spent so far: by network, and in all
 
     # -- frames
 
@@ -157,17 +156,14 @@ class VideoProblem(Problem):
 
         Where every network has the same steps (`Case.per_model`) steps are booked, so that a batch of large patches is one too.
         """
-        closed = self.spec.division == "closed"
         if general:
-            limit, key, amount = granted, f"general {network}", patches
+            limit, counter, amount = granted, f"general {network}", patches
         elif self.case.per_model:
-            limit, key, amount = self.steps, f"steps {network}", 1
+            limit, counter, amount = self.steps, f"steps {network}", 1
         else:
-            limit, key, amount = self.budget, "clip", patches
-        self.books[key] = self.books.get(key, 0) + amount
-        if closed and self.books[key] > limit:
-            raise OverBudget(f"{self.books[key]:,} asked by {key!r}, {limit:,} granted")
-        self.run.spend(patches)
+            limit, counter, amount = self.budget, "clip", patches
+        self.run.grant(limit, "", counter)
+        self.run.spend(patches, counter, amount)
 
 
 class MobileVSR(Task[VideoProblem, "Stream"]):
