@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suite import pictures
+from suite.files import atomic
 from suite.naming import UserError, canonical_json, digest
 
 if TYPE_CHECKING:
@@ -203,10 +203,9 @@ def write_table(columns: Mapping[str, np.ndarray], path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    scratch = path.with_name(f".{path.name}.part")
-    # no timestamps or versions inside: equal tables give equal bytes
-    parquet.write_table(pa.table(dict(columns)), scratch, compression="snappy", store_schema=False)
-    scratch.replace(path)
+    with atomic(path) as scratch:
+        # no timestamps or versions inside: equal tables give equal bytes
+        parquet.write_table(pa.table(dict(columns)), scratch, compression="snappy", store_schema=False)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -228,20 +227,12 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
         return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=final.parent))
-        try:
+        with atomic(final) as scratch:
+            scratch.mkdir()
             for name, source in files.items():
                 shutil.copyfile(source, scratch / name)
             text = json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
             (scratch / RUN).write_text(text + "\n", encoding="utf-8")
-            for item in scratch.iterdir():
-                with item.open("rb") as f:
-                    os.fsync(f.fileno())
-            scratch.chmod(0o755)
-            scratch.rename(final)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
     except OSError as e:
         raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e
     return final

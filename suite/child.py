@@ -24,21 +24,25 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from suite import bundle, parallel, pictures, registry, system
-from suite.files import write_json
+from suite.budget import Budget
+from suite.files import atomic, write_json
 from suite.naming import UserError, address
 from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
 from suite.protocol import Diverged, Measure, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
 
 STOPPED = 75  #: exit code after a signal: temporary, try again
 MOST_NOTES = 32  #: of a Solution
+LAYOUT = 2  #: of a checkpoint; one of another layout is not read, its run starts afresh
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class ChildRun(Run):
-    """The `Run` of a solve: keeps the books, writes checkpoints, reports progress."""
+    """The `Run` of a solve: counts what is spent, writes checkpoints, reports progress."""
 
     def __init__(self, spec: Spec, checkpoint: Path, tell: Callable[[Mapping[str, Any]], None]):
         self.spec = spec
+        self.budget = Budget(spec)
+        self.spent = self.budget.spent
         self.examples = 0
         self.curve: list[dict[str, Any]] = []
         self.stopping = threading.Event()
@@ -59,7 +63,11 @@ class ChildRun(Run):
         s = self.spec
         return address(s.task, s.version, s.case, s.seed, purpose, epoch)
 
-    def spend(self, examples: int) -> None:
+    def grant(self, budget: int, unit: str = "examples", counter: str = "") -> None:
+        self.budget.grant(budget, unit, counter)
+
+    def spend(self, examples: int, counter: str = "", amount: int | None = None) -> None:
+        self.budget.book(examples if amount is None else amount, counter)
         if self.stopping.is_set():
             raise Stopped
         self.examples += examples
@@ -81,24 +89,20 @@ class ChildRun(Run):
         if parallel.rank():
             return  # the first process's state is the run's
         with self.off_clock():
-            books = {"examples": self.examples, "seconds": self.seconds, "curve": self.curve}
-            scratch = self._checkpoint.with_suffix(".part")
+            far = {"examples": self.examples, "spent": self.spent, "seconds": self.seconds, "curve": self.curve}
             try:
-                with scratch.open("wb") as f:
-                    torch.save({"state": dict(state), "books": books}, f)
-                    f.flush()
-                    os.fsync(f.fileno())
-                scratch.replace(self._checkpoint)
+                with atomic(self._checkpoint) as scratch, scratch.open("wb") as f:
+                    torch.save({"layout": LAYOUT, "state": dict(state), "far": far}, f)
             except OSError as e:
-                scratch.unlink(missing_ok=True)
                 raise UserError(f"cannot write the checkpoint {self._checkpoint}: {e.strerror}; make room and run again") from e
 
     def load(self) -> dict[str, Any] | None:
         if self._saved is None:
             return None
-        books = self._saved["books"]
-        self.examples, self.curve = books["examples"], list(books["curve"])
-        self._carried, self._since = books["seconds"], time.perf_counter()
+        far = self._saved["far"]
+        self.examples, self.curve = far["examples"], list(far["curve"])
+        self.budget.resume(far["spent"])
+        self._carried, self._since = far["seconds"], time.perf_counter()
         return dict(self._saved["state"])
 
     def progress(self, done: float, total: float, **values: float) -> None:
@@ -116,7 +120,7 @@ class ChildRun(Run):
 
         # our own file, written by save(): it may hold a method's own objects, so not weights only
         saved: dict[str, Any] = torch.load(self._checkpoint, map_location=self.spec.device, weights_only=False)
-        return saved
+        return saved if saved.get("layout") == LAYOUT else None
 
     def _synchronize(self) -> None:
         if self.spec.device.startswith("cuda"):
@@ -176,9 +180,8 @@ def solve(stage: Stage) -> dict[str, Any]:
     seconds, busy = stage.run.seconds, ledger.others()
     if parallel.rank():
         sys.exit(0)  # what the first process found is the run's
-    scratch = stage.work / f".{SOLUTION}.part"
-    torch.save(solution, scratch)
-    scratch.replace(stage.work / SOLUTION)
+    with atomic(stage.work / SOLUTION) as scratch:
+        torch.save(solution, scratch)
     return {
         "examples": stage.run.examples,
         "seconds": seconds,
@@ -216,7 +219,8 @@ def draw(stage: Stage, problem: Problem, solution: Any) -> list[str]:
     if len(found) > pictures.MOST or not all(map(pictures.NAME.fullmatch, found)):
         raise ValueError(f"a bundle carries at most {pictures.MOST} pictures of plain names, not {', '.join(found)}")
     for name, pixels in found.items():
-        (stage.work / name).write_bytes(pictures.encode(pixels))
+        with atomic(stage.work / name) as scratch:
+            scratch.write_bytes(pictures.encode(pixels))
     return list(found)
 
 

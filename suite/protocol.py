@@ -60,12 +60,16 @@ class Run(Protocol):
     """The runner's hand in a solve: budget, clock, checkpoint, progress, seeds."""
 
     spec: Spec
+    spent: Mapping[str, int]  #: so far, by budget counter, earlier lives of a resumed run included
 
     def seed(self, purpose: str, epoch: int = 0) -> int:
         """Seed for a purpose, the same for every method; own draws carry the method's name as purpose."""
 
-    def spend(self, examples: int) -> None:
-        """Book examples against the budget, at each batch; raises OverBudget, or Stopped after a signal."""
+    def grant(self, budget: int, unit: str = "examples", counter: str = "") -> None:
+        """The task lets a closed run spend so much on a budget counter, the first grant of which stands."""
+
+    def spend(self, examples: int, counter: str = "", amount: int | None = None) -> None:
+        """Book a batch, whole also where processes share it; `amount`: in a counter's own unit.  Raises OverBudget, or Stopped."""
 
     def off_clock(self) -> AbstractContextManager[None]:
         """Time inside (evaluation, checkpoints) is not training time."""
@@ -153,6 +157,7 @@ class Task(ABC, Generic[P, S]):
     columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000
+    shares_batches: ClassVar[bool] = False  #: whether several processes of a solve (`--processes`) share each batch
     show: ClassVar[Show] = Show()  #: curves, charts and pictures on the board
 
     def of(self, case: str) -> Task[P, S]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import registry
+from suite.budget import Budget
 from suite.protocol import Spec, Stopped
 
 
@@ -20,6 +21,8 @@ class MemoryRun:
 
         self.spec, self.saved, self.stop_after = spec, saved, stop_after
         self.examples, self.batches = 0, 0
+        self.budget = Budget(spec)
+        self.spent = self.budget.spent
         self.values: list[tuple[str, float]] = []
         self._address = address
 
@@ -27,7 +30,11 @@ class MemoryRun:
         s = self.spec
         return self._address(s.task, s.version, s.case, s.seed, purpose, epoch)
 
-    def spend(self, examples: int) -> None:
+    def grant(self, budget: int, unit: str = "examples", counter: str = "") -> None:
+        self.budget.grant(budget, unit, counter)
+
+    def spend(self, examples: int, counter: str = "", amount: int | None = None) -> None:
+        self.budget.book(examples if amount is None else amount, counter)
         if self.stop_after is not None and self.batches >= self.stop_after:
             raise Stopped
         self.examples += examples
@@ -38,12 +45,13 @@ class MemoryRun:
         yield
 
     def save(self, state: Mapping[str, Any]) -> None:
-        self.saved = {"state": copy.deepcopy(dict(state)), "examples": self.examples}
+        self.saved = {"state": copy.deepcopy(dict(state)), "examples": self.examples, "spent": dict(self.spent)}
 
     def load(self) -> dict[str, Any] | None:
         if self.saved is None:
             return None
         self.examples = self.saved["examples"]
+        self.budget.resume(self.saved["spent"])
         return copy.deepcopy(self.saved["state"])
 
     def progress(self, done: float, total: float, **values: float) -> None:

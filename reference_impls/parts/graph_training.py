@@ -1,4 +1,4 @@
-"""The loop of full-graph training: what a stage does is a `Learner`, what a stopped run goes on from is the loop's.
+"""Full-graph training: what a stage does is a `Learner`, what a stopped run goes on from is kept by `stages`.
 
 A solve is a sequence of named stages.  Dropout is seeded by the epoch within a stage, so that every round of a ladder
 sees the same draws (ugs.md 2.2 re-seeds alike) and a run that goes on from a checkpoint ends bit for bit as if it had never
@@ -8,13 +8,14 @@ been stopped.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from suite.protocol import Diverged
+from reference_impls.parts.stages import Stage, Stages
+from suite.protocol import Run
 from tasks.graph_tickets.graph import Graph
 from tasks.graph_tickets.models import GraphNetwork
 
@@ -57,13 +58,12 @@ class GraphTrainer:
     """Runs the stages of one solve.  Make one per solve: it reads the checkpoint, if there is one."""
 
     def __init__(self, problem: GraphProblem) -> None:
-        self.problem, self._prefix = problem, ""
-        self._books: dict[str, Any] = problem.run.load() or {"finished": {}, "current": None}
+        self.problem, self._stages = problem, Stages(problem.run)
 
     def on(self, problem: GraphProblem, prefix: str) -> GraphTrainer:
         """A trainer of another problem of the same run; its stages are named apart and share the checkpoint."""
         other = copy.copy(self)
-        other.problem, other._prefix = problem, f"{self._prefix}{prefix} "
+        other.problem, other._stages = problem, self._stages.on(prefix)
         return other
 
     def fit(self, stage: str, make: Callable[[], Learner], epochs: int | None = None) -> dict[str, Any]:
@@ -72,33 +72,41 @@ class GraphTrainer:
         A stage that was finished before is not made again.  Raises Diverged where a loss is not finite; OverBudget and
         Stopped come from the problem.  In the `speed` division no epoch is run.
         """
-        stage = self._prefix + stage
-        finished: dict[str, dict[str, Any]] = self._books["finished"]
-        if stage in finished:
-            return finished[stage]
-        learner = make()
-        first, run = 0, self.problem.run
-        current = self._books["current"]
-        if current is not None and current["stage"] == stage:
-            learner.restore(current["state"])
-            first = current["epoch"]
         total = self.problem.passes(epochs)
-        for epoch in range(first, total):
-            torch.manual_seed(run.seed("torch", epoch))
-            loss = learner.step(epoch)
-            if not math.isfinite(loss):
-                raise Diverged(f"the training loss is {loss} in epoch {epoch} of stage {stage!r}")
-            with run.off_clock():
-                accuracy = learner.judge(epoch)
-            if (epoch + 1) % EVERY == 0 and epoch + 1 < total:
-                run.save({"finished": finished, "current": {"stage": stage, "epoch": epoch + 1, "state": learner.state()}})
-                run.progress(epoch + 1, total, train_loss=loss, val_accuracy=100 * accuracy)
-            if learner.done():
-                break
-        finished[stage] = copy.deepcopy(learner.outcome())
-        self._books["current"] = None
-        run.save(self._books)
-        return finished[stage]
+        return self._stages.run(stage, lambda: _Learning(self.problem.run, make(), total), total)
+
+
+@dataclass
+class _Learning(Stage):
+    """A learner's epochs: seeded, judged off the clock, shown now and then."""
+
+    run: Run
+    learner: Learner
+    epochs: int
+
+    def step(self, epoch: int) -> float:
+        torch.manual_seed(self.run.seed("torch", epoch))
+        return self.learner.step(epoch)
+
+    def after(self, epoch: int, loss: float | None) -> bool:
+        with self.run.off_clock():
+            accuracy = self.learner.judge(epoch)
+        due = (epoch + 1) % EVERY == 0 and epoch + 1 < self.epochs
+        if due and loss is not None:
+            self.run.progress(epoch + 1, self.epochs, train_loss=loss, val_accuracy=100 * accuracy)
+        return due
+
+    def done(self) -> bool:
+        return self.learner.done()
+
+    def state(self) -> dict[str, Any]:
+        return self.learner.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.learner.restore(state)
+
+    def outcome(self) -> dict[str, Any]:
+        return self.learner.outcome()
 
 
 def apply_masks(model: GraphNetwork, masks: Masks) -> None:

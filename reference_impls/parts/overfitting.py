@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from reference_impls.parts.stages import Stage, Stages
 from suite.naming import UserError
-from suite.protocol import Diverged
 from tasks.mobile_vsr import quality
 from tasks.mobile_vsr.models import fold
 from tasks.mobile_vsr.patches import cut
@@ -83,130 +83,145 @@ def shuffled_batches(
     return [(pool, index) for _, pool, index in sorted(found, key=lambda f: f[0])]
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a stage trains, and when it ends: after `budget` or after `steps`, one of which is given."""
+
+    budget: float = 0  #: fine patches
+    steps: int = 0  #: of the optimizer
+    general: int = 0  #: fine patches granted for content other than the clip; 0: the patches are the clip's
+    rate: float = RATE
+    loss: Loss = l1
+    batches: Callable[[int], Iterator[tuple[Pool, torch.Tensor]]] | None = None  #: of an epoch; None: all patches, shuffled
+    after_backward: Callable[[], None] | None = None  #: acts on the gradients
+    constant: bool = False  #: keep the learning rate
+    keep_rest: bool = False  #: see `shuffled_batches`
+    network: str = ""  #: whose steps these are, where a network has several stages; else the stage's own
+
+    @property
+    def goal(self) -> float:
+        """Steps or fine patches at which the stage ends."""
+        return float(self.steps or self.budget)
+
+
 class Overfitter:
     """Runs the stages of one solve.  Make one per solve: it reads the checkpoint, if there is one."""
 
     def __init__(self, problem: VideoProblem) -> None:
         self.problem = problem
-        self._saved: dict[str, Any] = problem.run.load() or {"finished": {}, "current": None, "books": {}}
-        self._finished: dict[str, Any] = self._saved["finished"]
-        problem.books.clear()
-        problem.books.update(self._saved["books"])
-        self._total = problem.budget
+        self._stages = Stages(problem.run)
         self.notes: dict[str, float] = {}  #: of the Solution: what was found out on the way
 
-    def fit(
-        self,
-        stage: str,
-        model: nn.Module,
-        pools: Sequence[Pool],
-        *,
-        budget: float = 0,
-        steps: int = 0,
-        general: int = 0,
-        rate: float = RATE,
-        loss: Loss = l1,
-        batches: Callable[[int], Iterator[tuple[Pool, torch.Tensor]]] | None = None,
-        after_backward: Callable[[], None] | None = None,
-        constant: bool = False,
-        keep_rest: bool = False,
-        network: str = "",
-    ) -> nn.Module:
-        """Train `model` in place; returns it.
+    def fit(self, stage: str, model: nn.Module, pools: Sequence[Pool], **course: Any) -> nn.Module:
+        """Train `model` in place on the pools, by the fields of `Course`; returns it.
 
-        Args:
-            budget: ends after so many fine patches; `steps` after so many optimizer steps.  One of them is given.
-            general: fine patches granted for content other than the clip; 0: the patches are the clip's.
-            batches: an epoch's batches, instead of all patches of the pools shuffled.
-            after_backward: acts on the gradients.
-            constant: keep the learning rate.
-            keep_rest: see `shuffled_batches`.
-            network: whose steps these are, where a network has several stages; else the stage's own.
-
-        Raises Diverged when the loss is not finite; OverBudget and Stopped come from the books.  Does nothing in the `speed`
-        division.
+        Raises Diverged when the loss is not finite, UserError where no step is left; OverBudget and Stopped come from the
+        budget.  Does nothing in the `speed` division.
         """
-        problem = self.problem
-        if problem.spec.division == "speed":
+        if self.problem.spec.division == "speed":
             return model
-        if stage in self._finished:
-            model.load_state_dict(self._finished[stage])
+        done = self._stages.finished(stage)
+        if done is not None:
+            model.load_state_dict(done["model"])
             return model
-        optimizer = torch.optim.Adam(model.parameters(), rate)
-        state: dict[str, Any] = {"done": 0.0, "steps": 0, "epoch": 0, "best": None, "best_loss": math.inf}
-        current = self._saved["current"]
-        if current is not None and current["stage"] == stage:
-            model.load_state_dict(current["model"])
-            optimizer.load_state_dict(current["optimizer"])
-            state = dict(current["state"])
-        model.train()
-        goal = float(steps or budget)
-        if goal < 1:
-            raise UserError(f"no step is left for stage {stage!r}; ask for fewer networks")
-        saved_at, finished, mean = state["steps"], False, math.nan
-        while not finished:
-            total, weight = torch.zeros((), dtype=torch.float64, device=problem.device), 0
-            begun = _progress(state, steps, goal)
-            for pool, index in batches(state["epoch"]) if batches else self._epoch(stage, state["epoch"], pools, keep_rest):
-                worth = math.ceil(len(index) * pool.worth)
-                finished = state["steps"] >= steps if steps else state["done"] + worth > goal
-                if finished:
-                    break
-                problem.book(network or stage, worth, general=bool(general), granted=general)
-                if not constant:
-                    by_epoch = problem.schedule == "epoch" and not general
-                    optimizer.param_groups[0]["lr"] = cosine(begun if by_epoch else _progress(state, steps, goal), rate)
-                x, y = (t[index].to(problem.device).float().div_(255) for t in (pool.x, pool.y))
-                value = loss(model, pool, index, x, y)
-                optimizer.zero_grad(set_to_none=True)  # a network without a gradient in this step does not move
-                value.backward()
-                if after_backward is not None:
-                    after_backward()
-                optimizer.step()
-                total += value.detach() * y.numel()
-                weight += y.numel()
-                state["done"] += worth
-                state["steps"] += 1
-            if not weight:
-                break
-            mean = float(total) / weight
-            if not math.isfinite(mean):
-                raise Diverged(f"the training loss is {mean} in epoch {state['epoch']} of stage {stage!r}")
-            state["epoch"] += 1
-            if problem.select == "best" and not general and mean < state["best_loss"]:
-                state["best"], state["best_loss"] = copy.deepcopy(model.state_dict()), mean
-            if state["steps"] - saved_at >= SAVE_STEPS:
-                saved_at = state["steps"]
-                current = {"stage": stage, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}
-                problem.run.save({"finished": self._finished, "current": current, "books": dict(problem.books)})
-                self._report(stage, mean)
-        if state["best"] is not None:
-            model.load_state_dict(state["best"])
-        if math.isfinite(mean):
-            self._report(stage, mean)
-        self._finished[stage] = copy.deepcopy(model.state_dict())
+        self._stages.run(stage, lambda: _Overfitting(self.problem, stage, model, pools, Course(**course)))
         return model
 
-    def note(self, **values: float) -> None:
-        """Put values on the run's curve."""
-        self.problem.run.progress(self._clip_patches(), self._total, **values)
 
-    def _epoch(self, stage: str, epoch: int, pools: Sequence[Pool], keep_rest: bool) -> Iterator[tuple[Pool, torch.Tensor]]:
-        generator = torch.Generator().manual_seed(self.problem.run.seed(f"order {stage}", epoch))
-        for i, index in shuffled_batches([len(p) for p in pools], generator, keep_rest=keep_rest):
-            yield pools[i], index
+class _Overfitting(Stage):
+    """Epochs over patches in memory, until the steps or patches of the course are done."""
 
-    def _report(self, stage: str, loss: float) -> None:
-        self.note(**{f"train_loss.{stage}".replace(" ", "_"): loss})
+    def __init__(self, problem: VideoProblem, stage: str, model: nn.Module, pools: Sequence[Pool], course: Course) -> None:
+        self.problem, self.stage, self.model, self.pools, self.course = problem, stage, model, pools, course
+        self.optimizer = torch.optim.Adam(model.parameters(), course.rate)
+        self.patches, self.steps = 0.0, 0  # done so far
+        self.best: dict[str, Any] | None = None
+        self.best_loss, self.mean = math.inf, math.nan
+        self.saved_at, self.ended = 0, False
 
-    def _clip_patches(self) -> int:
-        books = self.problem.books
-        return min(self._total, books.get("clip", 0) + BATCH * sum(n for k, n in books.items() if k.startswith("steps ")))
+    def begin(self) -> None:
+        self.model.train()
+        self.saved_at = self.steps
+        if self.course.goal < 1:
+            raise UserError(f"no step is left for stage {self.stage!r}; ask for fewer networks")
 
+    def step(self, epoch: int) -> float | None:
+        """An epoch, or what is left of the course; its mean loss over pixels, None where nothing was left."""
+        course, problem = self.course, self.problem
+        total, weight = torch.zeros((), dtype=torch.float64, device=problem.device), 0
+        begun = self._progress()
+        for pool, index in course.batches(epoch) if course.batches else self._shuffled(epoch):
+            worth = math.ceil(len(index) * pool.worth)
+            self.ended = self.steps >= course.steps if course.steps else self.patches + worth > course.goal
+            if self.ended:
+                break
+            problem.book(course.network or self.stage, worth, general=bool(course.general), granted=course.general)
+            if not course.constant:
+                by_epoch = problem.schedule == "epoch" and not course.general
+                self.optimizer.param_groups[0]["lr"] = cosine(begun if by_epoch else self._progress(), course.rate)
+            x, y = (t[index].to(problem.device).float().div_(255) for t in (pool.x, pool.y))
+            value = course.loss(self.model, pool, index, x, y)
+            self.optimizer.zero_grad(set_to_none=True)  # a network without a gradient in this step does not move
+            value.backward()
+            if course.after_backward is not None:
+                course.after_backward()
+            self.optimizer.step()
+            total += value.detach() * y.numel()
+            weight += y.numel()
+            self.patches += worth
+            self.steps += 1
+        if not weight:
+            self.ended = True
+            return None
+        self.mean = float(total) / weight
+        return self.mean
 
-def _progress(state: Mapping[str, Any], steps: int, goal: float) -> float:
-    """Share of a stage that is done, in steps or in patches."""
-    return float(state["steps"] if steps else state["done"]) / goal
+    def after(self, epoch: int, loss: float | None) -> bool:
+        sent_best = self.problem.select == "best" and not self.course.general
+        if loss is not None and sent_best and loss < self.best_loss:
+            self.best, self.best_loss = copy.deepcopy(self.model.state_dict()), loss
+        due = loss is not None and self.steps - self.saved_at >= SAVE_STEPS
+        if due:
+            self.saved_at = self.steps
+            self._report()
+        if self.ended:
+            if self.best is not None:
+                self.model.load_state_dict(self.best)
+            if math.isfinite(self.mean):
+                self._report()
+        return due
+
+    def done(self) -> bool:
+        return self.ended
+
+    def state(self) -> dict[str, Any]:
+        counts = {"patches": self.patches, "steps": self.steps, "best": self.best, "best_loss": self.best_loss}
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **counts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.patches, self.steps = float(state["patches"]), int(state["steps"])
+        self.best, self.best_loss = state["best"], float(state["best_loss"])
+
+    def outcome(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict()}
+
+    def _progress(self) -> float:
+        """Share of the course that is done, in steps or in patches."""
+        return float(self.steps if self.course.steps else self.patches) / self.course.goal
+
+    def _shuffled(self, epoch: int) -> Iterator[tuple[Pool, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(self.problem.run.seed(f"order {self.stage}", epoch))
+        sizes = [len(p) for p in self.pools]
+        for i, index in shuffled_batches(sizes, generator, keep_rest=self.course.keep_rest):
+            yield self.pools[i], index
+
+    def _report(self) -> None:
+        problem, spent = self.problem, self.problem.run.spent
+        seen = spent.get("clip", 0) + BATCH * sum(n for counter, n in spent.items() if counter.startswith("steps "))
+        name = f"train_loss.{self.stage}".replace(" ", "_")
+        problem.run.progress(min(problem.budget, seen), problem.budget, **{name: self.mean})
 
 
 # -- what methods share

@@ -7,16 +7,15 @@ all randomness is addressed by epoch, ends bit for bit as if it had never been s
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from suite.protocol import Diverged, Run
+from reference_impls.parts.stages import Stage, Stages
+from suite.protocol import Run
 from tasks.images.recipes import Recipe
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -72,9 +71,8 @@ class Trainer:
 
     def __init__(self, problem: Trainable) -> None:
         self.problem = problem
-        self._saved: dict[str, Any] = problem.run.load() or {"finished": {}, "current": None}
-        self._finished: dict[str, Any] = self._saved["finished"]
-        self._epochs_done = sum(entry["epochs"] for entry in self._finished.values())
+        self._stages = Stages(problem.run)
+        self._epochs: dict[str, int] = {}  #: of this trainer's stages: data and draws are addressed by the epoch of the solve
 
     def fit(
         self,
@@ -93,93 +91,79 @@ class Trainer:
         """
         hooks = hooks or Hooks()
         optimizer = recipe.optimizer(model)
-        first = self._resume(stage, model, optimizer, hooks)
-        hooks.begin(optimizer)
-        forward = self.problem.distribute(model)
-        begun = self._epochs_done
-        for epoch in range(first, epochs):
-            recipe.pace(optimizer, epoch, epochs)
-            torch.manual_seed(self.problem.run.seed("torch", begun + epoch))  # dropout and the like
-            hooks.before_epoch(epoch)
-            each = partial(self._pace, recipe, optimizer, epoch, epochs) if recipe.stepwise else None
-            mean = self._epoch(begun + epoch, forward, optimizer, hooks, loss or recipe.loss, each)
-            if mean is not None and not math.isfinite(mean):
-                raise Diverged(f"the training loss is {mean} in epoch {epoch} of stage {stage!r}")
-            self._report(begun + epoch + 1, model, mean)
-            if mean is None:
-                continue  # no batches: what the hooks do is done again sooner than it is read
-            current = {
-                "stage": stage,
-                "epoch": epoch + 1,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "hooks": hooks.state(),
-            }
-            self.problem.run.save({"finished": self._finished, "current": current})
-        if stage not in self._finished:
-            # a later checkpoint is written in a later stage: what this one ended with must go along
-            self._finished[stage] = {
-                "epochs": epochs,
-                "model": copy.deepcopy(model.state_dict()),
-                "hooks": copy.deepcopy(hooks.state()),
-            }
-            self._epochs_done += epochs
-        return model
-
-    def _resume(self, stage: str, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks) -> int:
-        """Take up a stage where it was left; returns the epoch to start with."""
-        done = self._finished.get(stage)
+        done = self._stages.finished(stage)
         if done is not None:
             model.load_state_dict(done["model"])
             hooks.restore(done["hooks"])
-            return int(done["epochs"])
-        current = self._saved["current"]
-        if current is None or current["stage"] != stage:
-            return 0
-        model.load_state_dict(current["model"])
-        optimizer.load_state_dict(current["optimizer"])
-        hooks.restore(current["hooks"])
-        return int(current["epoch"])
+            hooks.begin(optimizer)
+        else:
+            begun = sum(self._epochs.values())
+            training = _Training(self.problem, model, recipe, optimizer, hooks, loss or recipe.loss, begun, epochs)
+            done = self._stages.run(stage, lambda: training, epochs)
+        self._epochs[stage] = int(done["epochs"])
+        return model
 
-    def _pace(self, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int, epochs: int, step: int) -> None:
-        """Set the rate of a step of an epoch."""
-        unit = 1 / self.problem.steps_per_epoch
-        recipe.pace(optimizer, epoch + step * unit, epochs, unit)
 
-    def _epoch(
-        self,
-        epoch: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        hooks: Hooks,
-        loss: Loss,
-        before_step: Callable[[int], None] | None = None,
-    ) -> float | None:
+@dataclass
+class _Training(Stage):
+    """Epochs of gradient descent on a problem's batches."""
+
+    problem: Trainable
+    model: nn.Module
+    recipe: Recipe
+    optimizer: torch.optim.Optimizer
+    hooks: Hooks
+    loss: Loss
+    begun: int  #: epochs of the stages before
+    epochs: int
+    forward: nn.Module = field(init=False)  #: what a step calls
+
+    def begin(self) -> None:
+        self.hooks.begin(self.optimizer)
+        self.forward = self.problem.distribute(self.model)
+
+    def step(self, epoch: int) -> float | None:
         """One pass over the batches; mean loss, or None where there were none."""
-        problem = self.problem
-        model.train()
+        problem, hooks = self.problem, self.hooks
+        self.recipe.pace(self.optimizer, epoch, self.epochs)
+        torch.manual_seed(problem.run.seed("torch", self.begun + epoch))  # dropout and the like
+        hooks.before_epoch(epoch)
+        self.forward.train()
         total, steps = torch.zeros((), device=problem.device), 0
-        for x, y in problem.batches(epoch):
-            if before_step is not None:
-                before_step(steps)
+        for x, y in problem.batches(self.begun + epoch):
+            if self.recipe.stepwise:
+                unit = 1 / problem.steps_per_epoch
+                self.recipe.pace(self.optimizer, epoch + steps * unit, self.epochs, unit)
             with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
-                value = loss(model, x, y)
-            optimizer.zero_grad()
+                value = self.loss(self.forward, x, y)
+            self.optimizer.zero_grad()
             value.backward()
             if hooks.after_backward():
-                optimizer.step()
+                self.optimizer.step()
             hooks.after_step()
             total += value.detach()  # looked at once an epoch: no synchronisation in between
             steps += 1
         return float(total) / steps if steps else None
 
-    def _report(self, done: int, model: nn.Module, mean: float | None) -> None:
-        problem = self.problem
-        if mean is None:
+    def after(self, epoch: int, loss: float | None) -> bool:
+        problem, done = self.problem, self.begun + epoch + 1
+        if loss is None:  # no batches: what the hooks do is done again sooner than it is read
             problem.run.progress(done, problem.epochs)
-            return
+            return False
         every = max(1, problem.epochs // 6)
-        values = {"train_loss": mean}
+        values = {"train_loss": loss}
         if done % every == 0 or done == problem.epochs:
-            values[problem.validation] = problem.validate(model)
+            values[problem.validation] = problem.validate(self.model)
         problem.run.progress(done, problem.epochs, **values)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "hooks": self.hooks.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.hooks.restore(state["hooks"])
+
+    def outcome(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "model": self.model.state_dict(), "hooks": self.hooks.state()}

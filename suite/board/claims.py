@@ -7,7 +7,6 @@ many deviations of the other row's seeds), and with `seeds` how many seeds it ta
 
 from __future__ import annotations
 
-import math
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -92,7 +91,7 @@ def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
         if missed := _missed(db, task, claim):
             reason += f"; {missed} runs missed their target" if missed > 1 else "; 1 run missed its target"
         return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
-    mean, half = interval(values)
+    mean, half = statistics.t_interval(values)
     verdict: Word = "met" if mean - half >= least else "not met" if mean + half < least else "undecided"
     reason = "the interval holds the bound: more seeds would decide" if verdict == "undecided" else ""
     return Verdict(
@@ -117,14 +116,6 @@ def _least(claim: Mapping[str, Any], theirs: Seeds) -> float | None:
         return float(claim["least"])
     values = [v[claim["measure"]] for v in theirs.values() if claim["measure"] in v]
     return float(claim["deviations"]) * float(np.std(values, ddof=1)) if len(values) >= statistics.LEAST_SEEDS else None
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of paired values and the half width of its 95 % t interval."""
-    from scipy import stats
-
-    n = len(values)
-    return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def _values(claim: Mapping[str, Any], ours: Seeds, theirs: Seeds) -> list[float]:

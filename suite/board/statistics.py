@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 
 LEAST_SEEDS = 3
+NORMAL = 1.96  #: 95 % point of the normal distribution as `log_ratio` rounds it; more digits would move what is published
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,14 @@ def lane_columns(spans: Sequence[tuple[int, int]]) -> list[int]:
     return found
 
 
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of paired values, one a seed, and the half width of its 95 % t interval; needs two values."""
+    from scipy import stats
+
+    n = len(values)
+    return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
 def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tuple[float, float, float]:
     """Speed-ups of several seeds in one: geometric mean and 95 % interval.
 
@@ -262,14 +271,14 @@ def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tup
 
     logs = np.log([v for v, _, _ in values])
     middle = float(logs.mean())
-    widths = [(math.log(high) - math.log(low)) / 2 / 1.96 for _, low, high in values if low and high]
+    widths = [(math.log(high) - math.log(low)) / 2 / NORMAL for _, low, high in values if low and high]
     within = float(np.mean(np.square(widths))) if widths else math.nan
     n = len(logs)
     if n == 1:
-        half = 1.96 * math.sqrt(within) if widths else math.nan
+        half = NORMAL * math.sqrt(within) if widths else math.nan
     else:
         between = float(logs.var(ddof=1))
-        multiplier = float(stats.t.ppf(0.975, n - 1)) if between > within else 1.96
+        multiplier = float(stats.t.ppf(0.975, n - 1)) if between > within else NORMAL
         half = multiplier * math.sqrt(max(between, within) / n)
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import bundle, pictures, registry, versions
+from suite.files import atomic
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -65,32 +66,28 @@ def publish(results: Path, out: Path) -> Published:
     """
     import duckdb
 
-    scratch = out.with_name(f".{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch.unlink(missing_ok=True)
-        if out.exists():
-            shutil.copyfile(out, scratch)
-        try:
-            db = _open(scratch)
-        except duckdb.Error:  # torn, or not DuckDB's: it is derived, make it anew
-            scratch.unlink(missing_ok=True)
-            db = _open(scratch)
-        with db:
-            known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
-            there = {p.relative_to(results).as_posix() for p in bundle.find(results)}
-            gone = known - there
-            _remove(db, gone)
-            new = sorted(there - known)
-            _load(db, results, new)
-            _facts(db, results)
-            db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
-            db.execute("CHECKPOINT")
-        scratch.replace(out)
+        with atomic(out) as scratch:
+            if out.exists():
+                shutil.copyfile(out, scratch)
+            try:
+                db = _open(scratch)
+            except duckdb.Error:  # torn, or not DuckDB's: it is derived, make it anew
+                scratch.unlink(missing_ok=True)
+                db = _open(scratch)
+            with db:
+                known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
+                there = {p.relative_to(results).as_posix() for p in bundle.find(results)}
+                gone = known - there
+                _remove(db, gone)
+                new = sorted(there - known)
+                _load(db, results, new)
+                _facts(db, results)
+                db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
+                db.execute("CHECKPOINT")
     except OSError as e:
         raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
-    finally:
-        scratch.unlink(missing_ok=True)
     return Published(len(there), len(new), len(gone))
 
 

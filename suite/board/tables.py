@@ -305,8 +305,6 @@ def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tu
 
 def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name: str, part: str = "") -> Cell | None:
     """Paired by seed with the dense parent: mean difference and its t interval."""
-    from scipy import stats
-
     pairs = [
         measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value
         for r in runs
@@ -314,10 +312,9 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
     ]
     if not pairs:
         return None
-    mean, n = float(np.mean(pairs)), len(pairs)
-    if n < statistics.LEAST_SEEDS:
-        return Cell(mean)
-    half = float(stats.t.ppf(0.975, n - 1)) * float(np.std(pairs, ddof=1)) / math.sqrt(n)
+    if len(pairs) < statistics.LEAST_SEEDS:
+        return Cell(float(np.mean(pairs)))
+    mean, half = statistics.t_interval(pairs)
     return Cell(mean, mean - half, mean + half)
 
 

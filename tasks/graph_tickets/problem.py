@@ -10,7 +10,7 @@ import numpy as np
 
 from suite import parallel, registry
 from suite.naming import UserError
-from suite.protocol import OverBudget, Problem, Run, Spec
+from suite.protocol import Problem, Run, Spec
 from tasks.common.cases import data_and_model
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ class GraphProblem(Problem):
     budget: int  #: labelled nodes that a closed run may see
     batch: int = 0  #: labelled nodes of a sampled neighbourhood; 0: a pass is over the whole graph
     search_epochs: int | None = None  #: of a search for masks; None: as of any training
-    lender: GraphProblem | None = None  #: whose budget is spent, where the problem is another one's `other`
     one_class: ClassVar[bool] = True  #: whether the outputs are those of one class a node
-    _spent: int = 0
 
     @property
     def inputs(self) -> int:
@@ -150,22 +148,19 @@ class GraphProblem(Problem):
         return build(self.architecture, self.inputs, self.classes, self.hidden)
 
     def other(self, case: str) -> GraphProblem:
-        """The problem of another case within this run: same seed, budget and books; for tickets that move."""
+        """The problem of another case within this run, same seed, which spends this one's budget; for tickets that move."""
+        self._grant()  # the first grant of a run stands
         there = replace(self.spec, case=case)
         theirs: GraphProblem = registry.task_of(there).problem(there, self.run)
-        theirs.lender = self
         return theirs
 
     def book(self, labels: int | None = None) -> None:
         """Spend one pass over the graph: its labelled training nodes, or as many as a sampled batch holds."""
-        count = len(self.train) if labels is None else labels
-        if self.lender is not None:
-            self.lender.book(count)
-            return
-        self._spent = max(self._spent, getattr(self.run, "examples", 0)) + count
-        if self.spec.division == "closed" and self._spent > self.budget:
-            raise OverBudget(f"{self._spent:,} labelled nodes asked, {self.budget:,} granted")
-        self.run.spend(count)
+        self._grant()
+        self.run.spend(len(self.train) if labels is None else labels)
+
+    def _grant(self) -> None:
+        self.run.grant(self.budget, "labelled nodes")
 
     def views(self, graph: Graph, epoch: int, passes: int = 1) -> Iterator[View]:
         """The steps of an epoch over `graph`, each booked `passes` times; every labelled node is met once."""

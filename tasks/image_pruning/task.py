@@ -56,6 +56,7 @@ class ImagePruning(Task[ImageProblem, Network]):
     beside = ("worst_class", "balanced_accuracy")
     speed = "infer@64"
     promised = "macs_nonzero/macs_parent"
+    shares_batches = True
     show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")

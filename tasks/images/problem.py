@@ -11,7 +11,7 @@ import numpy as np
 
 from suite import parallel
 from suite.naming import address
-from suite.protocol import Operations, OverBudget, Problem
+from suite.protocol import Operations, Problem
 from tasks.images.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class ClassificationProblem(Problem):
     precision: str  #: of the training autocast: bf16 or fp32
     device: torch.device
     recipe: Recipe  #: the set's own, the same for every method
-    _spent: int = 0
 
     @property
     def classes(self) -> int:
@@ -162,9 +161,7 @@ class ClassificationProblem(Problem):
         return parallel.share(self.batch)
 
     def _book(self, count: int) -> None:
-        self._spent = max(self._spent, getattr(self.run, "examples", 0)) + count
-        if self.spec.division == "closed" and self._spent > self.budget:
-            raise OverBudget(f"{self._spent:,} examples asked, {self.budget:,} granted")
+        self.run.grant(self.budget)
         self.run.spend(count)
 
     def _to_device(self, x: torch.Tensor) -> torch.Tensor:

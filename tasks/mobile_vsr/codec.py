@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite.files import atomic
 from suite.naming import UserError
 from tasks.mobile_vsr import data
 
@@ -156,9 +156,8 @@ def _write(file: Path, videos: dict[str, Video]) -> None:
         arrays |= {f"{codec}_stream": np.frombuffer(video.stream, np.uint8), f"{codec}_sizes": video.sizes}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".part-", delete=False) as scratch:
-            np.savez(scratch, digest=np.array(_digest(arrays)), **arrays)
-        Path(scratch.name).replace(file)
+        with atomic(file) as scratch, scratch.open("wb") as f:
+            np.savez(f, digest=np.array(_digest(arrays)), **arrays)
     except OSError as e:
         raise UserError(f"cannot write {file}: {e.strerror}; set WEIGHIN_CACHE to a folder that can be written") from e
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.files import write_json
+from suite.files import atomic, write_json
 from suite.naming import UserError
 from suite.protocol import Unsupported
 from tasks.mobile_vsr import runtimes
@@ -183,23 +180,15 @@ def _read_map(folder: Path, name: str, entry: Any, listed: Mapping[str, Any]) ->
 
 def _write_whole(folder: Path, content: Mapping[str, bytes], description: Mapping[str, Any]) -> None:
     """All files into a folder beside, which then takes the name."""
-    scratch: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-        for name, data in content.items():
-            with (scratch / name).open("wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-        write_json(scratch / DESCRIPTION, description)
-        scratch.chmod(0o755)
-        scratch.replace(folder)
+        with atomic(folder) as scratch:
+            scratch.mkdir()
+            for name, data in content.items():
+                (scratch / name).write_bytes(data)
+            write_json(scratch / DESCRIPTION, description)
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror}; make room or name another folder") from e
-    finally:
-        if scratch is not None and scratch.exists():
-            shutil.rmtree(scratch)
 
 
 def _digest(path: Path) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from suite.naming import UserError
-from suite.protocol import OverBudget, Problem
+from suite.protocol import Problem
 from tasks.mobile_vsr.content import Case, Setting, general_content, read_frames
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ class VideoProblem(Problem):
     setting: Setting
     case: Case
     device: torch.device
-    books: dict[str, int] = field(default_factory=dict)  #: spent so far: by network, and in all
 
     # -- frames
 
@@ -142,14 +141,11 @@ class VideoProblem(Problem):
 
         Where every network has the same steps (`Case.per_model`) steps are booked, so that a batch of large patches is one too.
         """
-        closed = self.spec.division == "closed"
         if general:
-            limit, key, amount = granted, f"general {network}", patches
+            limit, counter, amount = granted, f"general {network}", patches
         elif self.case.per_model:
-            limit, key, amount = self.steps, f"steps {network}", 1
+            limit, counter, amount = self.steps, f"steps {network}", 1
         else:
-            limit, key, amount = self.budget, "clip", patches
-        self.books[key] = self.books.get(key, 0) + amount
-        if closed and self.books[key] > limit:
-            raise OverBudget(f"{self.books[key]:,} asked by {key!r}, {limit:,} granted")
-        self.run.spend(patches)
+            limit, counter, amount = self.budget, "clip", patches
+        self.run.grant(limit, "", counter)
+        self.run.spend(patches, counter, amount)

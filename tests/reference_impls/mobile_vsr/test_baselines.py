@@ -294,4 +294,4 @@ def test_both_stages_of_a_chunk_of_emt_are_its_networks_steps() -> None:
     p = short(case="bigbuckbunny/x2-per_model")
     Emt(steps=1000).solve(p)
     assert p.steps == 12
-    assert {k: v for k, v in p.books.items() if k.startswith("steps")} == {"steps chunk 0": 12, "steps chunk 1": 12}
+    assert {k: v for k, v in p.run.spent.items() if k.startswith("steps")} == {"steps chunk 0": 12, "steps chunk 1": 12}

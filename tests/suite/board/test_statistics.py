@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import special
+from scipy import special, stats
 
 from suite.board import statistics
 from suite.board.statistics import Noise, Standing
@@ -234,3 +234,14 @@ def test_bootstrap_over_seeds_holds_the_mean_and_is_the_same_each_time() -> None
     assert 80 <= low < values.mean() < high <= 83
     assert (low, high) == statistics.bootstrap(values)
     assert statistics.bootstrap(np.array([5.0, 5.0])) == (5.0, 5.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(value, min_size=2, max_size=8))
+def test_the_paired_interval_is_scipys(values: list[float]) -> None:
+    mean, half = statistics.t_interval(values)
+    if np.ptp(values) == 0:
+        assert (mean, half) == (pytest.approx(values[0]), pytest.approx(0, abs=1e-9))
+        return
+    found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == (pytest.approx(found.low, abs=1e-9), pytest.approx(found.high, abs=1e-9))

@@ -121,7 +121,7 @@ def test_nothing_is_left_of_an_export_that_failed(without_engines: None, tmp_pat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match="No space left on device; make room"):
         write(tmp_path / "player")
     assert list(tmp_path.iterdir()) == []
