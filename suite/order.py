@@ -36,6 +36,7 @@ class Order:
     data: str  #: digest of the data
     threads: int = 0  #: 0: as many as there are cores
     processes: int = 1  #: that share each batch of the solve
+    timing_seconds: float = 0.0  #: cap of each timed comparison; 0: the tier's
 
     def key(self, cards: Mapping[str, str]) -> str:
         """What was asked, on which systems: runs of one key are replays of each other."""
