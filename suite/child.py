@@ -239,7 +239,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
     measures: list[dict[str, Any]] = []
     meter, reason = energy.open_meter(stage.spec.device)
     reasons = [reason] if reason else []
-    cap = timing.SMOKE_SECONDS if stage.spec.tier == "smoke" else timing.CAP_SECONDS
+    cap = stage.order.timing_seconds or (timing.SMOKE_SECONDS if stage.spec.tier == "smoke" else timing.CAP_SECONDS)
     for done, (name, workload) in enumerate(ours.items()):
         stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
         try:

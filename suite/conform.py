@@ -1,19 +1,33 @@
-"""Test somebody's own method against the protocol, on the smoke tier, in seconds."""
+"""Test somebody's own method against the protocol, on the smoke tier, in seconds.
+
+No time that is measured here is shown to anyone, so timing is short, threads that wait do not spin, and stages are forked from
+one process.  The solve that is to repeat the first bit for bit runs in an interpreter of its own, as `weighin run` starts it:
+what differs from one to the next (addresses, what a generator was left at) is to show.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from suite import bundle, check, registry, runner, system
+from suite.forkserver import ForkServer
+from suite.meters import environment
 from suite.naming import UserError
 from suite.order import Order
 from suite.protocol import Spec
+
+TIMING_SECONDS = 0.2  #: of each comparison
+WAITING = {"OMP_WAIT_POLICY": "passive"}  #: threads that wait for each other sleep
 
 
 @dataclass(frozen=True)
@@ -25,8 +39,14 @@ class Step:
     detail: str = ""
 
 
-def conform(file: str, task_name: str = "") -> Iterator[Step]:
-    """Yield each step as it is done; a failed step that makes the next ones moot ends the test."""
+def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[Step]:
+    """Yield each step as it is done; a failed step that makes the next ones moot ends the test.
+
+    Args:
+        file: the method's file.
+        task_name: the task it is for; the one it imports where empty.
+        brief: False runs each stage as `weighin run` does, one after the other: the same steps in several times the time.
+    """
     ref = registry.method(task_name or "?", file) if file.endswith(".py") else None
     if ref is None:
         raise UserError(f"{file} is no Python file; give the path of your method's .py")
@@ -46,22 +66,36 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
     yield _serialisable(instance)
     spec = Spec(name, task.version, "smoke", "closed", task.tiers["smoke"].cases[0], task.tiers["smoke"].targets[0], seed=0)
     card = system.card("cpu")
-    with tempfile.TemporaryDirectory(prefix="weighin-conform-") as scratch:
-        root = Path(scratch)
+    with contextlib.ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weighin-conform-")))
+        pool = stack.enter_context(ThreadPoolExecutor(min(2, environment.cores()) if brief else 1))
         order = runner.make_order(spec, file, [])
-        first = runner.run(order, runner.Settings(root / "a", root / "work"), card, _silent)
+        forked: runner.Launch = runner.launch
+        if brief:
+            order = replace(order, timing_seconds=TIMING_SECONDS)
+            forked = partial(runner.launch, extra=WAITING)
+            if sys.platform == "linux":  # elsewhere libraries may not survive a fork
+                forked = stack.enter_context(ForkServer(name, WAITING)).launch
+
+        def fresh(arguments: list[str], log: Path) -> runner.Child:
+            """A solve in an interpreter of its own, with what it then is looked at by forked."""
+            return runner.launch(arguments, log, WAITING) if brief and arguments[0] == "solve" else forked(arguments, log)
+
+        first = runner.run(order, runner.Settings(root / "a", root / "work", launch=forked), card, _silent)
         yield Step("solves, examines and weighs on the smoke tier", first.status == "ok", first.reason)
         if first.status != "ok":
             return
         record = bundle.read(first.path)
-        again = _solve_again(order, root, card)
+        repeat = pool.submit(_solve_again, order, root, card, fresh)
+        reseeded = pool.submit(_solve_again, replace(order, spec=replace(spec, seed=1)), root, card, forked)
+        again = repeat.result()
         same = again is not None and again == bundle.sha256(first.path / bundle.EVIDENCE)
         yield Step(
             "the same seed gives the same evidence, bit for bit",
             same,
             "" if same else "draw from torch.Generator seeded by problem.run.seed(...)",
         )
-        other = _solve_again(replace(order, spec=replace(spec, seed=1)), root, card)
+        other = reseeded.result()
         differs = order.seedless or other != bundle.sha256(first.path / bundle.EVIDENCE)
         yield Step(
             "another seed gives other evidence",
@@ -81,10 +115,10 @@ def conform(file: str, task_name: str = "") -> Iterator[Step]:
         yield Step("its bundle passes the checker", not findings, findings[0].line() if findings else "")
 
 
-def _solve_again(order: Order, root: Path, card: system.SystemCard) -> str | None:
+def _solve_again(order: Order, root: Path, card: system.SystemCard, launch: runner.Launch) -> str | None:
     """Solve in a work folder of its own; digest of the evidence, or None."""
     out = root / f"again-{order.spec.seed}"
-    outcome = runner.run(order, runner.Settings(out, out / "work", solve_only=True), card, _silent)
+    outcome = runner.run(order, runner.Settings(out, out / "work", solve_only=True, launch=launch), card, _silent)
     file = outcome.path / bundle.EVIDENCE
     return bundle.sha256(file) if outcome.status == "solved" and file.exists() else None
 

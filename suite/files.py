@@ -70,16 +70,6 @@ def write_json(path: Path, value: Any) -> None:
         json.dump(value, f, indent=1, sort_keys=True, allow_nan=False)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text beside its place, then move it there."""
-    scratch = path.with_name(f".part-{secrets.token_hex(8)}")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def read_json(path: Path) -> Any:
     """JSON, or None where the file is not there yet."""
     try:

@@ -39,6 +39,7 @@ class Order:
     stated: int = 1  #: the version that the method states
     identity: str = ""  #: the digest that stands for that version in keys, if it is not the source's own (`suite.versions`)
     task_digest: str = ""  #: digest of the source of the task's modules
+    timing_seconds: float = 0.0  #: cap of each timed comparison; 0: the tier's
 
     def key(self, cards: Mapping[str, str]) -> str:
         """What was asked, on which systems: runs of one key are replays of each other."""

@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any, Protocol
 
 from suite import bundle, registry, system, versions
 from suite.child import STOPPED, Stage
@@ -36,6 +37,36 @@ Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage an
 GRACE = 20.0  #: seconds a child has to stop by itself
 
 
+class Child(Protocol):
+    """What the runner needs of a stage's process, which leads a process group: a `Popen`, or what stands in for one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+#: starts a stage: the arguments of `suite.child`, and the file that its stderr is appended to
+Launch = Callable[[list[str], Path], Child]
+
+
+def launch(arguments: list[str], log: Path, extra: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+    """Start a stage in a process that shares nothing with this one; `extra` goes to its environment."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "suite.child", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            start_new_session=True,
+            env={**environment(), **extra},
+        )
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to run, none of which changes what is run."""
@@ -46,6 +77,7 @@ class Settings:
     retry: bool = False
     submitter: str = ""
     solve_only: bool = False
+    launch: Launch = launch
 
 
 @dataclass(frozen=True)
@@ -114,11 +146,11 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
         task = registry.task(order.spec.task)
         cap = settings.cap_seconds or task.tiers[order.spec.tier].cap_seconds
         write_json(work / "solver.json", {"card": card.hash, "cap": cap, "submitter": settings.submitter})
-        status, reason = _stages(work, ["solve", "examine"], cap, progress)
+        status, reason = _stages(work, ["solve", "examine"], cap, progress, settings.launch)
         if status == "ok" and settings.solve_only:
             return Outcome(order, "solved", work, fresh=True)
         if status == "ok":
-            status, reason = _weigh(work, order, cap, progress)
+            status, reason = _weigh(work, order, cap, progress, settings.launch)
         path = _assemble(work, order, settings.out, card, status, reason)
         shutil.rmtree(work)
     record = bundle.read(path)
@@ -137,7 +169,7 @@ def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") 
                 begun.unlink(missing_ok=True)
         order.write(work)
         system.write_card(card, settings.out / "systems")
-        status, reason = _weigh(work, order, solver["cap"], progress)
+        status, reason = _weigh(work, order, solver["cap"], progress, settings.launch)
         path = _assemble(work, order, settings.out, card, status, reason)
         shutil.rmtree(work)
     return Outcome(order, bundle.read(path).status, path, fresh=True, reason=reason)
@@ -167,24 +199,24 @@ def _solved(work: Path) -> Order:
     return order
 
 
-def _weigh(work: Path, order: Order, cap: float, progress: Progress) -> tuple[str, str]:
+def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Launch) -> tuple[str, str]:
     before = system.moments(order.spec.device)
-    status, reason = _stages(work, ["weigh"], cap, progress)
+    status, reason = _stages(work, ["weigh"], cap, progress, launch)
     if status != "ok":
         return status, reason
     from numpy import unique
 
     names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"]))
-    status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress)
+    status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress, launch)
     write_json(work / "moments.json", system.compare_moments(before, system.moments(order.spec.device)))
     return status, reason
 
 
-def _stages(work: Path, stages: list[str], cap: float, progress: Progress) -> tuple[str, str]:
+def _stages(work: Path, stages: list[str], cap: float, progress: Progress, launch: Launch) -> tuple[str, str]:
     for stage in stages:
         outcome_path = outcome_file(work, *stage.split())
         if not outcome_path.exists():
-            _child(work, stage, outcome_path, cap, progress)
+            _child(work, stage, outcome_path, cap, progress, launch)
         outcome = read_json(outcome_path)
         if outcome["status"] == "user":
             outcome_path.unlink()
@@ -194,19 +226,10 @@ def _stages(work: Path, stages: list[str], cap: float, progress: Progress) -> tu
     return "ok", ""
 
 
-def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Progress) -> None:
+def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Progress, launch: Launch) -> None:
     """Run one stage in a process; if it dies or overruns, write the outcome in its place."""
-    command = [sys.executable, "-P", "-m", "suite.child", *stage.split()]
-    command.insert(5, str(work))
-    with (work / LOG).open("ab") as log:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env=_environment(),
-        )
+    first, *rest = stage.split()
+    child = launch([first, str(work), *rest], work / LOG)
     events: queue.Queue[bytes] = queue.Queue()
     reader = threading.Thread(target=_drain, args=(child, events), daemon=True)
     reader.start()
@@ -234,7 +257,7 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
     write_json(outcome_path, {"status": "killed", "reason": f"the process ended by {name}{hint}. {' | '.join(words)}"[:4000]})
 
 
-def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+def _end(child: Child, how: signal.Signals) -> None:
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, how)
@@ -245,13 +268,13 @@ def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
             child.wait()
 
 
-def _drain(child: subprocess.Popen[bytes], events: queue.Queue[bytes]) -> None:
+def _drain(child: Child, events: queue.Queue[bytes]) -> None:
     assert child.stdout is not None
     for line in child.stdout:
         events.put(line)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Children hash alike and find these very packages, wherever the user stands."""
     here = str(registry.HOUSE)
     path = os.environ.get("PYTHONPATH", "")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import registry
-from suite.files import write_text
+from suite.files import atomic
 from suite.naming import UserError
 
 TABLE = "versions.toml"
@@ -151,7 +151,8 @@ def enter(name: str, entries: Sequence[Entry]) -> None:
     blocks += [_written("method", n, e) for n in sorted(methods) for e in methods[n]]
     file = table_file(task)
     assert file is not None
-    write_text(file, "\n".join([HEAD, *blocks]))
+    with atomic(file) as scratch:
+        scratch.write_text("\n".join([HEAD, *blocks]), encoding="utf-8")
     for cached in (table, of_task, of_method):
         cached.cache_clear()
 

@@ -513,7 +513,8 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards
         facts = tables.facts(text)
         rows = db.execute(
             'SELECT w.task, w."case", m.part, w.seed, m.value, m.low, m.high FROM weighed AS w JOIN parents ON parents.task = w.task AND parents.method = w.method'
-            " JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE w.weigh_card = ? AND m.low IS NOT NULL ORDER BY m.part, w.seed",
+            " JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE w.weigh_card = ? AND m.low IS NOT NULL"
+            ' ORDER BY m.part, w.seed, w.task, w."case", w.tier, w.target, w.created, w.id',
             [name],
         ).fetchall()
         # in other workloads the parent may run beside another program of its own, as with a kernel or a runtime that is not its best

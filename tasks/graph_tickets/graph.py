@@ -60,9 +60,9 @@ class Graph:
 
     @cached_property
     def reverse(self) -> torch.Tensor:
-        """Index of each entry's opposite, (E,); an entry without one is its own."""
+        """Index of each entry's opposite, (E,), the first of several; an entry without one is its own."""
         key, other = self.row * self.nodes + self.col, self.col * self.nodes + self.row
-        order = torch.argsort(key)
+        order = torch.argsort(key, stable=True)
         place = torch.searchsorted(key[order], other).clamp_max(max(0, len(key) - 1))
         found = order[place]
         return torch.where(key[found] == other, found, torch.arange(len(key), device=key.device))

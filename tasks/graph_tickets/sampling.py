@@ -67,8 +67,8 @@ def sample(graph: Graph, seeds: torch.Tensor, generator: torch.Generator, fanout
         begin, count = offsets[frontier], offsets[frontier + 1] - offsets[frontier]
         taken, own = _ranges(begin, count)
         key = torch.rand(len(taken), generator=generator).to(graph.device)
-        # sorted by node, then by key: the first `most` of each node are a uniform draw
-        by_key = torch.argsort(key)
+        # sorted by node, then by key, then by place: the first `most` of each node are a uniform draw
+        by_key = torch.argsort(key, stable=True)
         ranked = by_key[torch.argsort(own[by_key], stable=True)]
         rank = torch.arange(len(ranked), device=graph.device) - (count.cumsum(0) - count)[own[ranked]]
         chosen = taken[ranked[rank < most]]

@@ -44,6 +44,17 @@ def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
     assert "torch.Generator" in found["the same seed gives the same evidence, bit for bit"].detail
 
 
+def test_what_only_a_fresh_interpreter_changes_is_seen(tmp_path: Path) -> None:
+    # addresses are alike in processes forked from one
+    body = (
+        "model = problem.model()\n"
+        "model.fc.bias.data[0] += id(problem) % 999983 / 999983 + id(object()) % 999979 / 999979\n"
+        "return Network(model)"
+    )
+    found = steps(method_file(tmp_path, body))
+    assert not found["the same seed gives the same evidence, bit for bit"].passed
+
+
 @pytest.mark.parametrize(
     ("text", "step"),
     [

@@ -164,6 +164,27 @@ def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone
     assert "infer_csr" not in page
 
 
+def test_equal_workloads_and_seeds_stand_by_task_case_and_target(tmp_path: Path) -> None:
+    targets = [f"edges=0.{k}" for k in range(10, 40)]
+    for place, target in enumerate(sorted(targets, key=lambda t: (int(t[-1]), t))):  # written in another order
+        value = float(f"1.{target[-2:]}")
+        light(
+            tmp_path / "r",
+            spec={"task": "graph_tickets", "case": "cora/gcn", "target": target},
+            key=f"{place:064x}",
+            measures=[{"name": "speedup", "part": "infer@graph", "value": value, "low": 1.0, "high": 2.0, "source": "timing"}],
+            method={"name": "dense", "origin": "reference", "version": "a" * 16},
+        )
+    (tmp_path / "r/systems").mkdir()
+    (tmp_path / "r/systems/cccccccccccccccc.json").write_text("{}", encoding="utf-8")
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    page = (tmp_path / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
+    found = re.findall(r'<td class="num">0</td><td class="num">(1\.\d\d)00</td>', page)
+    assert found == [f"1.{k}" for k in range(10, 40)]
+
+
 @pytest.mark.parametrize(
     ("task", "workloads", "heads"),
     [

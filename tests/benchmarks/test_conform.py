@@ -1,0 +1,60 @@
+"""What `weighin conform` takes for the example of CONTRIBUTING, beside the same steps run stage by stage as `weighin run` does.
+
+`pytest tests/benchmarks/test_conform.py --benchmark-enable -s` takes each in turn, twice, as a command of its own, and prints the
+processor and wall time of each; without it the brief one runs once and nothing is judged.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite import registry, runner
+
+ENOUGH = 30.0  #: seconds of processor time
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One command: its output, and what it took in seconds."""
+
+    steps: str
+    wall: float
+    cpu: float  #: user and system, of all its processes
+
+
+def conform(file: Path, *, brief: bool) -> Taken:
+    code = f"from suite.conform import conform\nfor s in conform({str(file)!r}, brief={brief}):\n    print(s.passed, s.name)"
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=runner.environment(), capture_output=True, text=True, check=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Taken(done.stdout, wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def test_conform_takes_seconds(benchmark: Any, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (registry.HOUSE / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "at_birth.py").write_text(example, encoding="utf-8")
+    file, judged = tmp_path / "at_birth.py", bool(benchmark.enabled)
+    ways = (True, False) * ROUNDS if judged else (True,)
+    taken = benchmark.pedantic(lambda: [(brief, conform(file, brief=brief)) for brief in ways], rounds=1, iterations=1)
+    steps = {t.steps for _, t in taken}
+    assert len(steps) == 1  # whichever way, the same steps with the same answers
+    (told,) = steps
+    assert told.count("True ") == 8
+    assert "False " not in told
+    if judged:
+        mean = {way: [sum(getattr(t, what) for b, t in taken if b == way) / ROUNDS for what in ("cpu", "wall")] for way in ways}
+        for way, name in ((True, "brief"), (False, "stage by stage")):
+            cpu, wall = mean[way]
+            print(f"\n{name:15} {cpu:6.1f} s of processors, {wall:6.1f} s of wall", end="")
+        ratio = mean[False][0] / mean[True][0]
+        print(f"\n{ratio:.1f} times less of processors, {mean[False][1] / mean[True][1]:.1f} of wall")
+        benchmark.extra_info["ratio"] = round(ratio, 2)
+        assert mean[True][0] < ENOUGH
