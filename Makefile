@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MARK := $(VENV)/.installed
+BASE := $(VENV)/.base
+DEV := $(VENV)/.dev
 
 .PHONY: quickstart test lint bench site clean help
 
@@ -13,18 +14,22 @@ help:
 	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
 	@echo "make site        build the board from results/"
 
-$(MARK): pyproject.toml
+$(BASE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "weighin needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $(MARK)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
 
-quickstart: $(MARK)
+$(DEV): $(BASE)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+quickstart: $(BASE)
 	$(BIN)/weighin run image_pruning --method dense --method l1_filters --method chex --seed 0 --tier small
 	$(BIN)/weighin site
 
-test: $(MARK)
+test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,13 +37,13 @@ test: $(MARK)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -rs -n auto --dist loadfile
 	@if ls results/*/*/*/*/run.json >/dev/null 2>&1; then $(BIN)/weighin check results; else echo 'no bundles in results/ yet'; fi
 
-lint: $(MARK)
+lint: $(DEV)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(MARK)
+bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable -s
 
-site: $(MARK)
+site: $(BASE)
 	$(BIN)/weighin site
 
 clean:

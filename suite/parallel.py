@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from suite.extras import need
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 def launch(processes: int, device: str) -> None:
     """Start the other processes, which run this very command, and join them.
 
-    Raises UserError where the device has not as many.
+    Raises UserError where the device has not as many, or Lightning Fabric is not installed.
     """
     import torch
-    from lightning_fabric import Fabric
 
+    fabric = need("lightning_fabric", "--processes")
     kind = torch.device(device).type
     if kind == "cuda" and torch.cuda.device_count() < processes:
         raise UserError(f"{processes} processes need as many GPUs; there are {torch.cuda.device_count()}")
-    Fabric(accelerator="gpu" if kind == "cuda" else "cpu", devices=processes, strategy="ddp").launch()
+    fabric.Fabric(accelerator="gpu" if kind == "cuda" else "cpu", devices=processes, strategy="ddp").launch()
 
 
 def own_device(device: str) -> str:

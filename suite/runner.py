@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Protocol
 
-from suite import bundle, registry, system, versions
+from suite import bundle, place, registry, system, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
@@ -276,9 +276,12 @@ def _drain(child: Child, events: queue.Queue[bytes]) -> None:
 
 def environment() -> dict[str, str]:
     """Children hash alike and find these very packages, wherever the user stands."""
-    here = str(registry.HOUSE)
+    ours = {**os.environ, "PYTHONHASHSEED": "0"}
+    here = place.clone()
+    if here is None:
+        return ours  # installed: the interpreter finds them, and site-packages does not belong before the standard library
     path = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here}
+    return ours | {"PYTHONPATH": f"{here}{os.pathsep}{path}" if path else str(here)}
 
 
 def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, status: str, reason: str) -> Path:
@@ -384,16 +387,17 @@ def _fields(measure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source() -> dict[str, Any]:
-    """Commit and dirtiness of the clone that ran; results are not code, so they do not make it dirty."""
+    """Commit and dirtiness of the clone that ran, if one did; results are not code, so they do not make it dirty."""
+    here = place.clone()
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD") if here else None
     changed = git("status", "--porcelain", "--", "suite", "tasks", "reference_impls") if commit else None
     return {
         "weighin": metadata.version("weighin"),

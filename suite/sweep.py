@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import registry, runner, system
+from suite.extras import need
 from suite.naming import UserError, canonical_target
 from suite.order import Order
 from suite.protocol import DIVISIONS, TIERS, Spec
@@ -65,10 +66,7 @@ def submit(todo: Sequence[Order], settings: runner.Settings, cluster: Path) -> l
     as it is (``slurm_partition``, ``timeout_min``, ``gpus_per_node`` and so on).  Weigh on a quiet
     machine: set ``solve_only = true`` here and call ``weighin weigh`` afterwards.
     """
-    try:
-        import submitit
-    except ImportError as e:
-        raise UserError("a cluster needs submitit: pip install 'weighin[cluster]'") from e
+    submitit = need("submitit", "--cluster")
     try:
         plan = tomllib.loads(cluster.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as e:

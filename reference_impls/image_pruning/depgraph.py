@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch_pruning as tp
 from torch import nn
 
 from reference_impls.parts.channels import MacsOf, target_macs
 from reference_impls.parts.filters import Masks, OneShot, Stage, inner, keep_best, protected
 from reference_impls.parts.training import Hooks
+from suite.extras import need
 from suite.naming import UserError
 from tasks.image_pruning.task import ImageProblem
 
 __all__ = ["Depgraph"]
+
+tp = need("torch_pruning", "depgraph")
 
 #: what a handler of Torch-Pruning cuts: the dimension of the layer's weight
 DIMENSION = {

@@ -28,6 +28,7 @@ from reference_impls.parts.partition import partition
 from reference_impls.parts.rewinding import rounds, tickets, train_ticket
 from reference_impls.parts.sparse import Masked, Masks, alive, magnitudes, maskable, places
 from reference_impls.parts.training import Trainer
+from suite.extras import need
 from suite.naming import UserError
 from tasks.image_pruning.task import ImageProblem, Network
 from tasks.images.recipes import Recipe
@@ -62,6 +63,8 @@ class StructureLth:
     parity: bool = False  #: tied channels that refill does not choose keep their partial masks, as released
 
     def solve(self, problem: ImageProblem) -> Network:
+        if self.mode == "regroup":
+            need("mtkahypar", "mode=regroup")  # said before the trainings
         model = problem.model()
         layers = maskable(model, classifier=False)
         structure = Structure(self, problem, model, layers)

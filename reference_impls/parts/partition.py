@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from suite.extras import need
+
 
 @cache
 def _library() -> tuple[Any, Any]:
-    import mtkahypar
-
+    mtkahypar = need("mtkahypar", "partitioning by Mt-KaHyPar")
     return mtkahypar, mtkahypar.initialize(1, print_warnings=False)  # once a process
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
-from suite import fields, registry
+from suite import fields, place, registry
 from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Ranking, Row
@@ -64,7 +64,7 @@ def build(db: Path, out: Path, *, results: Path | None = None) -> Path:
         raise UserError(f"{out} is a file; name a folder for the site")
     with tempfile.TemporaryDirectory(prefix="weighin-site-") as scratch:
         docs, config = Path(scratch) / "docs", Path(scratch) / "mkdocs.yml"
-        shutil.copytree(registry.HOUSE / "site" / "docs", docs)
+        shutil.copytree(place.site_sources() / "site" / "docs", docs)
         with store.connect(db) as connection:
             write_pages(connection, docs)
         (docs / "data").mkdir(exist_ok=True)
@@ -82,8 +82,8 @@ def build(db: Path, out: Path, *, results: Path | None = None) -> Path:
 
 
 def _derived(docs: Path, out: Path) -> str:
-    """The root's mkdocs.yml with two other folders; a JSON string is a YAML string, whatever the path holds."""
-    lines = (registry.HOUSE / "mkdocs.yml").read_text(encoding="utf-8").splitlines()
+    """The sources' mkdocs.yml with two other folders; a JSON string is a YAML string, whatever the path holds."""
+    lines = (place.site_sources() / "mkdocs.yml").read_text(encoding="utf-8").splitlines()
     folders = {"docs_dir": docs.resolve(), "site_dir": out.resolve()}
     own = [line for line in lines if line.partition(":")[0] not in folders]
     return "\n".join([*own, *(f"{key}: {json.dumps(str(path))}" for key, path in folders.items())]) + "\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite.extras import install
 from suite.files import atomic
 from suite.naming import UserError
 from tasks.mobile_vsr import data
@@ -47,7 +48,7 @@ def check_encoders() -> None:
         if encoder not in av.codecs_available:
             raise UserError(
                 f"this PyAV has no {encoder} to encode {name}: install the wheel, which holds it"
-                " (python -m pip install --force-reinstall 'weighin[video]')"
+                f" ({install('av')} --force-reinstall)"
             )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from suite.extras import need
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -70,11 +71,8 @@ class Source:
 
 def library() -> ModuleType:
     """PyAV; raises UserError where it is not installed."""
-    try:
-        import av
-    except ImportError as e:
-        raise UserError("video needs PyAV: python -m pip install 'weighin[video]'") from e
-    return av
+    found: ModuleType = need("av", "video")
+    return found
 
 
 def locate(name: str, folder: str) -> Source:

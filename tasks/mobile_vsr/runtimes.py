@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import pickle
 import tempfile
@@ -41,6 +40,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.extras import need
 from suite.naming import UserError
 from suite.protocol import Unsupported
 
@@ -55,7 +55,6 @@ Program = Callable[["torch.Tensor", int], "torch.Tensor"]  #: images of one size
 Take = Callable[[Callable[[], bytes]], bytes]  #: gives a program file, made now or earlier
 Key = tuple[int, Shape]
 
-INSTALL = "pip install 'weighin[mobile]'"
 PATCH, MASK, IMAGE = "patch", "mask", "image"  #: names of a program's inputs and output
 
 
@@ -391,7 +390,7 @@ def _onnx_static(branches: Sequence[Branch], threads: int, take: Take) -> Progra
 def _openvino(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     import torch
 
-    core = importlib.import_module("openvino").Core()
+    core = _package("openvino", "OpenVINO").Core()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -649,9 +648,9 @@ def _shared_arena() -> None:
 
 def _package(name: str, what: str) -> Any:
     try:
-        return importlib.import_module(name)
-    except ImportError as e:
-        raise Unsupported(f"{what} needs the package {name.partition('.')[0]}, which cannot be imported ({e}); {INSTALL}") from e
+        return need(name, what)
+    except UserError as e:
+        raise Unsupported(str(e)) from e
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from suite.extras import install
 from tasks.mobile_vsr import runtimes
 
 COARSE, FINE = (1, 3, 16, 12), (1, 3, 8, 6)
@@ -50,4 +51,4 @@ def need(*names: str) -> None:
     wanted = {p.partition(".")[0] for r in runtimes.LADDER if r.name in names for p in r.needs}
     absent = [p for p in sorted(wanted) if importlib.util.find_spec(p) is None]
     if absent:
-        pytest.skip(f"{', '.join(absent)} not installed: {runtimes.INSTALL}")
+        pytest.skip(f"{', '.join(absent)} not installed: {install(absent[0])}")
