@@ -6,6 +6,7 @@ Departs: a baseline (graph_baselines.md 5); a target below the forest's size kee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.graph_masks import static, target_shares
 from reference_impls.parts.graph_sparsifiers import Pairs, budget, draws, keep_highest, spanning_forest
@@ -17,6 +18,8 @@ __all__ = ["Backbone"]
 @dataclass(frozen=True)
 class Backbone:
     """No setting."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: GraphProblem) -> Ticket:
         share, _ = target_shares(problem)

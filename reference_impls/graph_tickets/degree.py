@@ -7,7 +7,7 @@ Departs: a baseline in three forms (graph_baselines.md 5). `product` keeps edges
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ __all__ = ["Degree"]
 @dataclass(frozen=True)
 class Degree:
     """Edges ranked by the degrees of their ends."""
+
+    version: ClassVar[int] = 1
 
     #: of an edge: product of the ends' degrees or its inverse over the graph, or a rank at each node
     score: Literal["product", "inverse", "local"] = "inverse"

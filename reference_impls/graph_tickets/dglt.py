@@ -10,7 +10,7 @@ The fade is as long as a search of the other methods and what it leaves is cut: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,6 +25,8 @@ __all__ = ["Dglt"]
 @dataclass(frozen=True)
 class Dglt:
     """One network, and a penalty that grows."""
+
+    version: ClassVar[int] = 1
 
     delta: float = 0.02  #: what the penalty's factor grows by in an epoch
 

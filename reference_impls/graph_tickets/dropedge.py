@@ -10,6 +10,7 @@ Departs: width, rates and dropout are the table's and not the paper's (graph_bas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ __all__ = ["Dropedge"]
 @dataclass(frozen=True)
 class Dropedge:
     """Drawn anew in every epoch."""
+
+    version: ClassVar[int] = 1
 
     keep: float = 0.4  #: share of entries that an epoch sees
 

@@ -8,6 +8,7 @@ Departs: edges are ranked and not drawn (`spectral` draws them); exact up to 5,0
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.graph_masks import static, target_shares
 from reference_impls.parts.graph_sparsifiers import Pairs, budget, draws, effective_resistance, keep_highest
@@ -19,6 +20,8 @@ __all__ = ["EffectiveResistance"]
 @dataclass(frozen=True)
 class EffectiveResistance:
     """Exact in components that are not large."""
+
+    version: ClassVar[int] = 1
 
     eps: float = 0.3  #: error of the random projections that large components need
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,6 +27,8 @@ MOST_EPOCHS = 100  #: after which the masks are taken as they are
 @dataclass(frozen=True)
 class Gebt:
     """The search ends when masks have settled."""
+
+    version: ClassVar[int] = 1
 
     adjacency_lr: float = 0.001  #: learning rate of the edges' values
     window: int = 3  #: epochs over which masks must have settled

@@ -7,7 +7,7 @@ within the target; what is then missing comes by the global rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy import sparse
@@ -23,6 +23,8 @@ __all__ = ["Jaccard"]
 @dataclass(frozen=True)
 class Jaccard:
     """Edges ranked by how much their ends are alike."""
+
+    version: ClassVar[int] = 1
 
     rule: Literal["global", "local"] = "global"  #: edges ranked over the graph or at each node
     score: Literal["jaccard", "cosine"] = "jaccard"  #: compares the ends' neighbours, or by cosine their features

@@ -6,6 +6,7 @@ Departs: a round's rate is such that the last one meets the target (usual is a f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,8 @@ __all__ = ["Magnitude"]
 @dataclass(frozen=True)
 class Magnitude:
     """No setting: the soft-mask version is `ugs` with a target that names weights alone."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: GraphProblem) -> Ticket:
         target_shares(problem, edges=False)

@@ -6,6 +6,7 @@ Departs: nothing; masks are drawn anew for each target, at once and not along a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,6 +20,8 @@ __all__ = ["RandomEdges"]
 @dataclass(frozen=True)
 class RandomEdges:
     """No setting."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: GraphProblem) -> Ticket:
         keep, masks = random_masks(problem, "random_edges")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -36,6 +36,8 @@ class RethinkingGlt:
     `minmax_literal`: the mask climbs by eta1 and the lowest go, alpha = 1 for the total derivative; `minmax_flip`: it climbs, and
     the highest go.
     """
+
+    version: ClassVar[int] = 1
 
     mode: Mode = "minmax_perturb"  #: our readings of the abstract's min-max
     lam: float = 0.1  #: lambda, the auxiliary loss's weight; 0: without it

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +28,8 @@ __all__ = ["Sgcn"]
 @dataclass(frozen=True)
 class Sgcn:
     """ADMM over the edges' values."""
+
+    version: ClassVar[int] = 1
 
     rho: float = 1e-3  #: strength of the penalty
     lr: float = 0.001  #: learning rate of the edges' values

@@ -9,6 +9,7 @@ Departs: draws go on until as many distinct edges were met as the target asks fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ __all__ = ["Spectral"]
 @dataclass(frozen=True)
 class Spectral:
     """With `weighted` the Laplacian is kept on average: each of q draws of an edge weighs 1 / (q p)."""
+
+    version: ClassVar[int] = 1
 
     eps: float = 0.3  #: error of the random projections that large components need
     weighted: bool = False  #: whether an edge weighs what its draws add up to

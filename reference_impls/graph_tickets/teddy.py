@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
@@ -25,6 +26,8 @@ __all__ = ["Teddy"]
 @dataclass(frozen=True)
 class Teddy:
     """Symbols as in graph_baselines.md 5."""
+
+    version: ClassVar[int] = 1
 
     lam: float = 0.1  #: lambda, the weight of the divergence from the dense teacher's outputs
 

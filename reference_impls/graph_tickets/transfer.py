@@ -10,7 +10,7 @@ unmasked, and the others are pruned so much the more. Edges move between network
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -31,6 +31,8 @@ class Transfer:
     `ticket`: masks and the source's trained weights; `scratch`: masks and the source's initial weights; `dense`: the source's
     trained dense weights; `dense_scratch`: neither; `random`: random masks of the same density and the source's dense weights.
     """
+
+    version: ClassVar[int] = 1
 
     source: str = "cora/gin"  #: case that the ticket is found on
     finder: Literal["ugs", "wd", "minmax_perturb"] = "ugs"  #: what finds it

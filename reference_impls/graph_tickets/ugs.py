@@ -13,7 +13,7 @@ goes go too, as there: up to half a point more than asked, in GAT and where edge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from reference_impls.parts.graph_masks import Search, climb, rungs, target_shares, ticket
 from reference_impls.parts.graph_training import GraphTrainer
@@ -25,6 +25,8 @@ __all__ = ["Ugs"]
 @dataclass(frozen=True)
 class Ugs:
     """Symbols as in ugs.md 2."""
+
+    version: ClassVar[int] = 1
 
     s1: float | None = None  #: L1 penalty of the edges' mask; None: the published one of graph and model
     s2: float | None = None  #: of the weights' masks; None: likewise

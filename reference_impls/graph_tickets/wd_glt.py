@@ -11,7 +11,7 @@ descent drives classes apart; the entropy is the nodes' mean and is added, so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -29,6 +29,8 @@ class WdGlt:
     """The method is `auxiliary=wd`; ablations are `kl` between the classes' mean outputs, `entropy` of all nodes, and `means`, the
     squared distance of the classes' means.
     """
+
+    version: ClassVar[int] = 1
 
     lam: float = 0.1  #: lambda, the auxiliary loss's weight
     eps: float = 1e-2  #: Sinkhorn's regularisation

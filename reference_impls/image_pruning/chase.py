@@ -21,7 +21,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -45,6 +45,8 @@ STEPS = 8  #: halvings for how much a channel's weights count beside its score
 @dataclass(frozen=True)
 class Chase:
     """Symbols as in chase.md 2.2."""
+
+    version: ClassVar[int] = 1
 
     density: float = 0.2  #: d, the share of weights that stay; a target nonzero= comes first
     channel_sparsity: float = 0.5  #: S_c, the share of channels that leave, where no target of operations sets it

@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -44,6 +44,8 @@ Masks = dict[str, torch.Tensor]
 @dataclass(frozen=True)
 class Chex:
     """Symbols as in chex.md 2.2."""
+
+    version: ClassVar[int] = 1
 
     share: float | None = None  #: S, final share of channels pruned; None: whatever meets the operations target
     delta0: float | None = None  #: initial regrow share of all channels; None: half of S; 0: no regrowing

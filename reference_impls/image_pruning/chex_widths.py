@@ -7,6 +7,7 @@ alone; with the control's own training that is twice the examples, so the closed
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,8 @@ __all__ = ["ChexWidths"]
 @dataclass(frozen=True)
 class ChexWidths:
     """No setting: CHEX has its defaults."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: ImageProblem) -> Network:
         if problem.spec.division == "closed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.training import Trainer
 from tasks.image_pruning.task import ImageProblem, Network
@@ -14,6 +15,8 @@ __all__ = ["Dense"]
 @dataclass(frozen=True)
 class Dense:
     """No setting: the recipe is the table's."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: ImageProblem) -> Network:
         model = problem.model()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -41,6 +41,8 @@ DIMENSION = {
 @dataclass(frozen=True)
 class Depgraph(OneShot):
     """Symbols as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     sparse: bool = False  #: whether group norms are pulled towards zero in training first ("w/ SL")
     reg: float = 5e-4  #: strength of that pull

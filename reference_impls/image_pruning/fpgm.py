@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -36,6 +36,8 @@ __all__ = ["Fpgm"]
 @dataclass(frozen=True)
 class Fpgm:
     """Symbols as in pruning_baselines.md 3: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
+
+    version: ClassVar[int] = 1
 
     rule: Literal["fpgm", "sfp"] = "fpgm"  #: nearest to the geometric median, or smallest norm (SFP)
     rate: float | None = None  #: None: whatever meets the operations target

@@ -9,6 +9,7 @@ starts at random weights; the interval is 100 steps on the paper tier alone, hal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.sparse import Exploring, Masks, alive, keep_top, magnitudes, maskable, small_interval, target_count
 from reference_impls.parts.training import Trainer
@@ -21,6 +22,8 @@ __all__ = ["Gmp"]
 @dataclass(frozen=True)
 class Gmp:
     """Symbols as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     end: float = 0.75  #: t1: the last removal, as a share of the training
     interval: int = 0  #: f, in steps; 0: by the tier and the size of the data

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count
@@ -24,6 +25,8 @@ __all__ = ["Grasp"]
 @dataclass(frozen=True)
 class Grasp:
     """The images score in two halves, or in more pieces."""
+
+    version: ClassVar[int] = 1
 
     per_class: int = 10  #: images of each class that score, on average
     temperature: float = 200.0  #: divides the logits

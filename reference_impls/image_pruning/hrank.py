@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ __all__ = ["Hrank"]
 @dataclass(frozen=True)
 class Hrank:
     """A layer after the other loses the channels of lowest rank."""
+
+    version: ClassVar[int] = 1
 
     batches: int = 5  #: of training images, which ranks are averaged over
     batch: int = 128  #: images in each

@@ -12,7 +12,7 @@ ceil(rate x alive) weights; the authors keep those strictly above a threshold, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -28,6 +28,8 @@ __all__ = ["Imp"]
 @dataclass(frozen=True)
 class Imp:
     """Tickets and, by `weights` and `masks`, their controls."""
+
+    version: ClassVar[int] = 1
 
     rate: float = 0.2  #: share of the weights left that goes at a level, where every training has the whole budget
     levels: int = 5  #: of train, prune and rewind, at most, where all trainings share one budget

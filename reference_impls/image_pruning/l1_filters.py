@@ -9,6 +9,7 @@ the training's rate (0.01 with the CIFAR recipe, the paper: 0.001).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.channels import l1_norms, largest, target_macs, uniform_widths
 from reference_impls.parts.training import Trainer
@@ -21,6 +22,8 @@ __all__ = ["L1Filters"]
 @dataclass(frozen=True)
 class L1Filters:
     """Train, prune once, fine-tune."""
+
+    version: ClassVar[int] = 1
 
     pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
     floor: float = 0.1  #: share of its channels that a layer always keeps

@@ -9,6 +9,7 @@ two thirds of the budget train, one third fine-tunes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.sparse import Masked, keep_top, magnitudes, maskable, target_count
 from reference_impls.parts.training import Trainer
@@ -21,6 +22,8 @@ __all__ = ["Magnitude"]
 @dataclass(frozen=True)
 class Magnitude:
     """Train, prune once, fine-tune."""
+
+    version: ClassVar[int] = 1
 
     pretrain: float = 2 / 3  #: share of the budget that trains the dense network before pruning
     stem: bool = False  #: whether the first convolution may be pruned

@@ -6,7 +6,7 @@ Departs: a control, from no paper (pruning_baselines.md 2.2).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ __all__ = ["RandomChannels"]
 @dataclass(frozen=True)
 class RandomChannels(OneShot):
     """The copied rule trains the dense network too, so widths that training from scratch finds (chex) cannot be copied."""
+
+    version: ClassVar[int] = 1
 
     widths: Literal["uniform", "slimming", "depgraph"] = "uniform"  #: the rule that is copied; uniform: l1_filters, fpgm, hrank
 

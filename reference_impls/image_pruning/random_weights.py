@@ -7,7 +7,7 @@ other layer the same density, `layerwise=global` the same odds to every weight o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -22,6 +22,8 @@ __all__ = ["RandomWeights"]
 @dataclass(frozen=True)
 class RandomWeights:
     """A mask drawn once."""
+
+    version: ClassVar[int] = 1
 
     layerwise: Literal["erk", "uniform", "global"] = "erk"  #: densities; global: the largest of scores drawn for all
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -26,6 +26,8 @@ __all__ = ["Rigl"]
 @dataclass(frozen=True)
 class Rigl:
     """Symbols as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     drop: float = 0.3  #: zeta: share of a layer's weights that moves at the start
     interval: int = 0  #: Delta T, steps between moves; 0: by the tier and the size of the data

@@ -12,6 +12,7 @@ runs are small.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -26,6 +27,8 @@ __all__ = ["Set"]
 @dataclass(frozen=True)
 class Set:
     """Symbols as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     drop: float = 0.3  #: zeta: share of a layer's weights that moves
     interval: int = 0  #: Delta T, steps between moves; 0: by the tier and the size of the data

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -28,6 +29,8 @@ __all__ = ["Slimming"]
 @dataclass(frozen=True)
 class Slimming(OneShot):
     """Symbols as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     s: float = 1e-4  #: strength of the L1 pull on BN scales
     share: float | None = None  #: p, of the ranked channels, removed; None: whatever meets the operations target

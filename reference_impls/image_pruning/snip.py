@@ -9,6 +9,7 @@ layers are pruned, the first (`stem=false`: not that one) and the classifier too
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count
@@ -22,6 +23,8 @@ __all__ = ["Snip"]
 @dataclass(frozen=True)
 class Snip:
     """Images score in eval mode."""
+
+    version: ClassVar[int] = 1
 
     per_class: int = 100  #: images of each class that score, on average
     stem: bool = True  #: whether the first convolution may be pruned

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -46,6 +46,8 @@ JOINS = 512
 @dataclass(frozen=True)
 class StructureLth:
     """Symbols as in structure_lth.md 2; `extra` above 0 is refill+."""
+
+    version: ClassVar[int] = 1
 
     mode: Literal["refill", "regroup"] = "refill"  #: whole channels, or dense blocks
     rate: float = 0.2  #: share of the weights left that goes in a round, where every training has the whole budget

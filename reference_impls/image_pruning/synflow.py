@@ -10,6 +10,7 @@ classifier too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts import saliency
 from reference_impls.parts.sparse import Masked, maskable, target_count, weighted
@@ -23,6 +24,8 @@ __all__ = ["Synflow"]
 @dataclass(frozen=True)
 class Synflow:
     """Scores need no data."""
+
+    version: ClassVar[int] = 1
 
     steps: int = 100  #: of the exponential schedule
     stem: bool = True  #: whether the first convolution may be pruned

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ __all__ = ["Taylor"]
 @dataclass(frozen=True)
 class Taylor:
     """Settings as in pruning_baselines.md 3."""
+
+    version: ClassVar[int] = 1
 
     removals: int = 30  #: of equal number, fewer where training is short
     interval: int = 10  #: batches between them, fewer where training is short

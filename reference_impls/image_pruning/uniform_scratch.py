@@ -8,6 +8,7 @@ uniformly thin one in its stem and in its blocks' outputs. It gets as many examp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.channels import target_macs, uniform_widths
 from reference_impls.parts.training import Trainer
@@ -20,6 +21,8 @@ __all__ = ["UniformScratch"]
 @dataclass(frozen=True)
 class UniformScratch:
     """Narrower by one factor, and trained as the dense network is."""
+
+    version: ClassVar[int] = 1
 
     floor: float = 0.1  #: share of its channels that a layer always keeps
 

@@ -9,6 +9,7 @@ the quality levels and early exits of NAS are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,8 @@ __all__ = ["Awdnn"]
 @dataclass(frozen=True)
 class Awdnn:
     """No setting: patches, network and recipe are the table's."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: VideoProblem) -> Stream:
         fitter = Overfitter(problem)

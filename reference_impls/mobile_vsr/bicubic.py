@@ -18,6 +18,8 @@ __all__ = ["Bicubic"]
 class Bicubic:
     """No setting, and no seed that could matter."""
 
+    version: ClassVar[int] = 1
+
     seedless: ClassVar[bool] = True
 
     def solve(self, problem: VideoProblem) -> Stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ __all__ = ["Cafm"]
 @dataclass(frozen=True)
 class Cafm:
     """One network, modulated for each chunk."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 2  #: n, of time; the code's segnum
 

@@ -6,6 +6,7 @@ Departs: a control, from no paper (stdo.md 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.mobile_vsr.stdo import assign_chunks
 from reference_impls.parts.overfitting import Overfitter, members, overfit, ranking_model, single
@@ -18,6 +19,8 @@ __all__ = ["D0Only"]
 @dataclass(frozen=True)
 class D0Only:
     """Trained on the hardest chunk alone."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 4  #: K, by how well patches are restored
 

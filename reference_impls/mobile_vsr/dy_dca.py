@@ -42,6 +42,8 @@ class DyDca:
     ones.
     """
 
+    version: ClassVar[int] = 1
+
     threshold: float = 0.0  #: tau, dB; 0: 40 on the paper tier, the median elsewhere and in the speed division
     ablation: Ablation = "none"  #: one part fixed, shared or random
 

@@ -22,6 +22,8 @@ __all__ = ["DyDca3path"]
 class DyDca3path(DyDca):
     """Settings as of dy_dca; `threshold` is that of coarse patches."""
 
+    version: ClassVar[int] = 1
+
     blocks: ClassVar[tuple[int, ...]] = (6, 4, 2)
     small_blocks: ClassVar[tuple[int, ...]] = (3, 2, 1)
     fixed: ClassVar[tuple[float, ...]] = (40.0, 35.0)

@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -36,6 +37,8 @@ GATHERED = 50  #: batches whose patches are cut at a time
 @dataclass(frozen=True)
 class Emt:
     """Symbols as in vsr_baselines.md 2."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 2  #: n, the time chunks
     steps: int = 200  #: free ones, and as many masked ones, for each chunk; fewer where the budget ends

@@ -6,6 +6,7 @@ Departs: trained here on a few shipped images (DIV2K on the paper tier), since t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.overfitting import Overfitter, general_model, single
 from tasks.mobile_vsr.player import Stream
@@ -17,6 +18,8 @@ __all__ = ["F0"]
 @dataclass(frozen=True)
 class F0:
     """No setting."""
+
+    version: ClassVar[int] = 1
 
     def solve(self, problem: VideoProblem) -> Stream:
         return single(problem, general_model(Overfitter(problem)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -26,6 +27,8 @@ __all__ = ["Jstdo"]
 @dataclass(frozen=True)
 class Jstdo:
     """Symbols as in stdo.md 2."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 4  #: K, by how well patches are restored
     shares: tuple[float, ...] = ()  #: r_0 to r_{K-1}, of each chunk's patches that are trained on; empty: 1 - k / (K - 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -27,6 +27,8 @@ BLOCKS = 8
 @dataclass(frozen=True)
 class NasAnytime:
     """One network that can be left early."""
+
+    version: ClassVar[int] = 1
 
     quality: Literal["low", "medium", "high", "ultra"] = "low"  #: sets the width
     depth: int = BLOCKS  #: the exit that is sent and played: 0, 2, 4, 6 or 8 blocks

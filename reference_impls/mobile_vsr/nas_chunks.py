@@ -9,6 +9,7 @@ Departs: as awdnn; chunks are equal parts of the clip instead of five seconds ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reference_impls.parts.overfitting import Overfitter, by_time, general_start, overfit, time_chunks
 from tasks.mobile_vsr.player import Sent, Stream
@@ -20,6 +21,8 @@ __all__ = ["NasChunks"]
 @dataclass(frozen=True)
 class NasChunks:
     """A network for each chunk."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 2  #: n, of time
 

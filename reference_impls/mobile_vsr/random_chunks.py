@@ -6,6 +6,7 @@ Departs: a control, from no paper (stdo.md 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,6 +20,8 @@ __all__ = ["RandomChunks"]
 @dataclass(frozen=True)
 class RandomChunks:
     """A network for each chunk."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 2  #: K, drawn at random
 

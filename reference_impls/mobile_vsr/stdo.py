@@ -12,6 +12,7 @@ instead of always 16 blocks of WDSR.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ __all__ = ["Stdo"]
 @dataclass(frozen=True)
 class Stdo:
     """A network for each chunk."""
+
+    version: ClassVar[int] = 1
 
     chunks: int = 2  #: K, by how well patches are restored
 

@@ -7,7 +7,6 @@ the same however many workers load, and no other stream of random numbers is mov
 from __future__ import annotations
 
 import contextlib
-import importlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from suite.compat import import_torchvision
+from suite.extras import need
 from suite.naming import UserError, address
 
 SMALL = 64  #: images under this size are cropped out of a padded one, larger ones out of the picture by a random share of it
@@ -110,12 +110,7 @@ Augmentation = CropFlip | Deit
 def timm(name: str) -> ModuleType:
     """A module of timm; raises UserError where it is not installed."""
     import_torchvision()  # which timm imports, and which does not load alone beside a CPU build of torch
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as e:
-        if (e.name or "").partition(".")[0] != "timm":
-            raise
-        raise UserError("DeiT's augmentation and timm's networks need timm; install weighin[vit]") from e
+    return need(name, "what is DeiT's")  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
