@@ -98,10 +98,10 @@ class Trainer:
         forward = self.problem.distribute(model)
         begun = self._epochs_done
         for epoch in range(first, epochs):
-            recipe.pace(optimizer, epoch, epochs)
+            recipe.set_rate(optimizer, epoch, epochs)
             torch.manual_seed(self.problem.run.seed("torch", begun + epoch))  # dropout and the like
             hooks.before_epoch(epoch)
-            each = partial(self._pace, recipe, optimizer, epoch, epochs) if recipe.stepwise else None
+            each = partial(self._set_rate, recipe, optimizer, epoch, epochs) if recipe.stepwise else None
             mean = self._epoch(begun + epoch, forward, optimizer, hooks, loss or recipe.loss, each)
             if mean is not None and not math.isfinite(mean):
                 raise Diverged(f"the training loss is {mean} in epoch {epoch} of stage {stage!r}")
@@ -141,10 +141,10 @@ class Trainer:
         hooks.restore(current["hooks"])
         return int(current["epoch"])
 
-    def _pace(self, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int, epochs: int, step: int) -> None:
+    def _set_rate(self, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int, epochs: int, step: int) -> None:
         """Set the rate of a step of an epoch."""
         unit = 1 / self.problem.steps_per_epoch
-        recipe.pace(optimizer, epoch + step * unit, epochs, unit)
+        recipe.set_rate(optimizer, epoch + step * unit, epochs, unit)
 
     def _epoch(
         self,
