@@ -20,7 +20,7 @@ import torch
 from suite.compat import import_torchvision
 from suite.naming import UserError, address
 
-SMALL = 64  #: images under this size are cropped out of a padded one, larger ones out of the picture by a random share of it
+SMALL = 64  #: DeiT crops images under this size out of a padded one, larger ones out of a random share of the picture
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Deit:
             size,
             is_training=True,
             auto_augment=self.policy or None,
+            color_jitter=None,
             interpolation="bicubic",
             mean=mean,
             std=std,
