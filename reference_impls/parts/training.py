@@ -125,7 +125,7 @@ class _Training(Stage):
     def step(self, epoch: int) -> float | None:
         """One pass over the batches; mean loss, or None where there were none."""
         problem, hooks = self.problem, self.hooks
-        self.recipe.pace(self.optimizer, epoch, self.epochs)
+        self.recipe.set_rate(self.optimizer, epoch, self.epochs)
         torch.manual_seed(problem.run.seed("torch", self.begun + epoch))  # dropout and the like
         hooks.before_epoch(epoch)
         self.forward.train()
@@ -133,7 +133,7 @@ class _Training(Stage):
         for x, y in problem.batches(self.begun + epoch):
             if self.recipe.stepwise:
                 unit = 1 / problem.steps_per_epoch
-                self.recipe.pace(self.optimizer, epoch + steps * unit, self.epochs, unit)
+                self.recipe.set_rate(self.optimizer, epoch + steps * unit, self.epochs, unit)
             with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
                 value = self.loss(self.forward, x, y)
             self.optimizer.zero_grad()

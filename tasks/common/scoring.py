@@ -12,7 +12,7 @@ import numpy as np
 from suite.protocol import Measure
 from tasks.common.intervals import mean_interval, newcombe, wilson
 
-ENOUGH = 30  #: examples of a group that counts where groups are compared; a smaller one is listed alone
+MIN_GROUP = 30  #: examples of a group that counts where groups are compared; a smaller one is listed alone
 
 
 def share(name: str, hits: float, count: float, part: str = "") -> Measure:
@@ -39,18 +39,18 @@ def by_class(name: str, label: np.ndarray, prediction: np.ndarray, names: Sequen
         share(name, hit.sum(), len(hit)),
         Measure("balanced_accuracy", 100 * float(recall.mean()), "%", "up", interval=mean_interval(recall, count[known])),
         share("worst_class", correct[worst], count[worst]),
-        *(share("class_accuracy", correct[k], count[k], _named(names, k, "class")) for k in known),
+        *(share("class_accuracy", correct[k], count[k], _named(names, k, "class")) for k in known.tolist()),
     ]
 
 
 def by_group(
-    label: np.ndarray, prediction: np.ndarray, group: np.ndarray, names: Sequence[str], enough: int = ENOUGH
+    label: np.ndarray, prediction: np.ndarray, group: np.ndarray, names: Sequence[str], min_group: int = MIN_GROUP
 ) -> list[Measure]:
-    """How well each group is served: `worst_group`, `worst_cell`, `accuracy_gap`, and `group_accuracy` of each that occurs.
+    """How well each group is served: `worst_group`, `worst_subgroup`, `accuracy_gap`, and `group_accuracy` of each that occurs.
 
-    `worst_cell` is over the pairs of label and group, `accuracy_gap` the largest accuracy of a group less the smallest, in
-    points, with Newcombe's interval for these two; there is none of fewer than two groups.  Intervals do not allow for the
-    choice of an extreme.  Groups and cells of fewer than `enough` examples are left out of it (all count where all are small).
+    `worst_subgroup` is over the pairs of label and group, `accuracy_gap` the largest accuracy of a group less the smallest, in
+    points, with Newcombe's interval for these two; there is none of fewer than two groups.  Groups and subgroups of fewer than
+    `min_group` examples are left out of these (all count where all are small).  Intervals do not allow for the choice of extremes.
 
     Args:
         label, prediction, group: (n,) int from 0, n at least 1.
@@ -58,19 +58,19 @@ def by_group(
     """
     hit = label == prediction
     hits, count = _by(group, hit)
-    cell_hits, cell_count = _by(group * (int(label.max()) + 1) + label, hit)
-    best, worst = _ends(hits, count, _large(count, enough))
-    _, cell = _ends(cell_hits, cell_count, _large(cell_count, enough))
+    sub_hits, sub_count = _by(group * (int(label.max()) + 1) + label, hit)
+    best, worst = _ends(hits, count, _large(count, min_group))
+    _, least = _ends(sub_hits, sub_count, _large(sub_count, min_group))
     return [
         share("worst_group", hits[worst], count[worst]),
-        share("worst_cell", cell_hits[cell], cell_count[cell]),
+        share("worst_subgroup", sub_hits[least], sub_count[least]),
         *([_gap("accuracy_gap", hits, count, best, worst)] if best != worst else []),
-        *(share("group_accuracy", hits[k], count[k], _named(names, k, "group")) for k in np.flatnonzero(count)),
+        *(share("group_accuracy", hits[k], count[k], _named(names, k, "group")) for k in np.flatnonzero(count).tolist()),
     ]
 
 
-def gaps(label: np.ndarray, prediction: np.ndarray, group: np.ndarray, enough: int = ENOUGH) -> list[Measure]:
-    """How unlike groups are answered, in points: `parity_gap`, `opportunity_gap`, `odds_gap`.
+def gaps(label: np.ndarray, prediction: np.ndarray, group: np.ndarray, classes: int, min_group: int = MIN_GROUP) -> list[Measure]:
+    """How unlike groups are answered, in points: `demographic_parity_gap`, `equal_opportunity_gap`, `equalized_odds_gap`.
 
     The largest less the smallest over the groups of P(answer is c) (demographic parity), of P(answer is c | label is c)
     (equal opportunity), and the larger of the latter and of that of P(answer is c | label is not c) (equalised odds; Hardt,
@@ -82,18 +82,18 @@ def gaps(label: np.ndarray, prediction: np.ndarray, group: np.ndarray, enough: i
 
     Args:
         label, prediction, group: (n,) int from 0, n at least 1.
-        enough: groups of fewer examples are left out (all count where all are small).
+        classes: that a label may be of.
+        min_group: groups of fewer examples are left out (all count where all are small).
     """
-    classes = int(max(label.max(), prediction.max())) + 1
-    large = np.isin(group, _large(np.bincount(group), enough))
+    large = np.isin(group, _large(np.bincount(group), min_group))
     label, prediction, group = label[large], prediction[large], group[large]
-    found: dict[str, list[Measure]] = {"parity_gap": [], "opportunity_gap": [], "odds_gap": []}
-    for c in [1] if classes <= 2 else range(classes):
+    found: dict[str, list[Measure]] = {"demographic_parity_gap": [], "equal_opportunity_gap": [], "equalized_odds_gap": []}
+    for c in [1] if classes == 2 else range(classes):
         answered, true = prediction == c, label == c
         parity, hits, alarms = (_spread(group[of], answered[of]) for of in (np.ones_like(true), true, ~true))
-        found["parity_gap"] += parity
-        found["opportunity_gap"] += hits
-        found["odds_gap"] += [max(hits + alarms, key=lambda m: m.value)] if hits and alarms else []
+        found["demographic_parity_gap"] += parity
+        found["equal_opportunity_gap"] += hits
+        found["equalized_odds_gap"] += [max(hits + alarms, key=lambda m: m.value)] if hits and alarms else []
     out = []
     for name, by in found.items():
         if by:
@@ -117,9 +117,9 @@ def _by(group: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(group[hit], minlength=len(count)), count
 
 
-def _large(count: np.ndarray, enough: int) -> np.ndarray:
-    """Groups of at least `enough` examples; all that occur where none is so large."""
-    large = np.flatnonzero(count >= max(1, enough))
+def _large(count: np.ndarray, min_group: int) -> np.ndarray:
+    """Groups of at least `min_group` examples; all that occur where none is so large."""
+    large = np.flatnonzero(count >= max(1, min_group))
     return large if len(large) else np.flatnonzero(count)
 
 

@@ -70,7 +70,7 @@ class ImagePruning(Task[ImageProblem, Network]):
                 "data": "Fashion-MNIST, 12,000 training and 10,000 test images of 16x16 (means of 2x2 pixels, a frame of one),"
                 " grey repeated to three channels",
                 "budget": "16 epochs (clothing10, 32x32: 22) of examples for every method, search and fine-tuning included",
-                "recipe": f"{RECIPE.told(BATCH)}; random crop and flip",
+                "recipe": f"{RECIPE.summary(BATCH)}; random crop and flip",
                 "precision": "training, evaluation and timing in fp32",
             },
         ),
@@ -88,7 +88,7 @@ class ImagePruning(Task[ImageProblem, Network]):
             14 * 86_400,
             {
                 "budget": "CIFAR: 160 epochs at batch 128; ImageNet: 250 at 1024; search and fine-tuning included",
-                "recipe": f"CIFAR: {RECIPE.told()}; ImageNet: {RECIPES['imagenet'].told()}",
+                "recipe": f"CIFAR: {RECIPE.summary()}; ImageNet: {RECIPES['imagenet'].summary()}",
                 "precision": "training in bf16 autocast, evaluation in fp32",
                 "speed": "timed in fp32 (IEEE's); on a GPU once more in TF32, and with bf16 weights and inputs",
             },

@@ -1,4 +1,4 @@
-"""How training images are varied, by addressed draws: the crop and flip of small images, and DeiT's course.
+"""How training images are varied, by addressed draws: the crop and flip of small images, and DeiT's augmentation.
 
 What is drawn for an image depends on a seed and on which image it is, what is drawn for a batch on the seed and its number: it is
 the same however many workers load, and no other stream of random numbers is moved.  timm is imported where its parts are used.
@@ -20,7 +20,7 @@ from suite.compat import import_torchvision
 from suite.extras import need
 from suite.naming import UserError, address
 
-SMALL = 64  #: images under this size are cropped out of a padded one, larger ones out of the picture by a random share of it
+SMALL = 64  #: DeiT crops images under this size out of a padded one, larger ones out of a random share of the picture
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CropFlip:
 
 @dataclass(frozen=True)
 class Deit:
-    """DeiT's course of augmentation (Touvron et al., ICML 2021, table 9; its released `main.py`), by timm.
+    """DeiT's augmentation (Touvron et al., ICML 2021, table 9; its released `main.py`), by timm.
 
     Small images are cropped out of a frame of 4 pixels instead of being resized, as its code does for CIFAR.  Its colour jitter is
     left out: beside RandAugment timm applies none.
@@ -66,6 +66,7 @@ class Deit:
             size,
             is_training=True,
             auto_augment=self.policy or None,
+            color_jitter=None,
             interpolation="bicubic",
             mean=mean,
             std=std,
@@ -100,7 +101,7 @@ class Deit:
         mixing = timm("timm.data").Mixup(
             self.mixup, self.cutmix, switch_prob=self.switch, label_smoothing=self.smoothing, num_classes=classes
         )
-        with drawing(seed):
+        with seeded(seed):
             return mixing(x.clone(), y)  # type: ignore[no-any-return]
 
 
@@ -114,7 +115,7 @@ def timm(name: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def drawing(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draws of torch (on the processor), numpy and Python within are addressed by a seed; after, all three streams go on."""
     plain, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
@@ -142,5 +143,5 @@ class Addressed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
         row, copy = item if isinstance(item, tuple) else (item, 0)
         image, label = self.read(row)
-        with drawing(address(self.augment, row, copy) if copy else address(self.augment, row)):
+        with seeded(address(self.augment, row, copy) if copy else address(self.augment, row)):
             return self.transform(image), label

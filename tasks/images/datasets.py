@@ -104,9 +104,9 @@ def examples(arrays: Mapping[str, np.ndarray]) -> Examples:
     classes = tuple(str(c) for c in arrays["classes"])
     names = [str(n) for n in arrays.get("columns", ())]
     columns = {s: {n: torch.from_numpy(arrays[f"{s}_{n}"].astype(np.int64)) for n in names} for s in SPLITS if names}
-    told = {n: tuple(str(v) for v in arrays[f"{n}_names"]) for n in names if f"{n}_names" in arrays}
+    value_names = {n: tuple(str(v) for v in arrays[f"{n}_names"]) for n in names if f"{n}_names" in arrays}
     y = {s: torch.from_numpy(arrays[f"{s}_y"].astype(np.int64)) for s in SPLITS}
-    more = {"columns": columns, "names": told, "group": str(arrays.get("group", ""))}
+    more = {"columns": columns, "names": value_names, "group": str(arrays.get("group", ""))}
     if arrays["train_x"].ndim == 2:
         x = {s: torch.from_numpy(arrays[f"{s}_x"].astype(np.float32)) for s in SPLITS}
         return Examples(x, y, classes, **more)  # type: ignore[arg-type]
@@ -191,8 +191,8 @@ def _validate_column(path: Path, split: str, name: str, arrays: Arrays) -> None:
     column = arrays.get(f"{split}_{name}")
     count = len(arrays[f"{split}_x"])
     if column is None or not np.issubdtype(column.dtype, np.integer) or column.shape != (count,) or column.min() < 0:
-        told = "missing" if column is None else f"{column.dtype} {column.shape}"
-        raise UserError(f"{path}: column {split}_{name} is {told}; it must hold {count} whole numbers from 0, one an example")
+        state = "missing" if column is None else f"{column.dtype} {column.shape}"
+        raise UserError(f"{path}: column {split}_{name} is {state}; it must hold {count} whole numbers from 0, one an example")
     names = arrays.get(f"{name}_names")
     if names is not None and column.max() >= len(names):
         raise UserError(f"{path}: {split}_{name} has a {column.max()}, but there are only {len(names)} {name}_names; add the names")

@@ -99,11 +99,11 @@ class ClassificationProblem(Problem):
         """
         if self.spec.division == "speed":
             return
-        (order, augment), course = self._addresses(epoch), self.source.augmentation
+        (order, augment), augmentation = self._addresses(epoch), self.source.augmentation
         for step, (x, y) in enumerate(self.source.train(order, augment, self.batch, self._mine, among)):
             self._book(self.batch)
             x, y = self._to_device(x), y.to(self.device, non_blocking=True)
-            yield course.mix(x, y, self.classes, address(augment, "mix", step)) if course else (x, y)
+            yield augmentation.mix(x, y, self.classes, address(augment, "mix", step)) if augmentation else (x, y)
 
     def rows(self, epoch: int, among: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """Which training rows each batch of `batches` holds, (n,) int64: what a method keeps of an example goes by them.

@@ -75,7 +75,7 @@ class Recipe(ABC):
         done = (epoch - start) / max(1, epochs - start)
         return self.least + (self.lr - self.least) * 0.5 * (1 + math.cos(math.pi * done))
 
-    def pace(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: int, unit: float = 1.0) -> None:
+    def set_rate(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: int, unit: float = 1.0) -> None:
         """Set the rate of a moment."""
         rate = self.rate(epoch, epochs, unit)
         for group in optimizer.param_groups:
@@ -105,10 +105,10 @@ class Recipe(ABC):
         ours, theirs = (F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing) for labels in (y, y[other]))
         return share * ours + (1 - share) * theirs
 
-    def told(self, batch: int = 0) -> str:
+    def summary(self, batch: int = 0) -> str:
         """In words, for the conditions of a tier: the batch where it is given, and nothing that is off."""
         parts = [
-            *self._optimizer_told(),
+            *self._optimizer_summary(),
             f"weight decay {_number(self.weight_decay)}",
             *([f"batch {batch}"] if batch else []),
             *([f"{self.warmup} epochs of warm-up"] if self.warmup else []),
@@ -119,7 +119,7 @@ class Recipe(ABC):
         return ", ".join(parts)
 
     @abstractmethod
-    def _optimizer_told(self) -> list[str]: ...
+    def _optimizer_summary(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Sgd(Recipe):
         free = [p for p in model.parameters() if not self.norm_decay and id(p) in norms]
         return torch.optim.SGD(_groups(decayed, free, self.weight_decay), self.lr, self.momentum, nesterov=self.nesterov)
 
-    def _optimizer_told(self) -> list[str]:
+    def _optimizer_summary(self) -> list[str]:
         return [f"SGD {_number(self.lr)}", f"momentum {self.momentum:g}"]
 
 
@@ -171,7 +171,7 @@ class AdamW(Recipe):
         decayed, free = ([p for n, p in trained if (n in spared) == which] for which in (False, True))
         return torch.optim.AdamW(_groups(decayed, free, self.weight_decay), self.lr, self.betas, self.eps)
 
-    def _optimizer_told(self) -> list[str]:
+    def _optimizer_summary(self) -> list[str]:
         return [f"AdamW {_number(self.lr)}"]
 
 

@@ -26,9 +26,15 @@ class Source(Protocol):
     """Normalised float examples (n, *input) and int64 labels (n,), with what else is known of each."""
 
     classes: tuple[str, ...]
-    input: tuple[int, ...]  #: shape of an example: (3, size, size) of an image, (features,) of a table's row
-    augmentation: Augmentation | None  #: what varies the training examples; None: nothing does
     group: str  #: the column whose groups are compared; empty: there is none
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """Shape of an example: (3, size, size) of an image, (features,) of a table's row."""
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What varies the training examples; None: nothing does."""
 
     @property
     def train_count(self) -> int: ...
@@ -54,7 +60,7 @@ class Source(Protocol):
         """The attributes of a split by name, (n,) int64 from 0 in stored order; the group is among them."""
 
 
-def course(rows: torch.Tensor, repeats: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def epoch_rows(rows: torch.Tensor, repeats: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """An epoch over shuffled rows (n,) in whole batches: rows and the number of each one's copy, (steps, batch) int64.
 
     With repeats each row comes so often in a row, and the epoch stays as long: it shows fewer rows.
@@ -106,7 +112,7 @@ class InMemory:
 
     examples: Examples
     augmentation: Augmentation | None = field(default_factory=CropFlip)  #: of images; tables have none
-    workers: int = 0  #: processes that augment images one by one, as DeiT's course does
+    workers: int = 0  #: processes that augment images one by one, as DeiT's augmentation does
 
     def __post_init__(self) -> None:
         e = self.examples
@@ -124,11 +130,11 @@ class InMemory:
         return len(self.examples.y["train"])
 
     def rows(self, order: int, batch: int, mine: slice = ALL, among: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        yield from self._course(order, batch, among)[0][:, mine]
+        yield from self._epoch_rows(order, batch, among)[0][:, mine]
 
     def train(self, order: int, augment: int, batch: int, mine: slice = ALL, among: torch.Tensor | None = None) -> Batches:
         x, y = self.examples.x["train"], self.examples.y["train"]
-        rows, copies = self._course(order, batch, among)
+        rows, copies = self._epoch_rows(order, batch, among)
         if self.augmentation is None:
             for index in rows[:, mine]:
                 yield self._normalise(x[index]), y[index]
@@ -152,10 +158,10 @@ class InMemory:
     def columns(self, split: str) -> Mapping[str, np.ndarray]:
         return {k: v.numpy() for k, v in self.examples.columns.get(split, {}).items()}
 
-    def _course(self, order: int, batch: int, among: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _epoch_rows(self, order: int, batch: int, among: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         shuffled = torch.randperm(self.train_count if among is None else len(among), generator=torch.Generator().manual_seed(order))
         repeats = self.augmentation.repeats if self.augmentation else 1
-        return course(shuffled if among is None else among[shuffled], repeats, batch)
+        return epoch_rows(shuffled if among is None else among[shuffled], repeats, batch)
 
     def _cropped(self, index: torch.Tensor, mine: slice, draw: torch.Generator) -> torch.Tensor:
         """A crop of each image, half of them flipped, (batch, 3, size, size); drawn for the whole batch, made for `mine`."""
@@ -211,10 +217,10 @@ class ImageFiles:
         return len(self.parts["train"])
 
     def rows(self, order: int, batch: int, mine: slice = ALL, among: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        yield from self._course(order, batch, among)[0][:, mine]
+        yield from self._epoch_rows(order, batch, among)[0][:, mine]
 
     def train(self, order: int, augment: int, batch: int, mine: slice = ALL, among: torch.Tensor | None = None) -> Batches:
-        rows, copies = (part[:, mine] for part in self._course(order, batch, among))
+        rows, copies = (part[:, mine] for part in self._epoch_rows(order, batch, among))
         transform = self.augmentation.training(self.size, self.mean, self.std)
         items = _items(torch.from_numpy(self.parts["train"])[rows], copies)
         yield from _load(Addressed(self._read, transform, augment), items, rows.shape[1], self.workers)
@@ -228,9 +234,9 @@ class ImageFiles:
     def columns(self, split: str) -> Mapping[str, np.ndarray]:
         return {k: v[self.parts[split]] for k, v in self.attributes.items()}
 
-    def _course(self, order: int, batch: int, among: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _epoch_rows(self, order: int, batch: int, among: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         shuffled = torch.from_numpy(_shuffled(self.train_count if among is None else len(among), order))
-        return course(shuffled if among is None else among[shuffled], self.augmentation.repeats, batch)
+        return epoch_rows(shuffled if among is None else among[shuffled], self.augmentation.repeats, batch)
 
     def _plain(self, files: np.ndarray, batch: int) -> Batches:
         transform = self.augmentation.plain(self.size, round(self.size * 256 / 224), self.mean, self.std)
@@ -276,7 +282,7 @@ def _load(images: Addressed, items: Iterable[Any], batch: int, workers: int) -> 
     yield from torch.utils.data.DataLoader(
         images,
         batch,
-        sampler=items,  # type: ignore[arg-type]
+        sampler=items,
         num_workers=workers,
         generator=torch.Generator(),  # torch's own stream is the method's
         pin_memory=torch.cuda.is_available(),

@@ -72,7 +72,7 @@ class Training:
     precision: str = "fp32"  #: of the training autocast: bf16 or fp32
     loss: Loss | None = None  #: None: the recipe's
     #: sets a network to a point of the schedule, 0 to 1: the share of its tokens that it keeps there
-    tune: Callable[[nn.Module, float], None] | None = None
+    set_point: Callable[[nn.Module, float], None] | None = None
 
 
 def training_steps(
@@ -92,10 +92,10 @@ def training_steps(
 
     def prepare(point: float) -> Callable[[], None]:
         network = copy.deepcopy(model).train()
-        if training.tune is not None:
-            training.tune(network, point)
+        if training.set_point is not None:
+            training.set_point(network, point)
         optimizer = training.recipe.optimizer(network)
-        training.recipe.pace(optimizer, _moment(training, point), training.epochs)
+        training.recipe.set_rate(optimizer, _epoch_at(training, point), training.epochs)
         loss, left = training.loss or training.recipe.loss, cycle(ready())
         device = next(network.parameters()).device.type
 
@@ -116,7 +116,7 @@ def training_steps(
     ]
 
 
-def _moment(training: Training, point: float) -> float:
+def _epoch_at(training: Training, point: float) -> float:
     """Epochs that are over where a step at this point is taken; whole ones where the rate is set once an epoch."""
     last = training.epochs - (training.epochs / training.steps if training.recipe.stepwise else 1)
     epoch = min(point * training.epochs, last)
@@ -158,9 +158,9 @@ def fold_batch_norms(model: nn.Module, x: torch.Tensor) -> nn.Module:
     handles = []
     for name, m in plain.named_modules():
         if type(m) in (nn.Conv2d, nn.Linear) and not m._forward_pre_hooks:
-            handles.append(m.register_forward_hook(lambda _, __, output, name=name: after(name, output)))  # type: ignore[misc]
+            handles.append(m.register_forward_hook(lambda _, __, output, name=name: after(name, output)))
         elif type(m) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            handles.append(m.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs)))  # type: ignore[misc]
+            handles.append(m.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs)))
     expected = plain(x)
     for handle in handles:
         handle.remove()

@@ -14,7 +14,7 @@ from reference_impls.parts.training import Trainer
 from suite.naming import UserError
 from tasks.images.augment import CropFlip, Deit
 from tasks.images.recipes import AdamW
-from tasks.images.sources import InMemory, course
+from tasks.images.sources import InMemory, epoch_rows
 from tests.tasks.images.helpers import pictures, problem, timm
 
 
@@ -68,14 +68,14 @@ def test_repeats_are_timms() -> None:
     sampler = timm("timm.data.distributed_sampler").RepeatAugSampler(range(1024), num_replicas=1, rank=0, num_repeats=3)
     sampler.set_epoch(5)
     shuffled = torch.randperm(1024, generator=torch.Generator().manual_seed(5))
-    assert course(shuffled, 3, 256)[0].flatten().tolist() == list(sampler)
+    assert epoch_rows(shuffled, 3, 256)[0].flatten().tolist() == list(sampler)
 
 
-def test_a_course_is_of_whole_batches_and_counts_copies() -> None:
-    rows, copies = course(torch.arange(10), 1, 4)
+def test_an_epoch_is_of_whole_batches_and_counts_copies() -> None:
+    rows, copies = epoch_rows(torch.arange(10), 1, 4)
     assert rows.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert not copies.any()
-    rows, copies = course(torch.arange(10), 3, 4)
+    rows, copies = epoch_rows(torch.arange(10), 3, 4)
     assert (rows.tolist(), copies.tolist()) == ([[0, 0, 0, 1], [1, 1, 2, 2]], [[0, 1, 2, 0], [1, 2, 0, 1]])
 
 
@@ -103,7 +103,7 @@ def test_where_nothing_is_mixed_labels_stay_labels(deit: Deit) -> None:
         assert still.mix(x, y, 4, 0) == (x, y)
 
 
-def test_a_network_learns_under_deits_course_and_draws_the_same_again(deit: Deit) -> None:
+def test_a_network_learns_under_deits_augmentation_and_draws_the_same_again(deit: Deit) -> None:
     def solve(workers: int) -> tuple[list[float], torch.Tensor]:
         p = problem(InMemory(pictures(), deit, workers), "resnet20", AdamW(lr=5e-3, warmup=1, stepwise=True), epochs=4, batch=16)
         x, y = next(iter(problem(p.source, "resnet20", batch=16).batches(0)))

@@ -35,7 +35,7 @@ def test_a_table_is_learnt_and_its_groups_are_compared() -> None:
     assert found["worst_group", ""].value == found["group_accuracy", "few"].value < found["group_accuracy", "many"].value
     low, high = found["accuracy_gap", ""].interval
     assert low < found["accuracy_gap", ""].value < high
-    assert any(m.name == "odds_gap" for m in gaps(label, prediction, group))
+    assert any(m.name == "equalized_odds_gap" for m in gaps(label, prediction, group, p.classes))
 
 
 @pytest.mark.parametrize("architecture", ["mlp-16-8", "mlp-16-8-bn"])

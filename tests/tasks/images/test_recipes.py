@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -57,6 +58,12 @@ def test_a_schedule_by_steps_is_timms() -> None:
 def test_a_schedule_by_epochs_is_timms() -> None:
     recipe = AdamW(lr=1e-3)
     assert [recipe.rate(e, 30) for e in range(30)] == pytest.approx(timms(recipe, 30, 5), rel=1e-12)
+
+
+def test_a_warm_up_may_start_at_its_first_share() -> None:
+    recipe = AdamW(lr=1e-3, warmup=2, warmup_from=1e-3 / 3, least=1e-5)
+    expected = [1e-3 * (e + 1) / 3 if e < 2 else 1e-3 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * e / 40))) for e in range(40)]
+    assert [recipe.rate(e, 40) for e in range(40)] == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_cosine_by_steps_is_torchs_with_a_warm_up_of_torchs() -> None:
@@ -133,12 +140,12 @@ def test_a_recipe_of_a_method_is_the_problems_with_its_changes() -> None:
 
 
 def test_a_recipe_says_in_words_what_it_holds() -> None:
-    assert Sgd().told(128) == "SGD 0.1, momentum 0.9, weight decay 5e-4, batch 128, cosine"
+    assert Sgd().summary(128) == "SGD 0.1, momentum 0.9, weight decay 5e-4, batch 128, cosine"
     imagenet = Sgd(1.024, 2.0**-15, momentum=0.875, warmup=8, label_smoothing=0.1, mixup=0.2)
-    assert imagenet.told() == (
+    assert imagenet.summary() == (
         "SGD 1.024, momentum 0.875, weight decay 2^-15, 8 epochs of warm-up, cosine, label smoothing 0.1, mixup 0.2"
     )
-    assert AdamW().told(512) == "AdamW 5e-4, weight decay 0.05, batch 512, 5 epochs of warm-up, cosine"
+    assert AdamW().summary(512) == "AdamW 5e-4, weight decay 0.05, batch 512, 5 epochs of warm-up, cosine"
 
 
 def test_soft_targets_that_are_labels_give_the_loss_of_labels() -> None:

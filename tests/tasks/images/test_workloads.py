@@ -137,7 +137,7 @@ def test_a_step_of_the_training_is_timed_and_leaves_the_network_as_it_was(recipe
     torch.manual_seed(0)
     model = Halving().eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    training = Training(recipe, epochs=10, steps=200, batch=8, tune=halve)
+    training = Training(recipe, epochs=10, steps=200, batch=8, set_point=halve)
     training = pickle.loads(pickle.dumps(training))  # part of a Solution
     loads: list[int] = []
 
@@ -166,8 +166,8 @@ def test_a_step_is_taken_as_the_training_takes_it_at_that_point() -> None:
     rates: list[float] = []
 
     class Watched(Sgd):
-        def pace(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: int, unit: float = 1.0) -> None:
-            super().pace(optimizer, epoch, epochs, unit)
+        def set_rate(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: int, unit: float = 1.0) -> None:
+            super().set_rate(optimizer, epoch, epochs, unit)
             rates.append(optimizer.param_groups[0]["lr"])
 
     def loss(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -175,7 +175,7 @@ def test_a_step_is_taken_as_the_training_takes_it_at_that_point() -> None:
         seen.append((*model.seen[-1], float(x[0, 0])))  # type: ignore[index, misc]
         return value
 
-    training = Training(Watched(lr=1.0), 10, 200, 8, loss=loss, tune=halve)
+    training = Training(Watched(lr=1.0), 10, 200, 8, loss=loss, set_point=halve)
     for workload in training_steps(Halving(), training, (0, 0.5, 1), batches):
         call = workload.prepare()
         call()
@@ -188,11 +188,11 @@ def test_a_step_is_taken_as_the_training_takes_it_at_that_point() -> None:
 def test_steps_move_the_copy_by_the_optimizer() -> None:
     moved: list[torch.nn.Module] = []
 
-    def tune(model: torch.nn.Module, point: float) -> None:
+    def set_point(model: torch.nn.Module, point: float) -> None:
         moved.append(model)
 
     model = Halving()
-    call = training_steps(model, Training(Sgd(), 2, 4, 8, tune=tune), (0.5,), batches)[0].prepare()
+    call = training_steps(model, Training(Sgd(), 2, 4, 8, set_point=set_point), (0.5,), batches)[0].prepare()
     copy = moved[0].layer.weight.detach().clone()
     call()
     assert not torch.equal(moved[0].layer.weight, copy)
