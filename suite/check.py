@@ -208,6 +208,11 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     yield from numbers.reserved(case.where, record, task.ranked)
     yield from numbers.possible(case.where, record)
     yield from numbers.marks(case.where, record, task.tiers[spec.tier])
+    if record.processes > 1 and not task.shares_batches:
+        told = (
+            f"{record.processes} processes shared no batch ({task.name} shares none): each trained a copy, the first one's is here"
+        )
+        yield case.mark("processes", told, "run it again with --processes 1")
     entry = case.known.truth(task.name).get((spec.tier, spec.case.partition("/")[0]))
     if entry and entry["data"] != record.data and spec.division != "speed":  # there no data are looked at
         told = f"digest {record.data[:12]}, the set's is {entry['data'][:12]}"

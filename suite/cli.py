@@ -158,7 +158,9 @@ def run(
     data: Data = "",
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
-    processes: Annotated[int, typer.Option(help="Processes (GPUs) that share each batch of a solve.", min=1)] = 1,
+    processes: Annotated[
+        int, typer.Option(help="Processes (GPUs) that share each batch of a solve, where the task can.", min=1)
+    ] = 1,
     out: Out = RESULTS,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds a stage may take; default: the tier's cap.")] = None,

@@ -54,7 +54,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
         raise UserError(
             f"{path} is of {spec.task} version {spec.version}, this is version {version}: check out commit {record.source.commit}"
         )
-    order = runner.make_order(spec, method or asked.name, [])
+    order = runner.make_order(spec, method or asked.name, [], processes=record.processes)
     if not _same_source(order, record):
         raise UserError(
             f"the source of {asked.name} is not the bundle's ({asked.version[:12]}): check out commit {record.source.commit}"
@@ -63,9 +63,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
         raise UserError(f"the data are not the bundle's ({record.data[:12]}); name its folder with --data")
     instance = registry.configure(registry.load(registry.method(spec.task, method or asked.name)), asked.configuration)
     values, _ = registry.configuration(instance)
-    return replace(
-        order, configuration=values, variant=asked.variant, threads=_threads(path, record), processes=record.processes
-    ), record
+    return replace(order, configuration=values, variant=asked.variant, threads=_threads(path, record)), record
 
 
 def _same_source(order: Order, record: bundle.RunRecord) -> bool:

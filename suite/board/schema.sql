@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS runs (
     notes VARCHAR[],
     unsupported JSON,
     configuration JSON,
-    libraries JSON
+    libraries JSON,
+    processes INTEGER          -- of the solve
 );
 
 CREATE TABLE IF NOT EXISTS measures (

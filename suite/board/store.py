@@ -44,6 +44,7 @@ COLUMNS = {
     "notes": "VARCHAR[]",
     "unsupported": "JSON",
     "libraries": "JSON",
+    "processes": "INTEGER",
     "measures": f"{MEASURE}[]",
     "pictures": "JSON",
 }
@@ -152,7 +153,7 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         "INSERT INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division,"
         ' spec."case", spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version,'
         ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, submitter, notes, unsupported,'
-        " method.configuration, libraries FROM incoming"
+        " method.configuration, libraries, coalesce(processes, 1) FROM incoming"
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
     _series(db, results)

@@ -238,6 +238,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _promise(task, runs, measures),
                 _cells(task, timed, measures),
                 bad[i],
+                _copies(task, [*runs, *timed]),
                 timed=len(timed),
                 axes=_axes(task, runs, timed, measures),
             )
@@ -273,7 +274,7 @@ def _about(ref: registry.MethodRef | None, variant: str) -> str:
 
 def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     result = db.execute(
-        f"SELECT id, method, variant, seed, target, seedless, solve_card, weigh_card, device, status, reason, retracted, notes FROM {view} WHERE {where} ORDER BY seed, created, id",
+        f"SELECT id, method, variant, seed, target, seedless, solve_card, weigh_card, device, status, reason, retracted, notes, processes FROM {view} WHERE {where} ORDER BY seed, created, id",
         list(values),
     )
     names = [d[0] for d in result.description or []]
@@ -316,6 +317,12 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
         return Cell(float(np.mean(pairs)))
     mean, half = statistics.t_interval(pairs)
     return Cell(mean, mean - half, mean + half)
+
+
+def _copies(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be said of runs by several processes where the task shares no batches: each trained a copy."""
+    most = max((r["processes"] for r in runs), default=1)
+    return [f"{most} processes, a copy each"] if most > 1 and not task.shares_batches else []
 
 
 def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[tuple[str, float, float]]:

@@ -60,6 +60,7 @@ def test_list_tells_what_can_be_set_of_a_method() -> None:
         (["run", "image_pruning", "-m", "chex", "--case", "cifar10/resnet20", "--tier", "paper"], "--data"),
         (["run", "image_pruning", "-m", "chex", "--division", "ajar"], "closed"),
         (["run", "image_pruning", "-m", "./none.py"], "no file"),
+        (["run", "graph_tickets", "-m", "dense", "--processes", "2"], "does not share its batches"),
         (["run", "image_pruning", "-m", "dense", "--device", "cuda:9"], "no device"),
         (["check", "nowhere"], "nowhere"),
         (["publish", "--results", "nowhere"], "nowhere"),

@@ -1,4 +1,4 @@
-"""Two processes share each batch: the books, the checkpoint and the result are those of one run."""
+"""Two processes share each batch: what is counted, the checkpoint and the result are those of one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from suite import bundle, parallel, registry, runner
+from suite import bundle, parallel, registry, runner, sweep
 from suite.naming import UserError
 from suite.order import SOLUTION
 from suite.protocol import Spec
@@ -33,6 +33,22 @@ def test_one_process_is_as_it_was() -> None:
     model = problem().model()
     assert parallel.distribute(model) is model
     assert (parallel.rank(), parallel.world(), parallel.own_device("cuda")) == (0, 1, "cuda")
+
+
+@pytest.mark.parametrize("task", ["graph_tickets", "mobile_vsr"])
+def test_a_task_that_shares_no_batches_takes_one_process(task: str) -> None:
+    case = registry.task(task).tiers["smoke"].cases[0]
+    asked = Spec(task, registry.task(task).version, "smoke", "closed", case, "", 0)
+    method = registry.task(task).parent_method
+    with pytest.raises(UserError, match=f"^{task} does not share its batches: 2 processes would each train a copy"):
+        runner.make_order(asked, method, [], processes=2)
+    assert runner.make_order(asked, method, []).processes == 1
+    with pytest.raises(UserError, match="does not share its batches"):
+        sweep.orders(task, methods=[method], seeds=[0], tier="smoke", division="closed", processes=2)
+
+
+def test_images_share_their_batches() -> None:
+    assert runner.make_order(spec(), "chex", [], processes=2).processes == 2
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import bundle, replay, runner, system
+from suite import bundle, registry, replay, runner, system
 from suite.naming import UserError
 from suite.order import Order
 from tests.helpers import method_file, spec
@@ -82,3 +82,14 @@ def test_somebodys_own_method_is_replayed_from_its_file(tmp_path: Path) -> None:
     outcome = runner.run(runner.make_order(spec(), mine, []), settings(tmp_path), CARD, silent)
     order, record = replay.order_of(outcome.path, method=mine)
     assert order.key(record.systems) == record.key
+
+
+def test_a_row_of_processes_that_shared_nothing_is_not_replayed(
+    weighed: Weighed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = bundle.read(weighed[0]).model_dump(mode="json")
+    path = bundle.write(tmp_path / "results", bundle.seal({**body, "processes": 2}), {n: weighed[0] / n for n in body["files"]})
+    assert replay.order_of(path)[0].processes == 2
+    monkeypatch.setattr(type(registry.task("image_pruning")), "shares_batches", False)
+    with pytest.raises(UserError, match="image_pruning does not share its batches: 2 processes"):
+        replay.order_of(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from suite import registry
-from suite.board import export, store, tables
+from suite.board import export, pages, store, tables
 from suite.board.tables import Board
 from tests import demo
 from tests.suite.board.test_store import light
@@ -229,3 +229,17 @@ def test_tables_to_take_away_say_the_same(half: Board, tmp_path: Path) -> None:
 
 def test_the_demo_never_names_a_real_machine() -> None:
     assert demo.card().processor["model"] == "Invented processor"
+
+
+def test_rows_of_processes_that_shared_nothing_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(3):
+        light(tmp_path / "r", seed, measures=measured(90, 1.2), processes=1 + seed)
+    (shared,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert [list(r.notes) for r in shared.rows] == [[]]
+    monkeypatch.setattr(type(registry.task("image_pruning")), "shares_batches", False)
+    (alone,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert [list(r.notes) for r in alone.rows] == [["3 processes, a copy each"]]
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "docs")
+    text = "".join(p.read_text(encoding="utf-8") for p in (tmp_path / "docs").rglob("*.md"))
+    assert '<span class="tag warn">△ 3 processes, a copy each</span>' in text

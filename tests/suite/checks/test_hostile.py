@@ -717,6 +717,16 @@ def test_a_longer_training_than_the_cap_is_marked(house: House) -> None:
         assert (mark.level, mark.field) == ("mark", "measures train_seconds")
 
 
+def test_several_processes_of_a_task_that_shares_no_batches_are_marked(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with results() as root:
+        several = honest(root, change=lambda b: b.update(processes=2))
+        (mark,) = check([several], registry=house)
+        assert (mark.level, mark.field) == ("mark", "processes")
+        assert "2 processes shared no batch" in mark.message
+        monkeypatch.setattr(Dots, "shares_batches", True)
+        assert check([several], registry=house) == []
+
+
 def test_memory_is_held_against_the_card_that_measured_it(house: House) -> None:
     big, gpu = card(64.0), card(64.0, {"name": "Loom", "memory_gib": 16.0})
     with results() as root:
