@@ -68,7 +68,8 @@ def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[S
     card = system.card("cpu")
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weighin-conform-")))
-        pool = stack.enter_context(ThreadPoolExecutor(min(2, environment.cores()) if brief else 1))
+        pool = ThreadPoolExecutor(min(2, environment.cores()) if brief else 1)
+        stack.callback(pool.shutdown, cancel_futures=True)
         order = runner.make_order(spec, file, [])
         forked: runner.Launch = runner.launch
         if brief:
@@ -79,7 +80,12 @@ def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[S
 
         def fresh(arguments: list[str], log: Path) -> runner.Child:
             """A solve in an interpreter of its own, with what it then is looked at by forked."""
-            return runner.launch(arguments, log, WAITING) if brief and arguments[0] == "solve" else forked(arguments, log)
+            if not brief or arguments[0] != "solve":
+                return forked(arguments, log)
+            child = runner.launch(arguments, log, WAITING)
+            assert child.stdin is not None
+            stack.callback(child.stdin.close)  # ends it, should Ctrl-C come
+            return child
 
         first = runner.run(order, runner.Settings(root / "a", root / "work", launch=forked), card, _silent)
         yield Step("solves, examines and weighs on the smoke tier", first.status == "ok", first.reason)

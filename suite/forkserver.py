@@ -8,6 +8,7 @@ fresh interpreter (`runner.launch`).
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -99,6 +100,8 @@ def main(task: str) -> None:
     for name in IMPORTS:
         importlib.import_module(name)
     registry.task(task)
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage: a stage need not look through it, nor copy its pages
     living: dict[int, int] = {}  # where to tell that a process has ended
     with socket.socket(fileno=0) as control:
         while True:

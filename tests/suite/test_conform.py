@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,30 @@ def test_what_only_a_fresh_interpreter_changes_is_seen(tmp_path: Path) -> None:
     )
     found = steps(method_file(tmp_path, body))
     assert not found["the same seed gives the same evidence, bit for bit"].passed
+
+
+def test_ctrl_c_ends_the_repeats(tmp_path: Path) -> None:
+    body = (
+        "import pathlib, time\n"
+        "begun, again = (pathlib.Path(__file__).with_suffix(s) for s in ('.begun', '.again'))\n"
+        "if begun.exists():\n"
+        "    again.write_text('x')\n"
+        "    time.sleep(600)\n"
+        "begun.write_text('x')\n"
+        "return Network(problem.model())"
+    )
+    file, at = method_file(tmp_path, body), []
+
+    def press() -> None:
+        while not (tmp_path / "mine.again").exists():
+            time.sleep(0.1)
+        at.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        steps(file)
+    assert time.monotonic() - at[0] < 60
 
 
 @pytest.mark.parametrize(
