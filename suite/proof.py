@@ -180,7 +180,9 @@ class Prover:
             file = place / "reference_impls" / task / f"{method}.py" if method else place / "tasks" / task / "task.py"
             if file.is_file():
                 sha = registry.source_digest(file, house=place) if method else registry.task_digest(task, house=place)
-                found[name] = (sha, registry.stated_version(file))
+                # a task may state its version in a class that task.py imports
+                stated = [file] if method else file.parent.glob("*.py")
+                found[name] = (sha, max(map(registry.stated_version, stated)))
         return found
 
     def compare(self, wanted: Sequence[Trial], place: Path, tell: Progress) -> list[Compared]:

@@ -168,7 +168,7 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
     edit(clone, "def solve(self, problem", "def helper(self):\n        return 1\n\n    def solve(self, problem")
     assert "degree" in weighin(clone).stdout
     assert "not in the table" in weighin(clone).stdout
-    done = weighin(clone, "--prove", "degree", "--base", base)
+    done = weighin(clone, "--prove", "degree", "--base", base, "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runs equal bit for bit" in done.stdout
     (new,) = entries(clone)[len(known) :]
@@ -176,17 +176,17 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
     assert any(line.startswith("graph_tickets degree smoke closed cora/gcn") and "network" in line for line in new.proof["runs"])
     assert git(clone, "worktree", "list").count("\n") == 0  # the base's worktree is gone
     # the same again: nothing is run anew and nothing is entered
-    assert "already in the table" in weighin(clone, "--prove", "graph_tickets/degree", "--base", base).stdout
+    assert "already in the table" in weighin(clone, "--prove", "graph_tickets/degree", "--base", base, "--workers", "1").stdout
     assert len(entries(clone)) == len(known) + 1
     # another ranking keeps other edges: no digest is entered, and the first difference is named
     edit(clone, "1 / d[pairs.u] + 1 / d[pairs.v]", "1 / d[pairs.u] + 2 / d[pairs.v]")
-    worse = weighin(clone, "--prove", "degree", "--base", base)
+    worse = weighin(clone, "--prove", "degree", "--base", base, "--workers", "1")
     assert worse.returncode == 1
     assert "runs differ; graph_tickets degree smoke closed cora/gcn: evidence differs" in worse.stdout
     assert len(entries(clone)) == len(known) + 1
     # under a raised version other numbers are meant: its source opens it
     edit(clone, "class Degree:\n", "class Degree:\n    version = 9\n")
-    raised = weighin(clone, "--prove", "degree", "--base", base)
+    raised = weighin(clone, "--prove", "degree", "--base", base, "--workers", "1")
     assert (raised.returncode, "version 9 is opened" in raised.stdout) == (0, True)
     assert entries(clone)[-1].version == 9
     git(clone, "checkout", "--quiet", "--", ".")
