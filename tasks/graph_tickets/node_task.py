@@ -14,6 +14,7 @@ from tasks.classification import by_class, data_and_model, shapes_digest, share
 from tasks.graph_tickets.counting import combined, kept_weights, layers, sparse_input_macs
 from tasks.graph_tickets.problem import EXAMPLE, RECIPE_ELSE, GraphProblem, Ticket, open_problem
 from tasks.intervals import wilson
+from tasks.libraries import LIBRARIES
 from tasks.truth import class_names, entry
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Nodes(Task[GraphProblem, Ticket]):
     beside = ("worst_class", "low_degree", "degree_gap")
     speed = "infer@graph"
     promised = "kept.macs"
+    quotients = {"kept.macs": "macs/macs_parent"}
+    libraries = LIBRARIES
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "degree": "int32"}
     truth = ("row", "label", "degree")
     recipe_else: ClassVar[tuple[float, float, float, float]] = RECIPE_ELSE

@@ -14,6 +14,7 @@ from suite.naming import UserError
 from suite.protocol import Measure, Operations, OverBudget, Problem, Run, Spec, Table, Task, Tier, Workload
 from suite.show import Show
 from tasks.classification import by_class, data_and_model, shapes_digest
+from tasks.libraries import LIBRARIES
 from tasks.truth import class_names, entry
 
 if TYPE_CHECKING:
@@ -226,7 +227,14 @@ class ImagePruning(Task[ImageProblem, Network]):
     beside = ("worst_class", "balanced_accuracy")
     speed = "infer@64"
     promised = "macs_nonzero/macs_parent"
-    show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
+    within = {"macs_nonzero": "macs"}
+    quotients = {"kept.macs": "macs/macs_parent"}
+    libraries = LIBRARIES
+    show = Show(
+        shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"},
+        words={"top1": "accuracy", "macs": "MACs"},
+        families={"infer": "Batch"},
+    )
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {
