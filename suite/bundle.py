@@ -120,8 +120,8 @@ class PictureRecord(Record):
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: int = Field(ge=0, le=pictures.MOST_BYTES)
-    width: int = Field(ge=1, le=pictures.WIDEST)
-    height: int = Field(ge=1, le=pictures.TALLEST)
+    width: int = Field(ge=1, le=pictures.LONGEST)
+    height: int = Field(ge=1, le=pictures.LONGEST)
 
 
 class SourceRecord(Record):

@@ -206,7 +206,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     yield from _method(case, record)
     yield from _cards(case, record)
     yield from numbers.reserved(case.where, record, task.ranked)
-    yield from numbers.possible(case.where, record)
+    yield from numbers.possible(case.where, record, task)
     yield from numbers.marks(case.where, record, task.tiers[spec.tier])
     if record.processes > 1 and not task.shares_batches:
         told = (
@@ -236,6 +236,11 @@ def _pictures(case: _Case, record: bundle.RunRecord, task: Task[Any, Any]) -> It
         yield case.error("pictures", f"{task.name} shows none of {spec.case}, seed {spec.seed}")
         return
     original = {n for n in record.pictures if n.endswith(f"{pictures.ORIGINAL}.webp")}
+    width, height = gallery.size
+    for name, entry in record.pictures.items():
+        if entry.width > width or entry.height > height:
+            told = f"{entry.width}x{entry.height} pixels, over the {width}x{height} that {task.name} shows"
+            yield case.error("pictures", told, file=name)
     if original and (record.method.origin, record.method.name) != ("reference", gallery.reference):
         told = f"an original comes with {gallery.reference}, not with {record.method.name}"
         yield case.error("pictures", told, file=min(original))

@@ -136,7 +136,7 @@ class Stage:
         self.work, self.tell = work, tell
         self.order = Order.read(work)
         self.spec = self.order.spec
-        self.task: Task[Any, Any] = registry.task(self.spec.task).of(self.spec.case)
+        self.task: Task[Any, Any] = registry.task_of(self.spec)
         self.run = ChildRun(self.spec, work / CHECKPOINT, tell)
 
     def method(self) -> Method:
@@ -187,7 +187,7 @@ def solve(stage: Stage) -> dict[str, Any]:
         "seconds": seconds,
         "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > environment.BUSY else [],
         "curve": stage.run.curve,
-        "libraries": system.libraries(),
+        "libraries": system.libraries(stage.task.libraries),
         "memory": [asdict(m) for m in memory.high_water(stage.spec.device)],
     }
 
@@ -220,12 +220,12 @@ def draw(stage: Stage, problem: Problem, solution: Any) -> list[str]:
         raise ValueError(f"a bundle carries at most {pictures.MOST} pictures of plain names, not {', '.join(found)}")
     for name, pixels in found.items():
         with atomic(stage.work / name) as scratch:
-            scratch.write_bytes(pictures.encode(pixels))
+            scratch.write_bytes(pictures.encode(pixels, gallery.size))
     return list(found)
 
 
 def weigh(stage: Stage) -> dict[str, Any]:
-    """Time every workload of the candidate beside the dense parent's, read the energy meters, then what the task itself meters."""
+    """Time every workload of the candidate beside the parent's, read the energy meters, then what the task itself meters."""
     import torch
 
     from suite.meters import energy, timing

@@ -152,7 +152,9 @@ def run(
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
     tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
     case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="What to keep, e.g. macs=0.5; repeatable.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="What to keep, name=share as `weighin list` shows them; repeatable.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")] = None,
     division: Annotated[str, typer.Option(help="closed, open or speed.")] = "closed",
     data: Data = "",

@@ -23,7 +23,7 @@ def parse_target(text: str) -> dict[str, float]:
         except ValueError:
             number = math.nan
         if not name.isidentifier() or not (0 < number < math.inf) or name in out:
-            raise UserError(f"target {text!r}: write name=number pairs such as macs=0.5 or edges=0.5,weights=0.2")
+            raise UserError(f"target {text!r}: write name=number pairs such as kept=0.5 or one=0.5,other=0.2")
         out[name] = number
     return out
 

@@ -16,26 +16,28 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}(\.original)?\.webp")
 ORIGINAL = ".original"  #: ends the name of the crop that a method's is compared with
 MOST = 4  #: of one bundle
-WIDEST, TALLEST = 320, 180
-MOST_BYTES = 200_000  #: of one picture; noise of that size, which nothing can pack, takes 175,000
+MOST_PIXELS, LONGEST = 65_536, 1_024  #: of one picture, and of one of its sides; a task may bound its own tighter
+MOST_BYTES = 200_000  #: of one picture; noise of that size, which nothing can pack, takes 199,200
 _HEAD = 25  #: bytes of the container and of the stream's own header
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as WebP without loss; raises ValueError on anything else, and on more than 320x180."""
+def encode(pixels: np.ndarray, most: tuple[int, int] = (LONGEST, LONGEST)) -> bytes:
+    """(H, W, 3) uint8 as WebP without loss; raises ValueError on anything else, and on more than `most` columns and rows."""
     import numpy as np
     from PIL import Image
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"a picture is uint8 of shape (H, W, 3), not {pixels.dtype} of {pixels.shape}")
-    _bounds(pixels.shape[1], pixels.shape[0])
+    _bounds(pixels.shape[1], pixels.shape[0], most)
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(out, "WEBP", lossless=True, quality=75, method=4)
     return out.getvalue()
 
 
-def size(data: bytes) -> tuple[int, int]:
+def size(data: bytes, most: tuple[int, int] = (LONGEST, LONGEST)) -> tuple[int, int]:
     """Width and height of a picture that holds one stream of pixels and nothing else; raises ValueError.
+
+    Also where it has more than `most` columns and rows, or more pixels than any picture may have.
 
     No metadata, colour profile, transparency or animation, nothing after the end (RFC 9649).
     """
@@ -50,16 +52,16 @@ def size(data: bytes) -> tuple[int, int]:
     width, height, rest = 1 + (head & 0x3FFF), 1 + (head >> 14 & 0x3FFF), head >> 28
     if rest:
         raise ValueError("has transparency, or is of an unknown version")
-    _bounds(width, height)
+    _bounds(width, height, most)
     return width, height
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, most: tuple[int, int] = (LONGEST, LONGEST)) -> np.ndarray:
     """(H, W, 3) uint8; raises ValueError on what `size` refuses, and on what cannot be decoded."""
     import numpy as np
     from PIL import Image
 
-    width, height = size(data)
+    width, height = size(data, most)
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
             pixels = np.asarray(image.convert("RGB"))
@@ -70,6 +72,8 @@ def decode(data: bytes) -> np.ndarray:
     return pixels
 
 
-def _bounds(width: int, height: int) -> None:
-    if not (0 < width <= WIDEST and 0 < height <= TALLEST):
-        raise ValueError(f"{width}x{height} pixels, over the {WIDEST}x{TALLEST} allowed")
+def _bounds(width: int, height: int, most: tuple[int, int]) -> None:
+    if not (0 < width <= most[0] and 0 < height <= most[1]):
+        raise ValueError(f"{width}x{height} pixels, over the {most[0]}x{most[1]} allowed")
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, over the {MOST_PIXELS:,} allowed")

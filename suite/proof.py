@@ -155,7 +155,8 @@ class Prover:
         self.workers = workers or max(1, os.cpu_count() or 1)
         self.card = system.card("cpu", 1)
         script = registry.meaning(FINGERPRINT.read_text(encoding="utf-8"))
-        machine = f"{self.card.hash}-{digest([system.libraries(), script])[:8]}"
+        self.libraries = system.libraries(sorted({n for name in registry.tasks() for n in registry.task(name).libraries}))
+        machine = f"{self.card.hash}-{digest([self.libraries, script])[:8]}"
         self._kept = {
             "base": folder / f"{self.commit[:12]}-{machine}",
             "tree": folder / f"tree-{registry.code_digest()[:12]}-{machine}",
@@ -354,7 +355,7 @@ def _judge(x: Lineage, there: tuple[str, int] | None, runs: tuple[Compared, ...]
             "base": prover.commit,
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "card": prover.card.hash,
-            "torch": system.libraries().get("torch", ""),
+            "torch": prover.libraries.get("torch", ""),
             "runs": [c.line() for c in counted] if "/" in x.name else [f"all {len(counted)} runs of its methods"],
         }
         enter(x.name, [Entry(x.stated, sha, proof)])

@@ -158,7 +158,11 @@ class Task(ABC, Generic[P, S]):
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000
     shares_batches: ClassVar[bool] = False  #: whether several processes of a solve (`--processes`) share each batch
-    show: ClassVar[Show] = Show()  #: curves, charts and pictures on the board
+    amounts: ClassVar[Sequence[str]] = ()  #: measures of its meters that cannot be negative
+    within: ClassVar[Mapping[str, str]] = {}  #: measures that are at most another: ``{"small": "large"}``
+    quotients: ClassVar[Mapping[str, str]] = {}  #: measures that are one over another: ``{"kept.<x>": "<x>/<x of the parent>"}``
+    libraries: ClassVar[Sequence[str]] = ()  #: packages whose versions its bundles tell, beside torch, numpy and scipy
+    show: ClassVar[Show] = Show()  #: words, curves, charts and pictures on the board
 
     def of(self, case: str) -> Task[P, S]:
         """The card of a case: another one's where a case asks another kind of question (edges, not nodes); never raises."""
@@ -173,7 +177,7 @@ class Task(ABC, Generic[P, S]):
 
     @abstractmethod
     def parent(self, problem: P) -> S:
-        """The dense parent with its initial weights: what every candidate is timed and counted against."""
+        """The parent with its initial weights: what every candidate is timed and counted against."""
 
     @abstractmethod
     def examine(self, problem: P, solution: S) -> Table:

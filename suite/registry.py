@@ -13,16 +13,17 @@ import importlib
 import importlib.util
 import re
 import sys
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from suite.naming import UserError
-from suite.protocol import Method, Spec, Task
+from suite.protocol import Method, Task
 
 HOUSE = Path(__file__).resolve().parent.parent  #: where suite, tasks and reference_impls stand side by side
 TASKS, METHODS = HOUSE / "tasks", HOUSE / "reference_impls"
@@ -34,7 +35,7 @@ class TaskRef:
 
     name: str
     summary: str
-    path: Path | None  #: its task.py; None for another package's
+    path: Path | None  #: its module's file, beside which truth.toml and claims.toml lie; None where it cannot be found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +61,14 @@ class MethodRef:
         return stated_version(self.path)
 
     @property
+    def ours(self) -> bool:
+        """Whether it is one of this project's own, which are imported by their names."""
+        return self.origin == "reference" and self.path.is_relative_to(METHODS)
+
+    @property
     def module(self) -> str:
         """Name to import it under, the same in every process, so that its classes unpickle."""
-        if self.origin == "reference":
+        if self.ours:
             return ".".join(self.path.relative_to(HOUSE).with_suffix("").parts)
         return f"weighin_file_{self.version[:16]}"
 
@@ -74,8 +80,19 @@ def tasks() -> dict[str, TaskRef]:
         for folder in sorted(TASKS.iterdir())
         if (folder / "task.py").is_file()
     }
-    others = {e.name: TaskRef(e.name, e.value, None) for e in entry_points(group="weighin.tasks")}
+    others = {e.name: _packaged(e) for e in _entries("weighin.tasks")}
     return others | here
+
+
+def families() -> dict[str, str]:
+    """The families of the front page, in its order, by name: their questions.
+
+    Those of ``tasks/families.toml`` come first, which also announces families without a task yet, then other packages'.
+    """
+    listed = tomllib.loads((TASKS / "families.toml").read_text(encoding="utf-8"))["family"]
+    known = tasks()
+    announced = {f["name"]: f.get("question", "") for f in listed}
+    return {name: task(name).question if name in known else announced[name] for name in dict.fromkeys([*announced, *known])}
 
 
 @cache
@@ -84,30 +101,48 @@ def task(name: str) -> Task[Any, Any]:
     known = tasks()
     if name not in known:
         raise UserError(f"no task {name!r}; there are: {', '.join(known)}")
-    if known[name].path is None:
-        (entry,) = entry_points(group="weighin.tasks", name=name)
+    if not (TASKS / name / "task.py").is_file():
+        (entry,) = (e for e in _entries("weighin.tasks") if e.name == name)
         return typing.cast("Task[Any, Any]", entry.load()())
     module = importlib.import_module(f"tasks.{name}.task")
     (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
     return found()
 
 
-def task_of(spec: Spec) -> Task[Any, Any]:
-    """The task that asks a Spec's question: its case may have a card of its own (`Task.of`)."""
-    return task(spec.task).of(spec.case)
+class Asked(Protocol):
+    """What names a task and one of its cases: a Spec, a bundle's record of it, a ranking."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def case(self) -> str: ...
+
+
+def task_of(asked: Asked) -> Task[Any, Any]:
+    """The task that asks the question of a case, which may have a card of its own (`Task.of`)."""
+    return task(asked.task).of(asked.case)
 
 
 def methods(task_name: str) -> dict[str, MethodRef]:
-    """Methods of a task by name: ours, then other packages' (entry points ``weighin.methods``, named task/method)."""
+    """Methods of a task by name: ours, then other packages' (entry points ``weighin.methods``, named task/method).
+
+    Methods that come in one package with their task are its references and bear plain names, its parent among them; any
+    other package's bear their digest.
+    """
     folder = METHODS / task_name
     files = sorted(folder.glob("*.py")) if folder.is_dir() else []
     found = {f.stem: _describe(f, task_name, "reference") for f in files if not f.stem.startswith("_")}
-    for entry in entry_points(group="weighin.methods"):
+    home = (
+        "" if (TASKS / task_name / "task.py").is_file() else _package(e for e in _entries("weighin.tasks") if e.name == task_name)
+    )
+    for entry in _entries("weighin.methods"):
         owner, _, name = entry.name.partition("/")
         spec = importlib.util.find_spec(entry.module) if owner == task_name else None
         if spec is not None and spec.origin:
-            ref = _describe(Path(spec.origin), task_name, "package")
-            found.setdefault(f"{name}@{ref.version[:12]}", dataclasses.replace(ref, name=f"{name}@{ref.version[:12]}"))
+            beside_task = bool(home) and _package([entry]) == home
+            ref = _describe(Path(spec.origin), task_name, "reference" if beside_task else "package")
+            full = name if beside_task else f"{name}@{ref.version[:12]}"
+            found.setdefault(full, dataclasses.replace(ref, name=full))
     return found
 
 
@@ -130,7 +165,7 @@ def method(task_name: str, name: str) -> MethodRef:
 
 def load(ref: MethodRef) -> type[Method]:
     """Import a method's module and return its class: the one public class with ``solve``."""
-    if ref.origin == "reference":
+    if ref.ours:
         module = importlib.import_module(ref.module)
     else:
         module = sys.modules.get(ref.module) or _import_file(ref)
@@ -280,6 +315,32 @@ def house_file(module: str, *folders: Path) -> Path | None:
     """The file of a module in one of these folders of the house; None where it is no such module."""
     file = HOUSE / (module.replace(".", "/") + ".py")
     return file if module.partition(".")[0] in {f.name for f in folders} and file.is_file() else None
+
+
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    """Other packages' entry points."""
+    return _entries_on(group, tuple(sys.path))
+
+
+@cache
+def _entries_on(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """To find them reads a file of every installed package: once a path."""
+    return tuple(entry_points(group=group))
+
+
+def _packaged(entry: EntryPoint) -> TaskRef:
+    """A task of another package, its module not imported (what it lies in is)."""
+    try:
+        spec = importlib.util.find_spec(entry.module)
+    except ModuleNotFoundError:
+        spec = None
+    path = Path(spec.origin) if spec is not None and spec.origin else None
+    return TaskRef(entry.name, _docstring(path).partition("\n")[0] if path else entry.value, path)
+
+
+def _package(entries: Iterable[EntryPoint]) -> str:
+    """The name of the package that brings the first of these; empty where there is none."""
+    return next((e.dist.name for e in entries if e.dist is not None), "")
 
 
 def _describe(path: Path, task_name: str, origin: Literal["reference", "package", "file"]) -> MethodRef:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METER_TOLERANCE = 0.25  #: memory and seconds move from run to run; counts must be equal
-COUNTS = ("macs", "macs_parent", "params", "nonzero", "examples", "kept.")
+COUNTS = ("macs", "params", "nonzero", "examples", "kept.")  #: how names of counts begin
 
 
 @dataclass(frozen=True)

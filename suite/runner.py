@@ -100,7 +100,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
     values, defaults = registry.configuration(instance)
-    task = registry.task(spec.task).of(spec.case)
+    task = registry.task_of(spec)
     if ref.name == task.parent_method:
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
     return Order(
@@ -147,7 +147,7 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
     with _alone(work):
         order.write(work)
         system.write_card(card, settings.out / "systems")
-        task = registry.task(order.spec.task)
+        task = registry.task_of(order.spec)
         cap = settings.cap_seconds or task.tiers[order.spec.tier].cap_seconds
         write_json(work / "solver.json", {"card": card.hash, "cap": cap, "submitter": settings.submitter})
         status, reason = _stages(work, ["solve", "examine"], cap, progress, settings.launch)
@@ -340,7 +340,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
                 "seedless": order.seedless,
             },
             "source": {**_source(), "task_digest": order.task_digest or None},
-            "libraries": solved.get("libraries") or system.libraries(),
+            "libraries": solved.get("libraries") or system.libraries(registry.task_of(order.spec).libraries),
             "systems": cards,
             "processes": order.processes,
             "measures": measures,
@@ -360,7 +360,7 @@ def _derive(work: Path, order: Order) -> tuple[str, str, list[dict[str, Any]]]:
     """Measures of evidence and timing, from the files that the bundle will hold."""
     from suite.meters import timing
 
-    task = registry.task(order.spec.task).of(order.spec.case)
+    task = registry.task_of(order.spec)
     measures: list[Measure] = []
     if (work / bundle.EVIDENCE).exists():
         measures += task.score(order.spec, bundle.read_table(work / bundle.EVIDENCE))

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -61,10 +61,7 @@ FLAGS = (
 )
 
 
-LIBRARIES = (
-    "torch", "torchvision", "numpy", "scipy", "timm", "torch_geometric", "torch-pruning", "mtkahypar",
-    "av", "onnxruntime", "openvino", "executorch",
-)  # fmt: skip
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy")  #: that every task computes with
 
 
 class SystemCard(BaseModel):
@@ -137,10 +134,10 @@ def read_cards(folder: Path) -> dict[str, SystemCard]:
     return {path.stem: read_card(path) for path in sorted(folder.glob("*.json"))}
 
 
-def libraries() -> dict[str, str]:
-    """Versions of Python and of what computes, as far as it is installed here."""
+def libraries(of_task: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of Python and of what computes, `Task.libraries` among it, as far as it is installed here."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *of_task):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -499,11 +499,14 @@ def _band(value: float, half: float) -> tuple[float, float]:
     return value - half, value + half
 
 
-def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit: str, width: int = 760) -> str:
-    """One line a method, a dot a class: change from the dense parent in points; the one that pays most is named.
+def who_pays(
+    rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit: str, width: int = 760, *, part: str, parent: str
+) -> str:
+    """One line a method, a dot a class or group: change from the parent in points; the one that pays most is named.
 
     Args:
         rows: label, mark, and (class, change) pairs.
+        part: the word for a class or group; `parent`: that method's name.
     """
     if not rows:
         return ""
@@ -516,7 +519,7 @@ def who_pays(rows: Sequence[tuple[str, int, Sequence[tuple[str, float]]]], unit:
         return left + (v - low) / (high - low) * (right - left)
 
     out = [
-        f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each class from the dense parent, in {unit}</title>'
+        f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each {escape(part)} from the {escape(parent)} parent, in {unit}</title>'
     ]
     for v in _ticks(low, high, 4 if width < 500 else 8):
         out.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="{top}" y2="{height - 30}"/>')

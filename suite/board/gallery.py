@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from suite import pictures
 from suite.board.tables import Board, Row, asked
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
 
     from suite.protocol import Task
+    from suite.show import Likeness
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Shot:
     file: str  #: below the folder ``pictures`` of the site
     width: int
     height: int
-    psnr: float  #: to the original, of this crop; NaN where there is none, infinite where they are equal
+    likeness: (
+        float  #: to the original, of this crop, by what the task declares; NaN where there is none, infinite where they are equal
+    )
     data: bytes
 
 
@@ -48,6 +50,8 @@ class Gallery:
     left: str  #: keys of what is compared at first
     right: str
     credit: str
+    note: str  #: how crops are chosen, and what the number under them is
+    unit: str  #: of that number
 
 
 def gallery(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Gallery | None:
@@ -63,14 +67,24 @@ def gallery(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -
     for name in sorted({n for _, n in found if not n.endswith(pictures.ORIGINAL)}, key=_natural):
         original = originals.get(name)
         target = pictures.decode(original[1]) if original else None
-        shots = [_shot("original", "original", None, f"{name}{pictures.ORIGINAL}", *original, target)] if original else []
+        shots = (
+            [_shot("original", "original", None, f"{name}{pictures.ORIGINAL}", *original, target, declared.likeness)]
+            if original
+            else []
+        )
         shots += [
-            _shot(r.method, r.label, r.mark, name, *found[r.method, name], target) for r in methods if (r.method, name) in found
+            _shot(r.method, r.label, r.mark, name, *found[r.method, name], target, declared.likeness)
+            for r in methods
+            if (r.method, name) in found
         ]
         scenes.append(Scene(name.replace("-", " "), shots))
     if not scenes:
         return None
-    return Gallery(scenes, *_first(scenes, methods, declared.reference), credit)
+    like = declared.likeness
+    told = [declared.rule, f"In {like.unit}: {like.name} of the crop alone." if like else ""]
+    return Gallery(
+        scenes, *_first(scenes, methods, declared.reference), credit, " ".join(filter(None, told)), like.unit if like else ""
+    )
 
 
 def _first(scenes: Sequence[Scene], methods: Sequence[Row], reference: str) -> tuple[str, str]:
@@ -105,17 +119,13 @@ def _originals(db: duckdb.DuckDBPyConnection, board: Board, reference: str) -> d
     return {name.removesuffix(pictures.ORIGINAL): (run, data) for name, run, data in rows}
 
 
-def _shot(key: str, label: str, mark: int | None, name: str, run: str, data: bytes, target: np.ndarray | None) -> Shot:
+def _shot(
+    key: str, label: str, mark: int | None, name: str, run: str, data: bytes, target: np.ndarray | None, how: Likeness | None
+) -> Shot:
     seen = pictures.decode(data)
     height, width, _ = seen.shape
-    return Shot(key, label, mark, f"{run[:12]}-{name}.webp", width, height, _psnr(seen, target), data)
-
-
-def _psnr(seen: np.ndarray, target: np.ndarray | None) -> float:
-    if target is None or seen.shape != target.shape:
-        return math.nan
-    error = float(np.square(seen.astype(np.float64) - target).mean())
-    return 10 * math.log10(255**2 / error) if error else math.inf
+    value = how.of(seen, target) if how is not None and target is not None and seen.shape == target.shape else math.nan
+    return Shot(key, label, mark, f"{run[:12]}-{name}.webp", width, height, value, data)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

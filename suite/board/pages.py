@@ -30,15 +30,7 @@ if TYPE_CHECKING:
     from suite.protocol import Task
 
 HERE = Path(__file__).resolve().parent
-#: The six families; those without a task yet are announced, not hidden.
-FAMILIES = {
-    "image_pruning": "Make an image classifier smaller. Who keeps its accuracy, and is it faster in fact?",
-    "graph_tickets": "Fewer edges and weights in a graph network: what do the poorly connected lose?",
-    "vit_training": "Train a vision transformer on less: the same end, sooner?",
-    "fair_pruning": "Make a classifier smaller without making one group pay.",
-    "flame_detection": "Find fire that smoke hides.",
-    "mobile_vsr": "Send a small video and a small network, play it large.",
-}
+COUNTED = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     boards = {r: tables.board(db, r) for r in rankings}
     others = {r: _elsewhere(db, b) for r, b in boards.items()}
     ledger = {name: claims.verdicts(db, name) for name in registry.tasks()}
-    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task(r.task).of(r.case)))}
+    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task_of(r)))}
     pages: dict[str, str] = {}
     for name in registry.tasks():
         task = registry.task(name)
@@ -137,7 +129,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     for shot in shots:
         (docs / "pictures" / shot.file).write_bytes(shot.data)
     for ranking, b in boards.items():
-        export.write(b, registry.task(ranking.task).of(ranking.case), docs / "data", file_stem(ranking))
+        export.write(b, registry.task_of(ranking), docs / "data", file_stem(ranking))
 
 
 def _elsewhere(db: duckdb.DuckDBPyConnection, board: Board) -> list[Board]:
@@ -192,7 +184,7 @@ def _environment() -> jinja2.Environment:
         "fact": _fact,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
         "coded": safe(_coded),
-        "crop_psnr": lambda v: f"{v:.1f} dB" if math.isfinite(v) else "",
+        "likeness": lambda v, unit: f"{v:.1f} {unit}" if math.isfinite(v) else "",
     }
     return env
 
@@ -206,7 +198,7 @@ def _safe(function: Any) -> Any:
 def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
     """Shares of the parent, latency, speed-ups of other workloads, memory and training time: what rows have.
 
-    Latency is that of the task's own workload at its smallest batch: `infer@1` beside `infer@64`, `play/eager` beside any runtime.
+    Latency is that of the family of the task's own workload (what stands before the ``@``), at its smallest size.
     """
     keys = {k for row in board.rows for k in row.cells} - ({"train_seconds"} if board.ranking.division == "speed" else set())
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
@@ -214,7 +206,7 @@ def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
     first = next((n for n in names if n.partition("@")[0] == task.speed.partition("@")[0]), "")
     out += [Column(f"time {first}", f"Latency {first}, ms", "↓", "ms", False)] if first else []
     others = [n for n in names if n not in (first, task.speed)]
-    out += [Column(f"speedup {n}", n.replace("infer@", "Batch "), "↑", "times", False) for n in others]
+    out += [Column(f"speedup {n}", task.show.head(n), "↑", "times", False) for n in others]
     slanted = [
         Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
         Column("train_seconds", "Training, s", "↓", "s", True),
@@ -223,7 +215,7 @@ def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """`infer@64` before `infer@256`."""
+    """``call@64`` before ``call@256``."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -336,13 +328,10 @@ def _lane_classes(row: Row, board: Board) -> list[str]:
     return [f"l{c} {'first' if at == a else 'last' if at == b else 'mid'}" for a, b, c in board.lanes if a <= at <= b]
 
 
-def _asked(r: Ranking) -> str:
+def _asked(r: Ranking, task: Task[Any, Any]) -> str:
     words = {0.5: "half", 0.25: "a quarter of", 0.75: "three quarters of", 0.2: "a fifth of"}
     parts = [p.partition("=")[::2] for p in r.target.split(",") if p]
-    return " and ".join(
-        f"keep {words.get(float(v), f'{float(v):.3g} of')} the {k.upper() if k == 'macs' else k}".replace("MACS", "MACs")
-        for k, v in parts
-    )
+    return " and ".join(f"keep {words.get(float(v), f'{float(v):.3g} of')} the {task.show.word(k)}" for k, v in parts)
 
 
 def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
@@ -355,7 +344,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
     top = [r for r in rows if r.quality.best == 1] if sure else rows[:1]
     out = [
         {
-            "question": "Keep most " + ("accuracy" if task.ranked == "top1" else task.ranked),
+            "question": f"Keep most {task.show.word(task.ranked)}",
             "answer": _first(top),
             "detail": ("cannot be told apart" if len(top) > 1 else "certain") if sure else "one seed or two: not ranked",
         }
@@ -396,7 +385,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
         change, name, label = min(pays)
         out.append(
             {
-                "question": "Worst class pays",
+                "question": f"Worst {task.show.part} pays",
                 "answer": f"{_signed(change)} {'points' if board.unit == '%' else board.unit}",
                 "detail": f"{name}, by {label}",
             }
@@ -464,10 +453,11 @@ def _common_promise(board: Board) -> float | None:
     return middle if 2 * sum(abs(v / middle - 1) <= 0.05 for v in found) > len(found) else None
 
 
-def _pays(board: Board, width: int) -> str:
+def _pays(board: Board, task: Task[Any, Any], width: int) -> str:
     rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target]
     found = [(r.label, r.mark, [(n, c) for n, _, c in r.classes if math.isfinite(c)]) for r in rows]
-    return charts.who_pays([f for f in found if f[2]][:10], "points" if board.unit == "%" else board.unit, width)
+    unit = "points" if board.unit == "%" else board.unit
+    return charts.who_pays([f for f in found if f[2]][:10], unit, width, part=task.show.part, parent=task.parent_method)
 
 
 def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str, str]:
@@ -480,7 +470,7 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
         for row in b.rows:
             names.setdefault(row.method, (ranking.task, None))
     for name, (task_name, ref) in names.items():
-        rows = [(b, row, registry.task(r.task).of(r.case)) for r, b in boards.items() for row in b.rows if row.method == name]
+        rows = [(b, row, registry.task_of(r)) for r, b in boards.items() for row in b.rows if row.method == name]
         failures = [(b, f) for b in boards.values() for f in b.failures if f.method == name]
         papers = tables.papers_of(task_name)
         out[f"methods/{name.replace('@', '-')}.md"] = env.get_template("method.md.j2").render(
@@ -518,11 +508,9 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards
             [name],
         ).fetchall()
         # in other workloads the parent may run beside another program of its own, as with a kernel or a runtime that is not its best
-        aa = [
-            dict(zip(("part", "seed", "value", "low", "high"), found, strict=True))
-            for task, case, *found in rows
-            if found[0] == registry.task(task).of(case).speed
-        ]
+        own = [(task, found) for task, case, *found in rows if found[0] == registry.task(task).of(case).speed]
+        aa = [dict(zip(("part", "seed", "value", "low", "high"), found, strict=True)) for _, found in own]
+        parents = sorted({registry.task(task).parent_method for task, _ in own})
         errors = sorted(abs(r["value"] - 1) for r in aa)
         resolution = None
         if errors:
@@ -539,13 +527,8 @@ def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards
             facts=_groups(facts),
             aa=aa,
             resolution=resolution,
-            weighed=[
-                (b, row, registry.task(b.ranking.task).of(b.ranking.case))
-                for b in boards
-                if b.card == name
-                for row in b.rows
-                if row.timed
-            ],
+            parents=parents,
+            weighed=[(b, row, registry.task_of(b.ranking)) for b in boards if b.card == name for row in b.rows if row.timed],
         )
     return out
 
@@ -580,14 +563,14 @@ def _home(
 ) -> str:
     cards: list[dict[str, Any]] = []
     first_page, speeds = "tasks/index.html", ""
-    for name, question in FAMILIES.items():
+    for name, question in registry.families().items():
         mine = [b for r, b in boards.items() if r.task == name and r.division == "closed" and (r.target or _of_methods(b))]
         mine.sort(key=lambda b: not b.ranking.target)
         if name not in registry.tasks() or not mine:
             cards.append({"name": name, "question": question, "page": "", "top": [], "note": "No rows yet."})
             continue
         best = mine[0]
-        task = registry.task(name).of(best.ranking.case)
+        task = registry.task_of(best.ranking)
         page = f"tasks/{name}-{best.ranking.tier}.html"
         rows = _of_methods(best)
         key = f"speedup {task.speed}"
@@ -620,8 +603,13 @@ def _home(
     from markupsafe import Markup
 
     return env.get_template("index.md.j2").render(
-        tasks=cards, first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally
+        tasks=cards, how_many=_how_many(len(cards)), first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally
     )
+
+
+def _how_many(tasks: int) -> str:
+    """So many tasks, in words as long as there are any."""
+    return f"{COUNTED[tasks] if tasks < len(COUNTED) else tasks} task{'s' * (tasks != 1)}"
 
 
 def _of_methods(board: Board) -> list[Row]:

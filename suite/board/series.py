@@ -47,7 +47,7 @@ def chart(boards: Sequence[Board], task: Task[Any, Any], width: int) -> str:
             for name, rows in _curves(boards).items()
         ],
         (first.parent.label, first.parent.quality.mean) if first.parent else None,
-        kept=(" and ".join(targets[0]) if one else next(iter(targets[0]))).replace("macs", "MACs"),
+        kept=" and ".join(task.show.word(name) for name in (targets[0] if one else list(targets[0])[:1])),
         quality=task.ranked,
         unit=first.unit,
         up=first.up,
@@ -67,8 +67,8 @@ def summary(boards: Sequence[Board]) -> list[Summary]:
         return []
     until = max(rows[-1][0] for rows in curves.values())
     sign = 1 if up else -1
-    dense = np.array(list(parent.seeds.values()))
-    bound = sign * float(dense.mean()) - float(dense.std(ddof=1))
+    whole = np.array(list(parent.seeds.values()))
+    bound = sign * float(whole.mean()) - float(whole.std(ddof=1))
     out = []
     for rows in curves.values():
         seeds = sorted(set(parent.seeds).intersection(*(r.seeds for _, r in rows)))

@@ -192,7 +192,7 @@ def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         for name in names:
             try:
                 data = (results / path / name).read_bytes()
-                height, width, _ = pictures.decode(data).shape
+                height, width, _ = pictures.decode(data, task.show.gallery.size).shape
             except (OSError, ValueError) as e:
                 raise UserError(f"{results / path / name}: no picture ({e}); run `weighin check` on the results") from e
             db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", [run, name.removesuffix(".webp"), width, height, data])

@@ -166,7 +166,7 @@ def asked(ranking: Ranking, parent: str) -> tuple[str, list[Any]]:
 
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
     """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
-    task = registry.task(ranking.task).of(ranking.case)
+    task = registry.task_of(ranking)
     where, values = asked(ranking, task.parent_method)
     counted = _runs(db, "counted", where, values)
     weighed = _runs(db, "weighed", where, values)
@@ -305,7 +305,7 @@ def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tu
 
 
 def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name: str, part: str = "") -> Cell | None:
-    """Paired by seed with the dense parent: mean difference and its t interval."""
+    """Paired by seed with the parent: mean difference and its t interval."""
     pairs = [
         measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value
         for r in runs
@@ -345,7 +345,7 @@ def _promise(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], measures: 
 
 
 def _share(promised: str, measures: Mapping[tuple[str, str], _Value]) -> float | None:
-    """A measure, or one over another (``macs_nonzero/macs_parent``), of one run; None where it lacks them."""
+    """A measure, or one over another (``<x>/<x of the parent>``), of one run; None where it lacks them."""
     found = [measures.get((name, "")) for name in promised.split("/")]
     values = [m.value for m in found if m]
     if len(values) < len(found) or not all(values[1:]):

@@ -39,7 +39,7 @@ CROSS JOIN LATERAL (SELECT unnest(string_split(runs.target, ',')) AS text) AS as
 LEFT JOIN measures AS m ON m.run = runs.id AND m.name = 'kept.' || split_part(asked.text, '=', 1)
 WHERE runs.target <> '';
 
--- Each measure beside the dense parent's of the same seed: what did the method change, and for whom?
+-- Each measure beside the parent's of the same seed: what did the method change, and for whom?
 CREATE OR REPLACE VIEW changes AS
 SELECT r.id, r.task, r.version, r.tier, r.division, r."case", r.target, r.seed, r.method, r.variant,
        m.name, m.part, m.value, p.value AS parent, m.value - p.value AS change

@@ -6,14 +6,15 @@ sums across each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from suite import bundle
 from suite.checks.findings import AGAIN, Finding, Refused
 from suite.meters import timing
-from suite.protocol import Measure, Tier
+from suite.protocol import Measure, Task, Tier
 
 CLOSE = 1e-9  #: relative
 FASTEST = 1e7  #: examples a second that no trainer reaches
@@ -22,8 +23,8 @@ MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
 MOST_WORKLOADS = 64
 ENOUGH = 0.8  #: of the 50 ms that a block is to last
 SHORTEST_BLOCK, LONGEST_BLOCK = 1e-6, 3600.0  #: seconds
-AMOUNTS = ("macs", "macs_parent", "macs_nonzero", "params", "nonzero", "examples")
-UNITS = ("s", "B", "J", "W", "1/s", "x", "FPS")  #: of what cannot be negative
+AMOUNTS = ("macs", "params", "nonzero", "examples")  #: metered, of any task, and never negative
+UNITS = ("s", "B", "J", "W", "1/s", "x")  #: of what cannot be negative
 TIMED = ("time", "throughput", "speedup", "parent_time")  #: what `timing.derive` alone may say
 
 
@@ -73,11 +74,13 @@ def equal(a: float | None, b: float | None) -> bool:
     return a == b or abs(a - b) <= CLOSE * max(abs(a), abs(b))
 
 
-def possible(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
-    """What no honest number can be, and sums that must hold among metered figures."""
+def possible(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Iterator[Finding]:
+    """What no honest number can be, and sums that must hold among metered figures: all tasks' and those that this one declares."""
     value = {(m.name, m.part): m.value for m in record.measures}
+    halves = {name: quotient.split("/") for name, quotient in task.quotients.items()}
+    amounts = {*AMOUNTS, *task.amounts, *task.within, *(n for names in halves.values() for n in names)}
     for m in record.measures:
-        for told in _impossible(m):
+        for told in _impossible(m, amounts):
             yield _wrong(where, m.name, m.part, told)
     layers = record.operations
     for name, total in (
@@ -97,13 +100,14 @@ def possible(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
                 "has more non-zero parameters than parameters",
                 AGAIN,
             )
-    for small, large in (("nonzero", "params"), ("macs_nonzero", "macs")):
+    for small, large in (("nonzero", "params"), *task.within.items()):
         if value.get((small, ""), 0.0) > value.get((large, ""), np.inf) * (1 + CLOSE):
             yield _wrong(where, small, "", f"is more than {large}")
-    if ("macs_parent", "") in value and ("macs", "") in value:
-        macs, parent = value["macs", ""], value["macs_parent", ""]
-        if parent <= 0 or not equal(value.get(("kept.macs", "")), macs / parent):
-            yield _wrong(where, "kept.macs", "", "is not macs over macs_parent")
+    for name, (over, under) in halves.items():
+        if (over, "") in value and (under, "") in value:
+            whole = value[under, ""]
+            if whole <= 0 or not equal(value.get((name, "")), value[over, ""] / whole):
+                yield _wrong(where, name, "", f"is not {over} over {under}")
     seconds, examples = value.get(("train_seconds", "")), value.get(("examples", ""))
     if seconds is not None and examples is not None and seconds < examples / FASTEST:
         yield _wrong(where, "train_seconds", "", f"{examples:g} examples in {seconds:g} s: no machine is so fast")
@@ -111,10 +115,10 @@ def possible(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
         yield Finding(where, bundle.RUN, "curve", "error", "a point lies beyond the examples that the run saw", AGAIN)
 
 
-def _impossible(m: bundle.MeasureRecord) -> Iterator[str]:
+def _impossible(m: bundle.MeasureRecord, amounts: Collection[str]) -> Iterator[str]:
     if m.unit == "%" and not 0 <= m.value <= 100:
         yield f"{m.value:g} % lies outside 0..100"
-    if m.value < 0 and (m.unit in UNITS or (m.source == "meter" and m.name in AMOUNTS)):
+    if m.value < 0 and (m.unit in UNITS or (m.source == "meter" and m.name in amounts)):
         yield f"{m.value:g} {m.unit}".strip() + " is negative"
     if m.value <= 0 and (m.source == "timing" or m.name == "throughput"):
         yield f"{m.value:g} is no time or rate"

@@ -11,6 +11,7 @@ from suite.naming import UserError
 from suite.protocol import Measure, Operations, Run, Spec, Table, Task, Tier, Workload
 from tasks.common.cases import data_and_model, shapes_digest
 from tasks.common.intervals import newcombe
+from tasks.common.libraries import LIBRARIES
 from tasks.common.scoring import by_class, share
 from tasks.common.truth import class_names, entry
 from tasks.graph_tickets.counting import combined, kept_weights, layers, sparse_input_macs
@@ -32,6 +33,8 @@ class Nodes(Task[GraphProblem, Ticket]):
     beside = ("worst_class", "low_degree", "degree_gap")
     speed = "infer@graph"
     promised = "kept.macs"
+    quotients = {"kept.macs": "macs/macs_parent"}
+    libraries = LIBRARIES
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "degree": "int32"}
     truth = ("row", "label", "degree")
     recipe_else: ClassVar[tuple[float, float, float, float]] = RECIPE_ELSE

@@ -13,6 +13,7 @@ from suite.naming import UserError
 from suite.protocol import Measure, Operations, Run, Spec, Table, Task, Tier, Workload
 from suite.show import Show
 from tasks.common.cases import data_and_model, shapes_digest
+from tasks.common.libraries import LIBRARIES
 from tasks.common.scoring import by_class, calibration_error
 from tasks.common.truth import class_names, entry
 from tasks.images.problem import Network, PrunableProblem
@@ -57,7 +58,14 @@ class ImagePruning(Task[ImageProblem, Network]):
     speed = "infer@64"
     promised = "macs_nonzero/macs_parent"
     shares_batches = True
-    show = Show(shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"})
+    within = {"macs_nonzero": "macs"}
+    quotients = {"kept.macs": "macs/macs_parent"}
+    libraries = LIBRARIES
+    show = Show(
+        shares={"kept.macs": "Structural MACs", "kept.nonzero": "Weights left"},
+        words={"top1": "accuracy", "macs": "MACs"},
+        families={"infer": "Batch"},
+    )
     columns = {"row": "int32", "label": "int16", "prediction": "int16", "confidence": "float16"}
     truth = ("row", "label")
     tiers = {

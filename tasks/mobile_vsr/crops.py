@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,12 @@ def pictures(problem: VideoProblem, solution: Stream | None) -> dict[str, np.nda
         part = frame[:, top : top + SIZE[0], left : left + SIZE[1]]
         found[f"frame-{problem.numbers[t]}-x-{left}-y-{top}"] = part.permute(1, 2, 0).contiguous().numpy()
     return found
+
+
+def psnr(seen: np.ndarray, original: np.ndarray) -> float:
+    """PSNR of a crop against the original's, uint8 of one shape, in dB; infinite where they are equal."""
+    error = float(np.square(seen.astype(np.float64) - original).mean())
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def windows(frames: np.ndarray) -> list[tuple[int, int, int]]:

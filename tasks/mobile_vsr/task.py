@@ -12,8 +12,9 @@ import numpy as np
 
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, Run, Spec, Table, Task, Tier, Unsupported, Workload
-from suite.show import Against, Curve, Gallery, Show
+from suite.show import Against, Curve, Gallery, Likeness, Show
 from tasks.common.intervals import Z95
+from tasks.common.libraries import LIBRARIES
 from tasks.common.truth import entry
 from tasks.mobile_vsr import crops, reference
 from tasks.mobile_vsr.content import read_case, setting_of, source_of
@@ -65,13 +66,22 @@ class MobileVSR(Task[VideoProblem, "Stream"]):
         "bytes_header": "int64",
     }
     truth = ("row", "frame", "covers")
+    amounts = ("frames_per_second",)
+    libraries = LIBRARIES
     show = Show(
         curve=Curve("PSNR", along="frame", of=lambda evidence: psnr_frames(evidence["error_frame"]), unit="dB"),
         against=(
             Against("bytes:total", "bytes sent, KB: H.264 video, networks, maps", 1e-3),
             Against("throughput:play/eager", "frames a second of the player, eager", up=True),
         ),
-        gallery=Gallery(crops.pictures, reference="bicubic", credits=crops.CREDITS),
+        gallery=Gallery(
+            crops.pictures,
+            reference="bicubic",
+            credits=crops.CREDITS,
+            size=(crops.SIZE[1], crops.SIZE[0]),
+            rule="Cut where the original has most detail: no method’s output decides where.",
+            likeness=Likeness("PSNR", "dB", crops.psnr),
+        ),
         pays=False,
     )
     tiers = {

@@ -1,514 +1,119 @@
-"""Six very different families, each as small as it can be, through one protocol without a special case.
+"""Six very different families, and a seventh unlike them, each as small as it can be, without a special case in `suite/`.
 
-Every stand-in is a real Task and a real Method: a 3-layer network, a 50-node graph, a 2-block ViT with
-its trainer, a tabular net with a group, a two-stream patch net, a two-frame upscaler.  `walk` does with
-each what the runner does, through the same calls; what the six need from the protocol stays needed.
+Every stand-in (tests/standins) is a real Task with a parent and a method: a 3-layer network, a 50-node graph, a 2-block ViT
+with its trainer, a tabular net with a group, a two-stream patch net, a two-frame upscaler, and a forecast.  They come as
+another package comes, by entry points, and go the whole way: through the protocol's calls, runner, checker, publisher and
+page.  What the families need from the suite stays needed, and no page of one speaks of another.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from suite import bundle
+from suite import bundle, check, registry, runner, system
+from suite.board import pages, store
 from suite.child import ChildRun
-from suite.protocol import Measure, Operations, Problem, Spec, Task, Tier, Unsupported, Workload
-
-
-def generator(problem: Problem, purpose: str) -> torch.Generator:
-    return torch.Generator().manual_seed(problem.run.seed(purpose))
-
-
-def seeded(problem: Problem, make: Any) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(problem.run.seed("init"))
-        return make()
-
-
-def linear_operations(model: nn.Module) -> Operations:
-    return Operations(
-        tuple(
-            {
-                "name": name,
-                "kind": type(m).__name__,
-                "macs": float(m.weight.numel()),
-                "params": m.weight.numel(),
-                "nonzero": int(m.weight.count_nonzero()),
-            }
-            for name, m in model.named_modules()
-            if isinstance(m, nn.Linear | nn.Conv2d)
-        )
-    )
-
-
-def accuracy(evidence: Mapping[str, np.ndarray], name: str = "accuracy", part: str = "") -> Measure:
-    hit = evidence["label"] == evidence["prediction"]
-    return Measure(name, 100 * float(hit.mean()), "%", "up", part)
-
-
-class Base(Task[Any, Any]):
-    """What the stand-ins share: nothing of it is in suite/."""
-
-    version = 1
-    parent_method = "dense"
-    beside: ClassVar[Sequence[str]] = ()
-    promised = ""
-    truth: ClassVar[Sequence[str]] = ("row",)
-
-    def digest(self, spec: Spec) -> str:
-        return "0" * 64
-
-    def operations(self, problem: Any, solution: Any) -> Operations:
-        return linear_operations(solution.model)
-
-
-# 1 -- image pruning: a smaller network ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Network:
-    model: nn.Module
-
-
-@dataclass
-class VisionProblem(Problem):
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def model(self, width: int = 16) -> nn.Module:
-        return seeded(
-            self,
-            lambda: nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)),
-        )
-
-    def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.randperm(96, generator=torch.Generator().manual_seed(self.run.seed("order", epoch)))
-        for batch in order.split(32):
-            self.run.spend(len(batch))
-            yield self.x[batch], self.y[batch]
-
-
-class Pruning(Base):
-    """A 3-layer network made narrower."""
-
-    name, question, ranked, speed, promised = "pruning", "Smaller?", "top1", "infer@1", "kept.macs"
-    tiers = {"smoke": Tier(("blobs/mlp",), ("macs=0.5",), 60)}
-    columns = {"row": "int32", "label": "uint8", "prediction": "uint8"}
-    truth = ("row", "label")
-
-    def problem(self, spec: Spec, run: Any) -> VisionProblem:
-        x = torch.randn(128, 8, generator=torch.Generator().manual_seed(0))
-        return VisionProblem(spec, run, x, x[:, :3].argmax(1))
-
-    def parent(self, problem: VisionProblem) -> Network:
-        return Network(problem.model())
-
-    def examine(self, problem: VisionProblem, solution: Network) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            prediction = solution.model(problem.x[96:]).argmax(1)
-        return {
-            "row": np.arange(32, dtype="int32"),
-            "label": problem.y[96:].numpy().astype("uint8"),
-            "prediction": prediction.numpy().astype("uint8"),
-        }
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        return [accuracy(evidence, "top1")]
-
-    def workloads(self, problem: VisionProblem, solution: Network) -> list[Workload]:
-        def prepare(batch: int) -> Any:
-            model, x = solution.model.eval(), torch.zeros(batch, 8)
-            return lambda: model(x)
-
-        return [Workload(f"infer@{n}", lambda n=n: prepare(n), items=n) for n in (1, 64)]
-
-    def weigh(self, problem: VisionProblem, solution: Network) -> list[Measure]:
-        dense = self.operations(problem, self.parent(problem)).total("macs")
-        return [Measure("kept.macs", self.operations(problem, solution).total("macs") / dense, source="meter")]
-
-
-@dataclass(frozen=True)
-class Thin:
-    epochs: int = 2
-
-    def solve(self, problem: VisionProblem) -> Network:
-        dense = sum(p.numel() for n, p in problem.model().named_parameters() if "weight" in n)
-        wanted = problem.spec.targets["macs"] * dense
-        width = min(range(1, 17), key=lambda w: abs(8 * w + w * w + 3 * w - wanted))
-        model = problem.model(width)
-        optimizer = torch.optim.SGD(model.parameters(), 0.5)
-        for epoch in range(self.epochs):
-            for x, y in problem.batches(epoch):
-                optimizer.zero_grad()
-                F.cross_entropy(model(x), y).backward()
-                optimizer.step()
-            problem.run.progress(epoch + 1, self.epochs)
-        return Network(model)
-
-
-# 2 -- graph tickets: edges + network; two targets; the task counts its own operations --------------------------------
-
-
-@dataclass(frozen=True)
-class Ticket:
-    edges: torch.Tensor  #: (2, E), pruned edges are gone, not masked
-    model: nn.Linear
-
-
-@dataclass
-class GraphProblem(Problem):
-    edges: torch.Tensor
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def propagate(self, edges: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-        return h.index_add(0, edges[1], h[edges[0]])
-
-
-class Graph(Base):
-    """A 50-node graph losing edges and weights."""
-
-    name, question, ranked, speed = "graph", "Sparser?", "accuracy", "infer@graph"
-    tiers = {"smoke": Tier(("ring/gcn",), ("edges=0.5,weights=0.2",), 60)}
-    columns = {"row": "int32", "label": "uint8", "prediction": "uint8", "degree": "int32"}
-
-    def problem(self, spec: Spec, run: Any) -> GraphProblem:
-        here = torch.arange(50)
-        edges = torch.cat([torch.stack([here, (here + d) % 50]) for d in (1, 2)], 1)
-        x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
-        return GraphProblem(spec, run, edges, x, (x[:, 0] > 0).long())
-
-    def parent(self, problem: GraphProblem) -> Ticket:
-        return Ticket(problem.edges, seeded(problem, lambda: nn.Linear(6, 2)))
-
-    def examine(self, problem: GraphProblem, solution: Ticket) -> dict[str, np.ndarray]:
-        out = solution.model(problem.propagate(solution.edges, problem.x)).argmax(1)
-        degree = torch.bincount(problem.edges[1], minlength=50)  # of the whole graph: who was poorly connected
-        columns = {"row": torch.arange(50), "label": problem.y, "prediction": out, "degree": degree}
-        return {k: v.numpy().astype(self.columns[k]) for k, v in columns.items()}
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        low = evidence["degree"] <= np.median(evidence["degree"])
-        return [accuracy(evidence), accuracy({k: v[low] for k, v in evidence.items()}, part="low_degree")]
-
-    def workloads(self, problem: GraphProblem, solution: Ticket) -> list[Workload]:
-        return [Workload("infer@graph", lambda: lambda: solution.model(problem.propagate(solution.edges, problem.x)), items=50)]
-
-    def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:
-        w = solution.model.weight
-        linear = {
-            "name": "linear",
-            "kind": "Linear",
-            "macs": 50.0 * int(w.count_nonzero()),
-            "params": w.numel(),
-            "nonzero": int(w.count_nonzero()),
-        }
-        return Operations(
-            (
-                {
-                    "name": "aggregate",
-                    "kind": "edges",
-                    "macs": 6.0 * solution.edges.shape[1],
-                    "params": 0,
-                    "nonzero": 0,
-                },
-                linear,
-            )
-        )
-
-    def weigh(self, problem: GraphProblem, solution: Ticket) -> list[Measure]:
-        w = solution.model.weight
-        return [
-            Measure("kept.edges", solution.edges.shape[1] / problem.edges.shape[1], source="meter"),
-            Measure("kept.weights", int(w.count_nonzero()) / w.numel(), source="meter"),
-        ]
-
-
-@dataclass(frozen=True)
-class RandomEdges:
-    def solve(self, problem: GraphProblem) -> Ticket:
-        keep = torch.randperm(100, generator=generator(problem, "random_edges"))[: round(100 * problem.spec.targets["edges"])]
-        ticket = Graph().parent(problem)
-        with torch.no_grad():
-            flat = ticket.model.weight.view(-1)
-            flat[flat.abs().argsort()[: round(len(flat) * (1 - problem.spec.targets["weights"]))]] = 0
-        return Ticket(problem.edges[:, keep.sort().values], ticket.model)
-
-
-# 3 -- ViT training: the trainer is part of the Solution, training steps are workloads with counts ---------------------
-
-
-@dataclass(frozen=True)
-class Trained:
-    model: nn.Module
-    keep: tuple[float, float, float]  #: share of tokens kept at the start, the middle, the end of the schedule
-
-
-class TinyViT(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(4, 8)
-        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(2))
-        self.head = nn.Linear(8, 2)
-
-    def forward(self, x: torch.Tensor, keep: float = 1.0) -> torch.Tensor:
-        h = self.embed(x)[:, : max(1, round(keep * x.shape[1]))]
-        for block in self.blocks:
-            h = block(h)
-        return self.head(h.mean(1))
-
-
-class ViTraining(Base):
-    """A 2-block ViT trained on fewer tokens."""
-
-    name, question, ranked, speed = "vit", "Trained on less?", "top1", "train_step@0.5"
-    tiers = {"smoke": Tier(("noise/vit",), ("step_macs=0.5",), 60)}
-    columns = {"row": "int32", "label": "uint8", "all": "uint8", "pruned": "uint8"}
-
-    def problem(self, spec: Spec, run: Any) -> VisionProblem:
-        x = torch.randn(64, 8, 4, generator=torch.Generator().manual_seed(2))
-        return VisionProblem(spec, run, x, (x[:, 0, 0] > 0).long())
-
-    def parent(self, problem: VisionProblem) -> Trained:
-        return Trained(seeded(problem, TinyViT), (1.0, 1.0, 1.0))
-
-    def examine(self, problem: VisionProblem, solution: Trained) -> dict[str, np.ndarray]:
-        model = solution.model.eval()
-        with torch.inference_mode():
-            full, pruned = (model(problem.x[48:], keep).argmax(1) for keep in (1.0, solution.keep[2]))
-        columns = {"row": torch.arange(16), "label": problem.y[48:], "all": full, "pruned": pruned}
-        return {k: v.numpy().astype(self.columns[k]) for k, v in columns.items()}
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        return [
-            accuracy({**evidence, "prediction": evidence[mode]}, "top1", part) for mode, part in (("pruned", ""), ("all", "all"))
-        ]
-
-    def workloads(self, problem: VisionProblem, solution: Trained) -> list[Workload]:
-        def step(keep: float) -> Any:
-            optimizer = torch.optim.SGD(solution.model.train().parameters(), 0.0)
-            x, y = problem.x[:8], problem.y[:8]
-
-            def call() -> None:
-                optimizer.zero_grad()
-                F.cross_entropy(solution.model(x, keep), y).backward()
-                optimizer.step()
-
-            return call
-
-        steps = [
-            Workload(f"train_step@{p}", lambda k=k: step(k), 8, count=20)
-            for p, k in zip(("0", "0.5", "1"), solution.keep, strict=True)
-        ]
-        return [*steps, Workload("infer@64", lambda: lambda: solution.model.eval()(problem.x, solution.keep[2]), 64)]
-
-    def weigh(self, problem: VisionProblem, solution: Trained) -> list[Measure]:
-        return [Measure("kept.step_macs", math.fsum(solution.keep) / 3, source="meter")]
-
-
-@dataclass(frozen=True)
-class FewerTokens:
-    def solve(self, problem: VisionProblem) -> Trained:
-        problem.run.spend(48)
-        return Trained(seeded(problem, TinyViT), (0.75, 0.5, 0.25))
-
-
-# 4 -- fair pruning: a group column, and gaps from the same evidence ------------------------------------------------
-
-
-class Fair(Pruning):
-    """A tabular net with a group."""
-
-    name, question, ranked, promised = "fair", "Fair when small?", "worst_group", "kept.nonzero"
-    tiers = {"smoke": Tier(("table/mlp",), ("nonzero=0.2",), 60)}
-    columns = {"row": "int32", "label": "uint8", "group": "uint8", "prediction": "uint8", "score": "float16"}
-    truth = ("row", "label", "group")
-
-    def examine(self, problem: VisionProblem, solution: Network) -> dict[str, np.ndarray]:
-        evidence = super().examine(problem, solution)
-        with torch.inference_mode():
-            score = solution.model(problem.x[96:]).softmax(1).amax(1).numpy()
-        return {**evidence, "group": (problem.x[96:, 7] > 0).numpy().astype("uint8"), "score": score.astype("float16")}
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        parts = [
-            accuracy({k: v[evidence["group"] == g] for k, v in evidence.items()}, "group_accuracy", f"group {g}") for g in (0, 1)
-        ]
-        worst = min(p.value for p in parts)
-        return [
-            *parts,
-            Measure("worst_group", worst, "%", "up"),
-            Measure("gap", max(p.value for p in parts) - worst, "points", "down"),
-        ]
-
-    def weigh(self, problem: VisionProblem, solution: Network) -> list[Measure]:
-        count = self.operations(problem, solution)
-        return [Measure("kept.nonzero", count.total("nonzero") / count.total("params"), source="meter")]
-
-
-@dataclass(frozen=True)
-class Magnitude:
-    def solve(self, problem: VisionProblem) -> Network:
-        model = problem.model()
-        weights = [p for n, p in model.named_parameters() if "weight" in n]
-        cut = torch.cat([w.detach().abs().flatten() for w in weights]).quantile(1 - problem.spec.targets["nonzero"])
-        with torch.no_grad():
-            for w in weights:
-                w.mul_(w.abs() > cut)
-        return Network(model)
-
-
-# 5 -- flame detection: no target; a sampled embedding as evidence --------------------------------------------------
-
-
-class TwoStream(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rgb, self.thermal, self.head = nn.Linear(12, 4), nn.Linear(4, 4), nn.Linear(8, 1)
-
-    def forward(self, rgb: torch.Tensor, thermal: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        z = torch.cat([self.rgb(rgb), self.thermal(thermal)], 1)
-        return self.head(z).squeeze(1), z
-
-
-class Flame(Base):
-    """A two-stream patch net with an embedding."""
-
-    name, question, ranked, speed, parent_method = "flame", "Fire behind smoke?", "balanced_accuracy", "frame", "bce"
-    tiers = {"smoke": Tier(("patches/two_stream",), ("",), 60)}
-    columns = {
-        "row": "int32",
-        "label": "uint8",
-        "obscured": "uint8",
-        "score": "float16",
-        **{f"z{i}": "float16" for i in range(8)},
-    }
-
-    def problem(self, spec: Spec, run: Any) -> VisionProblem:
-        x = torch.randn(40, 16, generator=torch.Generator().manual_seed(3))
-        return VisionProblem(spec, run, x, (x[:, 12] > 0).long())
-
-    def parent(self, problem: VisionProblem) -> Network:
-        return Network(seeded(problem, TwoStream))
-
-    def examine(self, problem: VisionProblem, solution: Network) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            score, z = solution.model(problem.x[:, :12], problem.x[:, 12:])
-        z = torch.where((torch.arange(40) % 2 == 0)[:, None], z, torch.tensor(0.0))  # a fixed sample of rows carries it
-        columns = {
-            "row": torch.arange(40),
-            "label": problem.y,
-            "obscured": torch.arange(40) % 2,
-            "score": score.sigmoid(),
-        }
-        columns |= {f"z{i}": z[:, i] for i in range(8)}
-        return {k: v.numpy().astype(self.columns[k]) for k, v in columns.items()}
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        out = []
-        for part, rows in (("clear", evidence["obscured"] == 0), ("obscured", evidence["obscured"] == 1)):
-            hit = (evidence["score"] > 0.5) == (evidence["label"] == 1)
-            recalls = [hit[rows & (evidence["label"] == k)].mean() for k in (0, 1)]
-            out.append(Measure("balanced_accuracy", 100 * float(np.mean(recalls)), "%", "up", "" if part == "clear" else part))
-        return out
-
-    def workloads(self, problem: VisionProblem, solution: Network) -> list[Workload]:
-        return [Workload("frame", lambda: lambda: solution.model(problem.x[:, :12], problem.x[:, 12:]), items=1)]
-
-
-@dataclass(frozen=True)
-class Bce:
-    def solve(self, problem: VisionProblem) -> Network:
-        return Flame().parent(problem)
-
-
-# 6 -- mobile video: files sent + a player; seedless; runtimes versus play/eager; one absent --------------------------
-
-
-@dataclass(frozen=True)
-class Stream:
-    files: Mapping[str, bytes]
-
-    @property
-    def model(self) -> nn.Module:
-        model: nn.Module = torch.jit.load(io.BytesIO(self.files["model"])) if "model" in self.files else nn.Identity()
-        return model
-
-
-@dataclass
-class VideoProblem(Problem):
-    frames: torch.Tensor  #: (2, 3, 16, 16), train and test alike: video overfits its clip by design
-
-
-class Video(Base):
-    """A two-frame upscaler: files sent and a player."""
-
-    name, question, ranked, speed, parent_method = "video", "Playable?", "psnr_frame", "play/eager", "bicubic"
-    tiers = {"smoke": Tier(("clip/x2",), ("",), 60)}
-    columns = {"row": "int32", "squared_error": "float64", "bytes_video": "int64", "bytes_model": "int64"}
-
-    def problem(self, spec: Spec, run: Any) -> VideoProblem:
-        return VideoProblem(spec, run, torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4)))
-
-    def parent(self, problem: VideoProblem) -> Stream:
-        return Stream({"video": F.avg_pool2d(problem.frames, 2).numpy().tobytes()})
-
-    def play(self, problem: VideoProblem, solution: Stream) -> torch.Tensor:
-        small = torch.frombuffer(bytearray(solution.files["video"]), dtype=torch.float32).view(2, 3, 8, 8)
-        return solution.model(F.interpolate(small, scale_factor=2, mode="bicubic")).clamp(0, 1)
-
-    def examine(self, problem: VideoProblem, solution: Stream) -> dict[str, np.ndarray]:
-        error = (self.play(problem, solution) - problem.frames).square().mean((1, 2, 3)).double().numpy()
-        sizes = {f"bytes_{k}": np.array([len(solution.files.get(k, b"")), 0], "int64") for k in ("video", "model")}
-        return {"row": np.arange(2, dtype="int32"), "squared_error": error, **sizes}
-
-    def score(self, spec: Spec, evidence: Mapping[str, np.ndarray]) -> list[Measure]:
-        sizes = [Measure("bytes", float(evidence[f"bytes_{k}"].sum()), "B", "down", k) for k in ("video", "model")]
-        return [Measure("psnr_frame", -10 * math.log10(evidence["squared_error"].mean()), "dB", "up"), *sizes]
-
-    def workloads(self, problem: VideoProblem, solution: Stream) -> list[Workload]:
-        def absent() -> Any:
-            raise Unsupported("this runtime is not installed")
-
-        play = lambda: lambda: self.play(problem, solution)  # noqa: E731
-        return [Workload("play/eager", play, 2), Workload("play/other", absent, 2, versus="play/eager")]
-
-    def operations(self, problem: VideoProblem, solution: Stream) -> Operations:
-        return Operations((), warnings=("bicubic is not counted",))
-
-
-@dataclass(frozen=True)
-class Bicubic:
-    seedless: ClassVar[bool] = True
-
-    def solve(self, problem: VideoProblem) -> Stream:
-        return Video().parent(problem)
-
-
-FAMILIES = [
-    (Pruning(), Thin()),
-    (Graph(), RandomEdges()),
-    (ViTraining(), FewerTokens()),
-    (Fair(), Magnitude()),
-    (Flame(), Bce()),
-    (Video(), Bicubic()),
-]
-
-
-@pytest.mark.parametrize(("task", "method"), FAMILIES, ids=[t.name for t, _ in FAMILIES])
-def test_a_family_walks_through_the_protocol(prepared: None, task: Any, method: Any, tmp_path: Path) -> None:
-    tier = task.tiers["smoke"]
-    spec = Spec(task.name, task.version, "smoke", "closed", tier.cases[0], tier.targets[0], seed=0)
+from suite.order import Order
+from suite.protocol import Task, Unsupported
+from tests.standins.install import STANDINS, install, spec_of, write_truth
+from tests.standins.stages import forked_child
+
+#: heads of columns that a family declares, with its arrow or unit as far as it has one
+HEADS = {
+    "pruning": [
+        "top1, %\u00a0↑",
+        "vs parent, points ↑",
+        "Worst class, %\u00a0↑",
+        "on paper",
+        "in fact, infer@1 ↑",
+        "Lot 64&nbsp;↑",
+    ],
+    "graph": ["accuracy, %\u00a0↑", "Worst degree, %\u00a0↑", "in fact, infer@graph ↑"],
+    "vit": [
+        "top1, %\u00a0↑",
+        "in fact, train_step@0.5 ↑",
+        "Latency train_step@0, ms&nbsp;↓",
+        "Step at 1&nbsp;↑",
+        "Forward 64&nbsp;↑",
+    ],
+    "fair": ["worst_group, %\u00a0↑", "Worst group, %\u00a0↑", "on paper", "in fact, infer@1 ↑", "Lot 64&nbsp;↑"],
+    "flame": ["balanced_accuracy, %\u00a0↑", "Worst scene, %\u00a0↑", "in fact, frame ↑"],
+    "video": ["psnr_frame, dB\u00a0↑", "vs parent, dB ↑", "in fact, play/eager ↑"],
+    "forecast": ["rmse, kWh\u00a0↓", "vs parent, kWh ↓", "on paper", "in fact, horizon@176 ↑"],
+}
+#: and what else its page says in its own words
+SAYS = {
+    "pruning": ["Keep most hits", "keep 0.49 of the products", "vs parent, points ↑"],
+    "graph": ["A dot a degree", "change from the whole parent", "keep a quarter of the weights"],
+    "vit": ["keep half the work of a step", "Worst class pays"],
+    "fair": ["A dot a group", "The group that pays most", "Change of each group from the full parent"],
+    "flame": ["A dot a scene", "change from the bce parent", "Keep most balanced_accuracy"],
+    "video": ["likeness along the rows", "psnr_frame over bytes of what is sent", "Cut at the top.", "drawn by a random number"],
+    "forecast": ["Keep most certainty", "keep half the past hours", "error along the rows", "rmse over hours looked back on"],
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The stand-ins' package on the path of this process and of those that it starts."""
+    folder = tmp_path_factory.mktemp("site")
+    install(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
+        for name in STANDINS:
+            write_truth(name, folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def weighed_all(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results: of each family the parent, the method, and that one with another setting where it has one."""
+    root = tmp_path_factory.mktemp("families")
+    settings, card = runner.Settings(root / "results", root / "work"), system.card("cpu", 1)
+
+    def run(order: Order) -> runner.Outcome:
+        return runner.run(order, settings, card, lambda stage, event: None)
+
+    asked = [(name, method, []) for name, (_, methods) in STANDINS.items() for method in methods]
+    asked += [("pruning", "thin", ["epochs=1"]), ("flame", "contrastive", ["temperature=0.5"]), ("forecast", "latest", ["ridge=1"])]
+    orders = [runner.make_order(spec_of(name, "small"), method, how, threads=1) for name, method, how in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_child", forked_child)
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(run, orders))
+    assert [(o.order.spec.task, o.order.method, o.reason) for o in outcomes if o.status != "ok"] == []
+    return root / "results"
+
+
+@pytest.fixture(scope="module")
+def written(weighed_all: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of all that was run."""
+    folder = tmp_path_factory.mktemp("pages")
+    store.publish(weighed_all, folder / "board.duckdb")
+    with store.connect(folder / "board.duckdb") as db:
+        pages.write_pages(db, folder / "docs")
+    return folder / "docs"
+
+
+def the_task(name: str) -> Task:
+    return registry.task(name)
+
+
+@pytest.mark.parametrize("name", STANDINS)
+def test_a_family_walks_through_the_protocol(prepared: None, installed: Path, name: str, tmp_path: Path) -> None:
+    task, spec = the_task(name), spec_of(name, "smoke")
+    *_, chosen = STANDINS[name][1]
+    method = registry.configure(registry.load(registry.method(name, chosen)), [])
     run = ChildRun(spec, tmp_path / "checkpoint.pt", lambda event: None)
     problem = task.problem(spec, run)
 
@@ -546,3 +151,93 @@ def test_a_family_walks_through_the_protocol(prepared: None, task: Any, method: 
     assert task.speed in theirs
     operations = task.operations(problem, solution)
     assert operations.layers or operations.warnings
+
+
+def test_a_task_of_another_package_has_its_own_parent_and_references(installed: Path) -> None:
+    refs = registry.methods("flame")
+    assert {name: ref.origin for name, ref in refs.items()} == {"bce": "reference", "contrastive": "reference"}
+    assert runner.make_order(spec_of("flame", "small"), "bce", []).spec.target == ""
+    found = registry.tasks()["flame"]
+    assert found.summary == "A two-stream patch net with an embedding: no target, a sampled embedding as evidence."
+    assert found.path == installed / "weighin_standins" / "flame" / "task.py"
+
+
+@pytest.mark.slow
+def test_processes_of_the_runner_find_a_task_of_another_package(installed: Path, tmp_path: Path) -> None:
+    order = runner.make_order(spec_of("flame", "smoke"), "contrastive", [], threads=1)
+    settings = runner.Settings(tmp_path / "results", tmp_path / "work")
+    outcome = runner.run(order, settings, system.card("cpu", 1), lambda stage, event: None)
+    assert outcome.status == "ok", outcome.reason
+    assert [f.line() for f in check.check([tmp_path / "results"]) if f.level == "error"] == []
+    assert set(bundle.read(outcome.path).libraries) >= {"python", "torch", "torchvision", "numpy", "scipy", "pillow"}
+
+
+def test_the_checker_finds_no_error_in_any_family(weighed_all: Path) -> None:
+    assert [f.line() for f in check.check([weighed_all]) if f.level == "error"] == []
+
+
+@pytest.mark.parametrize("name", STANDINS)
+def test_a_page_speaks_of_its_own_family(written: Path, name: str) -> None:
+    page = (written / "tasks" / f"{name}-small.md").read_text(encoding="utf-8")
+    task = the_task(name)
+    assert [head for head in HEADS[name] if f">{head}<" not in page] == []
+    assert [words for words in SAYS[name] if words not in page] == []
+    assert f"{task.parent_method}</a></span><small>the parent, weighed against itself</small>" in page
+
+
+@pytest.mark.parametrize("name", STANDINS)
+def test_a_page_says_no_word_of_another_family(written: Path, name: str) -> None:
+    said = re.sub(r"[\w.]*weighin[\w.]*", "", (written / "tasks" / f"{name}-small.md").read_text(encoding="utf-8"))
+    others = {word for other in registry.tasks() if other != name for word in words_of(the_task(other))} | NAMED
+    own = words_of(the_task(name)) | {w for words in words_of(the_task(name)) for w in re.findall(r"\w+", words)}
+    found = [w for w in sorted(others - own) if re.search(rf"(?<![\w@.]){re.escape(w)}(?![\w@])", said)]
+    assert found == []
+
+
+#: words that the board once had of its own
+NAMED = {"dense", "top1", "macs", "MACs", "PSNR", "FPS", "Batch"}
+
+
+def words_of(task: Task) -> set[str]:
+    """Names that a task alone gives, and its words for them."""
+    show = task.show
+    targets = {t.partition("=")[0] for tier in task.tiers.values() for text in tier.targets for t in text.split(",") if t}
+    named = {task.name, task.parent_method, task.ranked, *task.beside, *targets, *task.quotients, *task.within, *task.amounts}
+    named |= {task.speed, *show.words, *show.words.values(), *show.families.values(), *show.shares.values()}
+    named |= {case for tier in task.tiers.values() for case in tier.cases}
+    return {name for name in named if name}
+
+
+def test_the_page_of_the_machine_names_the_parents_that_were_weighed_on_it(written: Path) -> None:
+    (page,) = (written / "systems").glob("????????????????.md")
+    parents = sorted(the_task(name).parent_method for name in STANDINS)
+    assert f"the {' or '.join(parents)} network, weighed {len(parents)} times" in page.read_text(encoding="utf-8")
+
+
+def test_the_front_page_shows_every_family_and_announces_those_to_come(written: Path) -> None:
+    page = (written / "index.md").read_text(encoding="utf-8")
+    assert "<h2>13 tasks</h2>" in page
+    for name in STANDINS:
+        assert f'<a href="tasks/{name}-small.html">{name}</a></h3><p>{the_task(name).question}</p>' in page
+    assert "<h3>flame_detection</h3><p>Find fire that smoke hides.</p>" in page
+
+
+def test_pictures_of_a_family_are_as_large_as_it_allows_itself(weighed_all: Path) -> None:
+    seen = [p for path in bundle.find(weighed_all / "video") for p in bundle.read(path).pictures.values()]
+    assert {(p.width, p.height) for p in seen} == {(16, 8)}
+
+
+def test_a_bundle_that_breaks_a_rule_of_its_own_task_is_refused(weighed_all: Path) -> None:
+    from suite.checks import numbers
+
+    (path,) = (p for p in bundle.find(weighed_all / "pruning" / "small" / "dense"))
+    record, task = bundle.read(path), the_task("pruning")
+    assert list(numbers.possible("here", record, task)) == []
+    for name, value, expected in (
+        ("kept.macs", 0.9, ["measures kept.macs"]),
+        ("macs_parent", -1.0, ["measures macs_parent", "measures macs", "measures kept.macs"]),
+        ("macs_parent", 100.0, ["measures macs", "measures kept.macs"]),
+    ):
+        changed = [m.model_copy(update={"value": value}) if m.name == name else m for m in record.measures]
+        told = numbers.possible("here", record.model_copy(update={"measures": changed}), task)
+        assert [f.field for f in told] == expected

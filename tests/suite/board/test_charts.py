@@ -52,7 +52,7 @@ def test_charts_carry_no_colour_font_or_link_of_their_own() -> None:
     points = [Point("a", 1.4, 90, (1.3, 1.5), 0.3, 0), Point("b", 1.0, 92, (0.99, 1.01), 0.3, -2)]
     text = ElementTree.tostring(draw(points), encoding="unicode")
     text += charts.saving_bar(2, 1.4, 0, 2) + charts.interval_bar(90, 0.3, 88, 93, 92) + charts.sign(3)
-    text += charts.who_pays([("a", 0, [("shirt", -2.0), ("bag", 0.1)])], "points")
+    text += charts.who_pays([("a", 0, [("shirt", -2.0), ("bag", 0.1)])], "points", part="class", parent="dense")
     assert not re.search(r"fill=|stroke=|style=|font-|href|url\(|#[0-9a-f]{3}", text)
 
 
@@ -156,9 +156,11 @@ def test_a_far_row_and_a_wide_interval_do_not_flatten_the_frontier() -> None:
 
 
 def test_who_pays_names_the_class_that_pays_most() -> None:
-    svg = ElementTree.fromstring(charts.who_pays([("chex", 0, [("shirt", -3.0), ("bag", 0.2), ("boot", -1.0)])], "points"))
+    svg = ElementTree.fromstring(
+        charts.who_pays([("chex", 0, [("shirt", -3.0), ("bag", 0.2), ("boot", -1.0)])], "points", part="class", parent="bce")
+    )
     dots = list(svg.iter("circle"))
     assert len(dots) == 3
     assert [c.findtext("title") for c in dots if c.get("class") == "dot"] == ["shirt −3"]
     assert "shirt" in [t.text for t in svg.iter("text")]
-    assert charts.who_pays([], "points") == ""
+    assert charts.who_pays([], "points", part="class", parent="bce") == ""

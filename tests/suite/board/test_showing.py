@@ -138,7 +138,7 @@ def test_a_gallery_holds_the_original_and_every_method_in_the_boards_order(
         original, *rest = scene.shots
         np.testing.assert_array_equal(pictures.decode(original.data), demo.crop(i, 0))
         errors = {s.key: np.square(pictures.decode(s.data) - demo.crop(i, 0).astype(float)).mean() for s in rest}
-        assert {s.key: round(s.psnr, 6) for s in rest} == {k: round(10 * np.log10(255**2 / e), 6) for k, e in errors.items()}
+        assert {s.key: round(s.likeness, 6) for s in rest} == {k: round(10 * np.log10(255**2 / e), 6) for k, e in errors.items()}
     assert (found.left, found.right) == ("bicubic", "stdo")
     assert "CC BY" in found.credit
 

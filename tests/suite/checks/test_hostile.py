@@ -66,7 +66,9 @@ class Dots(Task[Any, Any]):
     columns: ClassVar[Mapping[str, str]] = {"row": "int32", "label": "int16", "prediction": "int16", "score": "float16"}
     truth = ("row", "label")
     evidence_bytes = 60_000
-    show = Show(gallery=Gallery(lambda problem, solution, /: {}, "plain", {"dots": "drawn by hand, CC0"}))
+    within: ClassVar[Mapping[str, str]] = {"macs_nonzero": "macs"}
+    quotients: ClassVar[Mapping[str, str]] = {"kept.macs": "macs/macs_parent"}
+    show = Show(gallery=Gallery(lambda problem, solution, /: {}, "plain", {"dots": "drawn by hand, CC0"}, (320, 180)))
 
     def score(self, spec: Spec, evidence: Table) -> list[Measure]:
         label, hit = evidence["label"], evidence["label"] == evidence["prediction"]
