@@ -1,34 +1,23 @@
 """Packages that only some methods, tasks or options need: which extra installs them, and one line where they are missing.
 
-Import such a package by `need`, where it is used or, at the latest, before any training starts.
+Import such a package by `need`, where it is used or, at the latest, before any training starts.  Extras stand in pyproject.toml.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from suite.naming import UserError
 
-#: A package's import name, and the extra of pyproject.toml that holds it.
-EXTRAS = {
-    "av": "video",
-    "executorch": "mobile",
-    "lightning_fabric": "processes",
-    "mtkahypar": "pruning",
-    "onnx": "mobile",
-    "onnxruntime": "mobile",
-    "onnxscript": "mobile",
-    "openvino": "mobile",
-    "submitit": "cluster",
-    "timm": "vit",
-    "torch_geometric": "graphs",
-    "torch_pruning": "pruning",
-}
+TOGETHER = ("all", "dev")  #: extras that gather others
 
 
 def need(module: str, what: str) -> Any:
-    """Import a module of one of the packages of `EXTRAS`.
+    """Import a module of a package that an extra installs.
 
     Args:
         module: its dotted name.
@@ -38,14 +27,29 @@ def need(module: str, what: str) -> Any:
         UserError: it cannot be imported; says why, and how to install it.
     """
     package = module.partition(".")[0]
-    advice = install(package)
     try:
         return importlib.import_module(module)
     except ImportError as e:
         why = " ".join(str(e).split())
-        raise UserError(f"{what} needs the package {package}, which cannot be imported ({why}); {advice}") from e
+        raise UserError(f"{what} needs the package {package}, which cannot be imported ({why}); {install(package)}") from e
 
 
 def install(package: str) -> str:
-    """The command that installs a package of `EXTRAS`."""
-    return f"pip install 'weighin[{EXTRAS[package]}]'"
+    """The command that installs a package of an extra, by its import name."""
+    return f"pip install 'weighin[{extras().get(canonical(package), TOGETHER[0])}]'"
+
+
+@cache
+def extras() -> dict[str, str]:
+    """Distributions that an extra names, and that extra, as the installed weighin says; empty where none is installed."""
+    try:
+        wanted = metadata.requires("weighin") or []
+    except metadata.PackageNotFoundError:  # run from its folder alone
+        return {}
+    pairs = ((re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)) for line in wanted)
+    return {canonical(name[0]): extra[1] for name, extra in pairs if name and extra and extra[1] not in TOGETHER}
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as indexes compare it; import names differ from it by an underscore at most."""
+    return re.sub(r"[-_.]+", "-", name).lower()

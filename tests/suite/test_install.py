@@ -23,6 +23,7 @@ import pytest
 from reference_impls.image_pruning.structure_lth import StructureLth
 from reference_impls.parts import partition
 from suite import bundle, extras, parallel, place
+from suite.extras import canonical
 from suite.naming import UserError
 from suite.registry import HOUSE
 
@@ -56,10 +57,6 @@ class Import:
         return canonical(CALLED.get(self.package, self.package))
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def names(requirements: list[str]) -> set[str]:
     return {canonical(found[0]) for r in requirements if (found := re.match(r"[\w.-]+", r))}
 
@@ -67,6 +64,7 @@ def names(requirements: list[str]) -> set[str]:
 BASE = names(PROJECT["dependencies"])
 EXTRAS = {extra: names(wanted) for extra, wanted in PROJECT["optional-dependencies"].items()}
 ONES = {k: v for k, v in EXTRAS.items() if k not in ("all", "dev")}  #: extras that name packages, not other extras
+OPTIONAL = set().union(*ONES.values())
 
 
 @cache
@@ -98,8 +96,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     found = imports()
     assert {"torch", "pandas", "PIL", "av", "mtkahypar", "torch_pruning"} <= {i.package for i in found}  # the search finds them
     for i in found:
-        extra = extras.EXTRAS.get(i.package, "")
-        assert i.distribution in BASE | ONES.get(extra, set()), f"{i.file}: declare {i.package} in pyproject.toml"
+        assert i.distribution in BASE | OPTIONAL, f"{i.file}: declare {i.package} in pyproject.toml"
         if i.distribution not in BASE:
             assert i.asked or i.file in BEHIND_A_QUESTION, f"{i.file}: import {i.package} by suite.extras.need"
 
@@ -111,10 +108,8 @@ def test_every_base_package_is_used() -> None:
 
 
 def test_the_extra_that_is_named_installs_the_package() -> None:
-    for package, extra in extras.EXTRAS.items():
-        assert canonical(package) in ONES[extra], package
-    assert set().union(*ONES.values()) == {canonical(p) for p in extras.EXTRAS}
-    assert not BASE & set().union(*ONES.values())
+    assert extras.extras() == {package: extra for extra, packages in ONES.items() for package in packages}, "install weighin again"
+    assert not BASE & OPTIONAL
 
 
 def test_all_has_every_extra_and_dev_what_the_tests_train_with() -> None:
@@ -126,13 +121,13 @@ def test_all_has_every_extra_and_dev_what_the_tests_train_with() -> None:
     assert chosen("dev") == set(ONES) - {"cluster", "mobile"}  # a stand-in, and runtimes that are large
 
 
-@pytest.mark.parametrize("package", extras.EXTRAS)
+@pytest.mark.parametrize("package", sorted({i.package for i in imports() if i.distribution in OPTIONAL}))
 def test_what_is_missing_is_said_in_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError) as told:
         extras.need(package, "this method")
     assert str(told.value).startswith(f"this method needs the package {package}, ")
-    assert str(told.value).endswith(f"; pip install 'weighin[{extras.EXTRAS[package]}]'")
+    assert str(told.value).endswith(f"; pip install 'weighin[{extras.extras()[canonical(package)]}]'")
     assert "\n" not in str(told.value)
 
 
@@ -202,7 +197,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     # A folder that a .pth file names is searched, but its own .pth files are not read: an editable weighin there is not found.
     others = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
     (packages / "dependencies.pth").write_text("\n".join(others) + "\n")
-    (packages / "base_alone.pth").write_text(f"import sys; sys.modules.update(dict.fromkeys({list(extras.EXTRAS)}))\n")
+    hidden = [p.replace("-", "_") for p in OPTIONAL]
+    (packages / "base_alone.pth").write_text(
+        f"import sys; sys.modules.update(dict.fromkeys({[p.replace('-', '_') for p in OPTIONAL]}))\n"
+    )
     folder = root / "elsewhere"
     for kind in ("image_pruning/small/dense", "image_pruning/small/l1_filters", "mobile_vsr/small/stdo"):
         source = sorted((HOUSE / "results" / kind).iterdir())[0]
