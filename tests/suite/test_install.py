@@ -198,9 +198,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     others = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
     (packages / "dependencies.pth").write_text("\n".join(others) + "\n")
     hidden = [p.replace("-", "_") for p in OPTIONAL]
-    (packages / "base_alone.pth").write_text(
-        f"import sys; sys.modules.update(dict.fromkeys({[p.replace('-', '_') for p in OPTIONAL]}))\n"
-    )
+    (packages / "base_alone.pth").write_text(f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n")
     folder = root / "elsewhere"
     for kind in ("image_pruning/small/dense", "image_pruning/small/l1_filters", "mobile_vsr/small/stdo"):
         source = sorted((HOUSE / "results" / kind).iterdir())[0]
