@@ -520,10 +520,16 @@ def _results_table(records: Sequence[Any]) -> None:
     good = [r for r in records if r.status == "ok"]
     if not good:
         return
-    card = registry.task(good[0].spec.task)
+    card = registry.task_of(good[0].spec)
     shares = card.show.shares or {card.promised: ""}
-    beside = dict.fromkeys(q for r in good for q in card.of(r.spec.case).beside)
-    wanted = [*dict.fromkeys(card.of(r.spec.case).ranked for r in good), f"speedup:{card.speed}", *shares, "train_seconds", *beside]
+    beside = dict.fromkeys(q for r in good for q in registry.task_of(r.spec).beside)
+    wanted = [
+        *dict.fromkeys(registry.task_of(r.spec).ranked for r in good),
+        f"speedup:{card.speed}",
+        *shares,
+        "train_seconds",
+        *beside,
+    ]
     runs = [
         ("method", [r.method.name for r in good]),
         ("setting", [r.method.variant for r in good]),

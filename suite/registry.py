@@ -132,9 +132,8 @@ def methods(task_name: str) -> dict[str, MethodRef]:
     folder = METHODS / task_name
     files = sorted(folder.glob("*.py")) if folder.is_dir() else []
     found = {f.stem: _describe(f, task_name, "reference") for f in files if not f.stem.startswith("_")}
-    home = (
-        "" if (TASKS / task_name / "task.py").is_file() else _package(e for e in _entries("weighin.tasks") if e.name == task_name)
-    )
+    ours = (TASKS / task_name / "task.py").is_file()
+    home = "" if ours else _package(e for e in _entries("weighin.tasks") if e.name == task_name)
     for entry in _entries("weighin.methods"):
         owner, _, name = entry.name.partition("/")
         spec = importlib.util.find_spec(entry.module) if owner == task_name else None

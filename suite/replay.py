@@ -49,7 +49,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
         raise UserError(f"{asked.name} is somebody's own method: give its file with --method; its digest is {asked.version[:12]}")
     fields = {f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields}
     spec = Spec(**{**fields, "data": data, "device": device or record.spec.device})
-    version = registry.task(spec.task).version
+    version = registry.task_of(spec).version
     if spec.version != version:
         raise UserError(
             f"{path} is of {spec.task} version {spec.version}, this is version {version}: check out commit {record.source.commit}"

@@ -104,7 +104,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     others=others,
                     columns=partial(_columns, task),
                     series=series.of(mine),
-                    drawings={b.ranking: showing.drawings(db, b, task.of(b.ranking.case)) for b in mine},
+                    drawings={b.ranking: showing.drawings(db, b, registry.task_of(b.ranking)) for b in mine},
                     galleries=galleries,
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )

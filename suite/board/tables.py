@@ -408,7 +408,7 @@ def _named(r: Ranking) -> bool:
 
 def _targets(r: Ranking) -> Sequence[str]:
     """Those that the ranking's tier names."""
-    shape = registry.task(r.task).tiers.get(r.tier)
+    shape = registry.task_of(r).tiers.get(r.tier)
     return shape.targets if shape else ()
 
 
@@ -417,7 +417,7 @@ def _numbers(target: str) -> list[float]:
 
 
 def _case_order(r: Ranking) -> tuple[int, str]:
-    shape = registry.task(r.task).tiers.get(r.tier)
+    shape = registry.task_of(r).tiers.get(r.tier)
     return _place(r.case, shape.cases if shape else ()), r.case
 
 

@@ -54,7 +54,7 @@ HEADS = {
 SAYS = {
     "pruning": ["Keep most hits", "keep 0.49 of the products", "vs parent, points ↑"],
     "graph": ["A dot a degree", "change from the whole parent", "keep a quarter of the weights"],
-    "vit": ["keep half the work of a step", "Worst class pays"],
+    "vit": ["keep half the work of a step", "A dot a class"],
     "fair": ["A dot a group", "The group that pays most", "Change of each group from the full parent"],
     "flame": ["A dot a scene", "change from the bce parent", "Keep most balanced_accuracy"],
     "video": ["likeness along the rows", "psnr_frame over bytes of what is sent", "Cut at the top.", "drawn by a random number"],

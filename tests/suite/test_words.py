@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ SHARED = {
 }
 
 
+@cache
 def words() -> dict[str, str]:
     """Every name that a task, its cases, targets, measures, workloads or methods have, with where it comes from."""
     found: dict[str, str] = {}
@@ -44,8 +45,10 @@ def words() -> dict[str, str]:
     return found
 
 
-def sources() -> Iterator[tuple[Path, str]]:
+@cache
+def sources() -> tuple[tuple[Path, str], ...]:
     """The harness without what only explains it: docstrings and comments, where examples may stand."""
+    found = []
     for file in sorted(SUITE.rglob("*")):
         text = file.read_text(encoding="utf-8") if file.suffix in (".py", ".j2", ".sql") else ""
         if file.suffix == ".py":
@@ -54,7 +57,8 @@ def sources() -> Iterator[tuple[Path, str]]:
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
                     node.body = node.body[1:] or [ast.Pass()]
             text = ast.unparse(tree)
-        yield file, re.sub(r"--.*", "", text) if file.suffix == ".sql" else text
+        found.append((file, re.sub(r"--.*", "", text) if file.suffix == ".sql" else text))
+    return tuple(found)
 
 
 def met(word: str, text: str) -> bool:
