@@ -37,6 +37,11 @@ class TaskRef:
     summary: str
     path: Path | None  #: its module's file, beside which truth.toml and claims.toml lie; None where it cannot be found
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of this project's own."""
+        return self.path is not None and self.path.is_relative_to(TASKS)
+
 
 @dataclasses.dataclass(frozen=True)
 class MethodRef:
@@ -226,14 +231,14 @@ def task_digest(task_name: str, house: Path = HOUSE) -> str:
 
     With `source_digest` of a method it covers all that takes part in a row but the harness, libraries and data.
     """
-    ref = tasks().get(task_name)
-    if ref and ref.path is None:  # another package's: the file that its entry point names
-        (entry,) = entry_points(group="weighin.tasks", name=task_name)
-        spec = importlib.util.find_spec(entry.module)
-        return source_digest(Path(str(spec.origin))) if spec else ""
     own, methods = house / TASKS.name / task_name, house / METHODS.name / task_name
-    seen = _reached([*own.rglob("*.py"), *methods.glob("*.py")], house, TASKS.name, METHODS.name)
-    texts = [f"{f.relative_to(house).as_posix()}\x00{seen[f]}" for f in sorted(seen) if f.is_relative_to(house / TASKS.name)]
+    ref = tasks().get(task_name)
+    if ref and not ref.ours:  # another package's: the modules of its folder
+        seen = _reached(ref.path.parent.glob("*.py") if ref.path else [], house, TASKS.name)
+        texts = [seen[f] for f in sorted(seen)]
+    else:
+        seen = _reached([*own.rglob("*.py"), *methods.glob("*.py")], house, TASKS.name, METHODS.name)
+        texts = [f"{f.relative_to(house).as_posix()}\x00{seen[f]}" for f in sorted(seen) if f.is_relative_to(house / TASKS.name)]
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
 
 

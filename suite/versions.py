@@ -129,12 +129,8 @@ def of_method(task: str, name: str) -> Lineage:
 def every() -> list[Lineage]:
     """Lineages of all our tasks, each followed by its methods."""
     found = []
-    for name in registry.tasks():
-        if table_file(name) is not None:
-            found += [
-                of_task(name),
-                *(of_method(name, m) for m, ref in registry.methods(name).items() if ref.origin == "reference"),
-            ]
+    for name in [name for name, ref in registry.tasks().items() if ref.ours]:
+        found += [of_task(name), *(of_method(name, m) for m, ref in registry.methods(name).items() if ref.ours)]
     return found
 
 
