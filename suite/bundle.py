@@ -231,7 +231,10 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
             scratch.mkdir()
             for name, source in files.items():
                 shutil.copyfile(source, scratch / name)
-            text = json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+            # as it was sealed: a record of before a field was added has not got it
+            text = json.dumps(
+                record.model_dump(mode="json", exclude_unset=True), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False
+            )
             (scratch / RUN).write_text(text + "\n", encoding="utf-8")
     except OSError as e:
         raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e
