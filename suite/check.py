@@ -350,9 +350,9 @@ def _sources(case: _Case, record: bundle.RunRecord, source: MethodSource) -> Ite
         ("method.version", method, digest, stated),
         ("source.task_digest", task, record.source.task_digest, record.spec.version),
     ):
-        version = None if sha is None else lineage.version_of(sha)
         if sha is None:
-            continue  # bundles of before it was recorded: the task's version is all they say of it
+            continue  # a bundle of before it was recorded: the task's version is all that it says
+        version = lineage.version_of(sha)
         if version is None:
             yield case.mark(field, "the source differs from the one here", mend)
         elif said is not None and said != version:
