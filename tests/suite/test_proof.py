@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from suite import proof, registry, versions
 from suite.fingerprint import parts, tensor
 from suite.proof import Compared, Result, Trial
 
-TRIAL = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",), needed=True)
+TRIAL = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",))
 FOUND = {"evidence": {"row": "a"}, "network": {"w": "b"}, "operations": {}}
 
 
@@ -101,12 +101,19 @@ def test_a_comparison_says_in_what_two_trees_differ() -> None:
     assert not Compared(TRIAL, same, Result("solved", "x=2", "", FOUND)).equal
 
 
-def test_only_what_the_base_refuses_is_passed_over_and_nothing_that_is_needed() -> None:
+def test_only_what_the_base_refuses_is_passed_over() -> None:
     refused, solved = Result("user", reason="no such setting"), Result("solved", "x=1", "", FOUND)
-    extra = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",), ("a=2",))
-    assert Compared(extra, refused, solved).refused
-    assert not Compared(extra, solved, refused).refused
-    assert not Compared(TRIAL, refused, solved).refused
+    assert Compared(TRIAL, refused, solved).refused
+    assert not Compared(TRIAL, solved, refused).refused
+    assert "tree user (no such setting)" in Compared(TRIAL, solved, refused).told
+
+
+def test_without_a_run_that_has_evidence_nothing_is_proved() -> None:
+    speed = Compared(replace(TRIAL, division="speed"), Result("solved", "x=1", "", FOUND), Result("solved", "x=1", "", FOUND))
+    refused = Compared(TRIAL, Result("user"), Result("user"))
+    lineage = versions.Lineage("t/m", 1, "b" * 64, (versions.Entry(1, "a" * 64),))
+    found = proof._judge(lineage, ("a" * 64, 1), (speed, refused), None)  # type: ignore[arg-type]
+    assert (found.proved, found.told) == (False, "no run of it with evidence could be made")
 
 
 def test_trials_are_the_smoke_cases_the_speed_division_and_what_has_rows() -> None:
@@ -116,7 +123,7 @@ def test_trials_are_the_smoke_cases_the_speed_division_and_what_has_rows() -> No
     assert ("smoke", "speed", "fashion/resnet20") in places
     assert ("paper", "speed", "imagenet/resnet50") in places
     assert ("delta0=0.0",) in {t.settings for t in found}
-    assert [t.needed for t in found].count(True) == 1
+    assert "open" in {t.division for t in proof.trials("image_pruning/chex_widths", registry.HOUSE / "results")}
     assert len({t.name for t in found}) == len(found)
 
 
