@@ -331,6 +331,7 @@ def versions(
         "build/proofs"
     ),
     workers: Annotated[int, typer.Option(help="Runs at a time; 0: as many as there are cores.", min=0)] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Also rows of the speed division at their full size: minutes each.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the versions of tasks and methods; prove that a changed source is still the same version; exit 1 where it is not."""
@@ -351,6 +352,7 @@ def versions(
             results=results,
             folder=work.resolve(),
             workers=workers,
+            full=full,
             tell=lambda what, done, total: bars.update(bar, description=what, completed=done, total=total),
         )
     if as_json:

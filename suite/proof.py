@@ -98,10 +98,13 @@ class Compared:
         return f"{self.trial.name} {self.base.target}: {shas}".replace(" :", ":")
 
 
-def trials(name: str, results: Path) -> list[Trial]:
+def trials(name: str, results: Path, *, full: bool = False) -> list[Trial]:
     """The runs that prove ``task/method``: each case of the smoke tier, each case and setting that has rows, the speed division.
 
-    Rows of other divisions than speed are run on the smoke tier; those of speed, which look at no data, as they are.
+    All are of the smoke tier, those of the speed division at its first case.
+
+    Args:
+        full: also the rows of the speed division as they are, with the papers' networks, which takes minutes each.
     """
     task_name, _, method = name.partition("/")
     task = registry.task(task_name)
@@ -115,9 +118,12 @@ def trials(name: str, results: Path) -> list[Trial]:
             spec = record.spec
             own = sorted(record.method.configuration.items())
             settings = tuple(f"{k}={v}" for k, v in own if k in defaults and v != _plain(defaults[k]))
-            speed = spec.division == "speed"
-            place = (spec.tier if speed else "smoke", spec.division, spec.case, settings)
-            rows.setdefault(place, (spec.target,))
+            places = [("smoke", spec.division, spec.case, settings)]
+            if spec.division == "speed":
+                small = ("smoke", spec.division, smoke.cases[0], settings)
+                places = [small, *([(spec.tier, spec.division, spec.case, settings)] if full else [])]
+            for place in places:
+                rows.setdefault(place, (spec.target,))
     known = tuple(dict.fromkeys([*smoke.targets, *(t for ts in rows.values() for t in ts if t), *usual]))
     wanted: dict[tuple[str, str, str, tuple[str, ...]], Trial] = {}
     for case in smoke.cases:
@@ -302,7 +308,9 @@ def selected(names: Sequence[str]) -> list[Lineage]:
     return list(found.values())
 
 
-def prove(names: Sequence[str], base: str, *, results: Path, folder: Path, tell: Progress, workers: int = 0) -> list[Verdict]:
+def prove(
+    names: Sequence[str], base: str, *, results: Path, folder: Path, tell: Progress, workers: int = 0, full: bool = False
+) -> list[Verdict]:
     """Run the proof of what is named against a base commit, and enter each digest whose runs all agree.
 
     A task's digest is entered where all its methods agree, since its modules take part in each.  A raised version needs no
@@ -320,7 +328,7 @@ def prove(names: Sequence[str], base: str, *, results: Path, folder: Path, tell:
     if not todo:
         return verdicts
     prover = Prover(base, folder, results, workers)
-    plan = {x.name: trials(x.name, results) for x in todo if "/" in x.name}
+    plan = {x.name: trials(x.name, results, full=full) for x in todo if "/" in x.name}
     with prover.worktree() as place:
         there = prover.digests(place, [x.name for x in todo])
         compared = prover.compare([t for ts in plan.values() for t in ts], place, tell)
