@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 
 from suite.protocol import OverBudget, Spec
 
@@ -16,11 +17,18 @@ class Budget:
         self._granted: dict[str, tuple[int, str]] = {}
 
     def grant(self, budget: int, unit: str = "examples", counter: str = "") -> None:
-        """Let a counter reach `budget`.  A grant stands: a second one of the same counter changes nothing."""
-        self._granted.setdefault(counter, (budget, unit))
+        """Let a counter reach `budget`.  Of several grants of a counter the smallest stands: nobody can widen the task's."""
+        known = self._granted.get(counter)
+        if known is None or budget < known[0]:
+            self._granted[counter] = (budget, unit)
 
     def book(self, amount: int, counter: str = "") -> None:
-        """Book on a counter; raises OverBudget where a closed run asks for more than was granted."""
+        """Book on a counter.
+
+        Raises OverBudget where a closed run asks for more than was granted, ValueError on what is no amount: nothing is given back.
+        """
+        if not isinstance(amount, Integral) or amount < 0:
+            raise ValueError(f"{amount!r} cannot be spent: an amount is a whole number from 0 on")
         asked = self.spent.get(counter, 0) + amount
         self.spent[counter] = asked
         if self.closed and counter in self._granted and asked > self._granted[counter][0]:

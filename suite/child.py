@@ -67,6 +67,8 @@ class ChildRun(Run):
         self.budget.grant(budget, unit, counter)
 
     def spend(self, examples: int, counter: str = "", amount: int | None = None) -> None:
+        if examples < 0:
+            raise ValueError(f"{examples} examples cannot be spent: nothing is given back")
         self.budget.book(examples if amount is None else amount, counter)
         if self.stopping.is_set():
             raise Stopped

@@ -340,10 +340,13 @@ def versions(
 
     names = [*(prove or []), *(["--all"] if all_ else [])]
     if not names:
+        if base:
+            raise UserError("name what to prove: --prove METHOD, --prove TASK or --prove --all")
         found = lineages.every()
         return _print_json([{**_plain(x), "state": x.state} for x in found]) if as_json else _versions_table(found)
     if not base:
         raise UserError("name the commit to hold the working tree against: --base COMMIT")
+    _need_results(results)
     with _stoppable(), _progress(quiet=as_json) as bars:
         bar = bars.add_task("proof", total=None)
         verdicts = proof.prove(
@@ -447,7 +450,8 @@ def main() -> None:
     except UserError as e:
         _console(stderr=True).print(f"[bold red]error:[/] {_escape(str(e))}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except typer.Abort:
+    except typer.Abort:  # what the command line makes of Ctrl-C
+        _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
         sys.exit(130)
     except Exception as e:
         if type(e).__module__.startswith(("click", "typer")) and hasattr(e, "show"):
@@ -612,16 +616,17 @@ def _progress(*, quiet: bool) -> Progress:
 
 
 class _stoppable:  # noqa: N801  (reads as a with-statement)
-    """SIGTERM and Ctrl-C become one orderly stop."""
+    """SIGTERM, a closed terminal and Ctrl-C become one orderly stop."""
 
     def __enter__(self) -> None:
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        self._before = signal.signal(signal.SIGTERM, stop)
+        self._before = {kind: signal.signal(kind, stop) for kind in (signal.SIGTERM, signal.SIGHUP)}
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for kind, before in self._before.items():
+            signal.signal(kind, before)
 
 
 def _settings(out: Path) -> Settings:

@@ -132,11 +132,58 @@ def attempt(trial: Mapping[str, Any]) -> dict[str, Any]:
     return last
 
 
+def definition(trial: Mapping[str, Any], work: Path) -> dict[str, dict[str, str]]:
+    """What a task asks, scores, counts and times in a case, by its parent with initial weights, as digests by part.
+
+    On the smoke tier the parent is examined and scored; of other tiers count what they say and the problem that they pose.
+    """
+    from suite import child, registry
+    from suite.protocol import Spec
+
+    whole = registry.task(trial["task"])
+    spec = Spec(whole.name, whole.version, trial["tier"], trial["division"], trial["case"], trial["targets"][0], 0)
+    task = whole.of(spec.case)
+    card = {n: getattr(task, n) for n in ("ranked", "beside", "speed", "promised", "columns", "truth", "parent_method")}
+    problem = task.problem(spec, child.ChildRun(spec, work / "checkpoint.pt", lambda event: None))
+    parent = task.parent(problem)
+    timed = {w.name: [w.items, float(w.count), w.versus] for w in task.workloads(problem, parent)}
+    layers = [dict(layer) for layer in task.operations(problem, parent).layers]
+    found = {
+        "card": dict(parts({**card, "tier": whole.tiers[spec.tier]}, "card")),
+        "fields": dict(parts(_plain_fields(problem), "problem")),
+        "workloads": dict(parts(timed, "workloads")),
+        "operations": dict(parts(layers, "operations")),
+    }
+    if spec.tier == "smoke":
+        evidence = task.examine(problem, parent)
+        measures = {f"{m.name} {m.part}": [float(m.value), m.unit, m.direction, m.interval] for m in task.score(spec, evidence)}
+        # what is counted has no unit; seconds and bytes of memory are the machine's
+        counts = {f"{m.name} {m.part}": float(m.value) for m in task.weigh(problem, parent) if not m.unit}
+        found |= {"score": dict(parts(measures, "score")), "counts": dict(parts(counts, "counts"))}
+    return found
+
+
+def _plain_fields(value: Any, depth: int = 2) -> dict[str, Any]:
+    """Numbers and words among a dataclass's fields, and of the dataclasses among these."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(value):
+        item = getattr(value, f.name)
+        if isinstance(item, bool | int | float | str) or (
+            isinstance(item, tuple) and all(isinstance(i, int | float | str) for i in item)
+        ):
+            found[f.name] = item
+        elif dataclasses.is_dataclass(item) and depth:
+            found[f.name] = _plain_fields(item, depth - 1)
+    return {n: v for n, v in found.items() if not n.startswith("_") and n not in ("data", "device")}
+
+
 def _run(trial: Mapping[str, Any], target: str, work: Path) -> dict[str, Any]:
     from suite import sweep
     from suite.naming import UserError
     from suite.order import outcome_file
 
+    if not trial["method"]:
+        return _read_back(lambda: definition(trial, work), work)
     try:
         (order,) = sweep.orders(
             trial["task"],
@@ -159,7 +206,12 @@ def _run(trial: Mapping[str, Any], target: str, work: Path) -> dict[str, Any]:
         outcome = json.loads(outcome_file(work, stage).read_text(encoding="utf-8"))
         if outcome["status"] != "ok":
             return {"status": outcome["status"], "reason": str(outcome["reason"])[:600]}
-    code = _forked(lambda: (work / "found.json").write_text(json.dumps(fingerprint(work))))
+    return _read_back(lambda: fingerprint(work), work)
+
+
+def _read_back(call: Callable[[], object], work: Path) -> dict[str, Any]:
+    """What a call finds in a process of its own."""
+    code = _forked(lambda: (work / "found.json").write_text(json.dumps(call())))
     if not (work / "found.json").is_file():
         return {"status": "error", "reason": f"what it came to cannot be read back: the process ended with {code}"}
     return {"status": SOLVED, "found": json.loads((work / "found.json").read_text(encoding="utf-8"))}

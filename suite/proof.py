@@ -24,11 +24,12 @@ from typing import Any
 from suite import bundle, registry, system
 from suite.files import read_json, write_json
 from suite.naming import UserError, digest
+from suite.place import clone
 from suite.versions import Entry, Lineage, enter, every
 
-FOUND = ("evidence", "network", "operations")
 DIGITS = 16  #: of a digest that the table shows of a run
 SOLVED, REFUSED = "solved", "user"
+FIELDS = "fields"  #: of a problem, as `suite.fingerprint` names them
 FINGERPRINT = Path(__file__).with_name("fingerprint.py")
 
 
@@ -37,12 +38,17 @@ class Trial:
     """One run of a proof, seed 0."""
 
     task: str
-    method: str
+    method: str  #: empty: the task itself, by its parent with initial weights
     tier: str
     division: str
     case: str
     targets: tuple[str, ...]  #: asked in turn until one is taken: not every method takes every kind
     settings: tuple[str, ...] = ()  #: ``key=value``
+
+    @property
+    def owner(self) -> str:
+        """What it proves: ``task/method``, or the task."""
+        return f"{self.task}/{self.method}" if self.method else self.task
 
     @property
     def name(self) -> str:
@@ -70,7 +76,19 @@ class Compared:
     @property
     def equal(self) -> bool:
         both = self.base.status == self.tree.status == SOLVED
-        return both and (self.base.target, self.base.found) == (self.tree.target, self.tree.found)
+        return both and self.base.target == self.tree.target and not self.odd
+
+    @property
+    def odd(self) -> list[tuple[str, str]]:
+        """What differs, by kind and part.  Fields of a problem are held equal where both trees have them: they may be moved."""
+        ours, theirs = self.tree.found, self.base.found
+        found = []
+        for kind in [*theirs, *(k for k in ours if k not in theirs)]:
+            a, b = theirs.get(kind, {}), ours.get(kind, {})
+            either = [*a, *(n for n in b if n not in a)]
+            names = [n for n in a if n in b] if kind == FIELDS else either
+            found += [(kind, n) for n in names if a.get(n) != b.get(n)]
+        return found
 
     @property
     def refused(self) -> bool:
@@ -85,16 +103,19 @@ class Compared:
         if self.base.status != SOLVED or self.tree.status != SOLVED:
             sides = (("base", self.base), ("tree", self.tree))
             return "no proof: " + "; ".join(f"{side} {r.status} ({r.reason})" for side, r in sides if r.status != SOLVED)
-        for kind in FOUND:
-            ours, theirs = self.tree.found[kind], self.base.found[kind]
-            odd = [k for k in [*theirs, *(k for k in ours if k not in theirs)] if ours.get(k) != theirs.get(k)]
-            if odd:
-                return f"{kind} differs in {len(odd)} of {len(theirs.keys() | ours.keys())}, first {odd[0]}"
-        return "equal bit for bit"
+        if self.base.target != self.tree.target:
+            return f"the base takes {self.base.target}, the tree {self.tree.target}"
+        if not self.odd:
+            return "equal bit for bit"
+        kind, first = self.odd[0]
+        count = sum(k == kind for k, _ in self.odd)
+        return (
+            f"{kind} differs in {count} of {len({*self.base.found.get(kind, {}), *self.tree.found.get(kind, {})})}, first {first}"
+        )
 
     def line(self) -> str:
         """How the table tells it: the run, and what it came to."""
-        shas = " ".join(f"{kind} {digest(self.base.found[kind])[:DIGITS]}" for kind in FOUND if self.base.found[kind])
+        shas = " ".join(f"{kind} {digest(parts)[:DIGITS]}" for kind, parts in self.base.found.items() if parts)
         return f"{self.trial.name} {self.base.target}: {shas}".replace(" :", ":")
 
 
@@ -135,6 +156,13 @@ def trials(name: str, results: Path, *, full: bool = False) -> list[Trial]:
     return list(wanted.values())
 
 
+def definition(task_name: str) -> list[Trial]:
+    """What proves that a task asks and scores alike, besides its methods: each case of the smoke and small tiers by its parent."""
+    tiers = registry.task(task_name).tiers
+    places = [(tier, case) for tier in ("smoke", "small") if tier in tiers for case in tiers[tier].cases]
+    return [Trial(task_name, "", tier, "closed", case, tiers[tier].targets[:1]) for tier, case in places]
+
+
 def _plain(value: object) -> object:
     """A default as JSON gives it back; a field that must be given has none."""
     return None if value is MISSING else json.loads(json.dumps(value, default=str))
@@ -171,6 +199,7 @@ class Prover:
         """The base commit, checked out in a folder of its own for as long as it is needed."""
         with tempfile.TemporaryDirectory(prefix="weighin-base-") as scratch:
             place = Path(scratch) / "base"
+            _git("worktree", "prune", told="worktrees cannot be listed")  # what a killed proof left, once its folder is gone
             _git("worktree", "add", "--detach", "--quiet", str(place), self.commit, told="the base cannot be checked out")
             try:
                 yield place
@@ -214,8 +243,11 @@ class Prover:
         if kept is None:
             kept = workers.ask(side, trial)
             if kept["status"] in (SOLVED, REFUSED):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(file, kept)
+                try:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(file, kept)
+                except OSError as e:
+                    raise UserError(f"cannot write to {file.parent}: {e.strerror}; make room or name another --work") from e
         return Result(**kept)
 
 
@@ -275,8 +307,11 @@ class _Workers:
 
 
 def _git(*words: str, told: str) -> str:
+    house = clone()
+    if house is None:
+        raise UserError(f"{told}: this weighin was installed from a wheel; a proof needs a clone")
     try:
-        done = subprocess.run(["git", "-C", str(registry.HOUSE), *words], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(house), *words], capture_output=True, text=True)
     except OSError as e:
         raise UserError(f"{told}: git cannot be run ({e.strerror}); a proof needs a clone and git") from e
     if done.returncode:
@@ -328,24 +363,35 @@ def prove(
     if not todo:
         return verdicts
     prover = Prover(base, folder, results, workers)
-    plan = {x.name: trials(x.name, results, full=full) for x in todo if "/" in x.name}
     with prover.worktree() as place:
         there = prover.digests(place, [x.name for x in todo])
+        moot = [Verdict(x.name, False, told) for x in todo if (told := _moot(x, there.get(x.name), prover.commit))]
+        verdicts += moot
+        todo = [x for x in todo if x.name not in {v.name for v in moot}]
+        plan = {x.name: trials(x.name, results, full=full) if "/" in x.name else definition(x.name) for x in todo}
         compared = prover.compare([t for ts in plan.values() for t in ts], place, tell)
-    by_method = {name: tuple(c for c in compared if f"{c.trial.task}/{c.trial.method}" == name) for name in plan}
+    if registry.code_digest.__wrapped__() != registry.code_digest():
+        raise UserError("the sources changed while they were run, so nothing is proved; run it again and leave them alone")
     for x in todo:
-        runs = by_method.get(x.name) or tuple(c for n, cs in by_method.items() if n.startswith(f"{x.name}/") for c in cs)
-        verdicts.append(_judge(x, there.get(x.name), runs, prover))
+        # a task's modules take part in each of its methods
+        runs = tuple(c for c in compared if c.trial.owner == x.name or c.trial.task == x.name)
+        verdicts.append(_judge(x, there[x.name][0], runs, prover))
     return verdicts
 
 
-def _judge(x: Lineage, there: tuple[str, int] | None, runs: tuple[Compared, ...], prover: Prover) -> Verdict:
+def _moot(x: Lineage, there: tuple[str, int] | None, commit: str) -> str:
+    """Why no run could prove it; empty where one may."""
     if there is None:
-        return Verdict(x.name, False, f"is not at {prover.commit[:12]}", runs)
+        return f"is not at {commit[:12]}"
     before, version = there
     if version != x.stated:
-        told = f"states version {version} at {prover.commit[:12]} and {x.stated} here: other numbers are meant"
-        return Verdict(x.name, False, told, runs)
+        return f"states version {version} at {commit[:12]} and {x.stated} here: other numbers are meant"
+    if not x.entered(before) and not x.entered(x.digest):
+        return f"neither source is in the table: {commit[:12]} is no commit of a known digest"
+    return ""
+
+
+def _judge(x: Lineage, before: str, runs: tuple[Compared, ...], prover: Prover) -> Verdict:
     counted = [c for c in runs if not c.refused]
     odd = [c for c in counted if not c.equal]
     if not any(c.trial.division != "speed" for c in counted):
@@ -353,8 +399,6 @@ def _judge(x: Lineage, there: tuple[str, int] | None, runs: tuple[Compared, ...]
     if odd:
         told = f"{odd[0].trial.name}: {odd[0].told}"
         return Verdict(x.name, False, f"{len(odd)} of {len(counted)} runs differ; {told}", runs)
-    if not x.entered(before) and not x.entered(x.digest):
-        return Verdict(x.name, False, f"neither source is in the table: {prover.commit[:12]} is no commit of a known digest", runs)
     new = {before, x.digest} - {e.digest for e in x.entries}
     if new:
         (sha,) = new
@@ -364,7 +408,7 @@ def _judge(x: Lineage, there: tuple[str, int] | None, runs: tuple[Compared, ...]
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "card": prover.card.hash,
             "torch": prover.libraries.get("torch", ""),
-            "runs": [c.line() for c in counted] if "/" in x.name else [f"all {len(counted)} runs of its methods"],
+            "runs": [c.line() for c in counted if c.trial.owner == x.name],
         }
         enter(x.name, [Entry(x.stated, sha, proof)])
     told = f"{len(counted)} runs equal bit for bit; " + (f"{next(iter(new))[:12]} is entered" if new else "already in the table")

@@ -272,11 +272,24 @@ def _reached(start: Iterable[Path], house: Path, *folders: str) -> dict[Path, st
         file = todo.pop()
         if file not in seen:
             seen[file], imports = _parsed(file.read_text(encoding="utf-8"))
-            places = [house / n.replace(".", "/") for n in imports if n.partition(".")[0] in folders]
-            todo += [file for p in places if (file := p.with_name(f"{p.name}.py")).is_file()]
-            # a package's own file counts where it holds something
-            todo += [file for p in places if (file := p / "__init__.py").is_file() and file.stat().st_size]
+            absolute = (_absolute(n, file, house) for n in imports)
+            places = [house / n.replace(".", "/") for n in absolute if n.partition(".")[0] in folders]
+            todo += [module for p in places if (module := p.with_name(f"{p.name}.py")).is_file()]
+            # a package's own file counts where it is imported from, and else where it does something
+            todo += [package for p in places if (package := p / "__init__.py").is_file() and package.stat().st_size]
+            above = {
+                folder / "__init__.py" for p in places for folder in p.parents if folder.is_relative_to(house) and folder != house
+            }
+            todo += [f for f in sorted(above) if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != meaning("")]
     return seen
+
+
+def _absolute(name: str, file: Path, house: Path) -> str:
+    """A module's name without leading dots, which count from the file that imports it."""
+    dots = len(name) - len(name.lstrip("."))
+    if not dots or not file.is_relative_to(house):
+        return name
+    return ".".join([*file.relative_to(house).parts[:-dots], name[dots:]])
 
 
 @cache
@@ -286,8 +299,10 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            joint = "." if node.module else ""
+            names += [*([module] if node.module else []), *(f"{module}{joint}{a.name}" for a in node.names)]
     return meaning(source), tuple(names)
 
 

@@ -149,9 +149,9 @@ class GraphProblem(Problem):
 
     def other(self, case: str) -> GraphProblem:
         """The problem of another case within this run, same seed, which spends this one's budget; for tickets that move."""
-        self._grant()  # the first grant of a run stands
         there = replace(self.spec, case=case)
         theirs: GraphProblem = registry.task_of(there).problem(there, self.run)
+        theirs.budget = self.budget
         return theirs
 
     def book(self, labels: int | None = None) -> None:

@@ -112,7 +112,7 @@ def test_without_a_run_that_has_evidence_nothing_is_proved() -> None:
     speed = Compared(replace(TRIAL, division="speed"), Result("solved", "x=1", "", FOUND), Result("solved", "x=1", "", FOUND))
     refused = Compared(TRIAL, Result("user"), Result("user"))
     lineage = versions.Lineage("t/m", 1, "b" * 64, (versions.Entry(1, "a" * 64),))
-    found = proof._judge(lineage, ("a" * 64, 1), (speed, refused), None)  # type: ignore[arg-type]
+    found = proof._judge(lineage, "a" * 64, (speed, refused), None)  # type: ignore[arg-type]
     assert (found.proved, found.told) == (False, "no run of it with evidence could be made")
 
 
@@ -134,7 +134,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("git") is None:
         pytest.skip("a proof needs git")
     house = tmp_path_factory.mktemp("proof") / "house"
-    house.mkdir()
+    (house / "results").mkdir(parents=True)
     for name in ("suite", "tasks", "reference_impls"):
         shutil.copytree(registry.HOUSE / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
     git(house, "init", "--quiet")
