@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 def launch(processes: int, device: str) -> None:
     """Start the other processes, which run this very command, and join them.
 
-    Raises UserError where the device has not as many, or Lightning Fabric is not installed.
+    Raises UserError where the machine has not as many cores or GPUs, or Lightning Fabric is not installed.
     """
     import torch
+
+    from suite.meters.environment import cores
 
     fabric = need("lightning_fabric", "--processes")
     kind = torch.device(device).type
     if kind == "cuda" and torch.cuda.device_count() < processes:
         raise UserError(f"{processes} processes need as many GPUs; there are {torch.cuda.device_count()}")
+    if kind == "cpu" and processes > cores():
+        raise UserError(f"{processes} processes need as many cores; there are {cores()}")
     fabric.Fabric(accelerator="gpu" if kind == "cuda" else "cpu", devices=processes, strategy="ddp").launch()
 
 

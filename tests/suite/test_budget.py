@@ -32,7 +32,27 @@ def test_a_closed_run_is_held_to_its_grant_and_the_others_are_not() -> None:
         assert budget.spent == {"": 1101}
 
 
-def test_counters_are_apart_and_the_first_grant_stands() -> None:
+def test_nobody_widens_what_the_task_grants() -> None:
+    wider = Budget(spec())
+    wider.grant(10**12)  # a method that is quicker than its task
+    wider.grant(100)
+    with pytest.raises(OverBudget, match="101 examples asked, 100 granted"):
+        wider.book(101)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), 1.5, None])
+def test_nothing_that_was_spent_is_given_back(amount: object, tmp_path: Path) -> None:
+    budget = Budget(spec())
+    with pytest.raises(ValueError, match="cannot be spent"):
+        budget.book(amount)  # type: ignore[arg-type]
+    assert budget.spent == {}
+    run = child(tmp_path)
+    with pytest.raises(ValueError, match="cannot be spent"):
+        run.spend(-5, "steps", 1)
+    assert (run.examples, run.budget.spent) == (0, {})
+
+
+def test_counters_are_apart_and_a_grant_stands() -> None:
     budget = Budget(spec())
     budget.grant(2, "", "steps a")
     budget.grant(9, "", "steps a")

@@ -51,6 +51,11 @@ def test_images_share_their_batches() -> None:
     assert runner.make_order(spec(), "chex", [], processes=2).processes == 2
 
 
+def test_more_processes_than_cores_are_refused_before_any_starts() -> None:
+    with pytest.raises(UserError, match="1000000 processes need as many cores"):
+        parallel.launch(1_000_000, "cpu")
+
+
 @pytest.mark.slow
 def test_chex_in_two_processes(tmp_path: Path) -> None:
     order = runner.make_order(spec(), "chex", [], processes=2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import nn
 
 from suite import proof, registry, versions
 from suite.fingerprint import parts, tensor
+from suite.naming import UserError
 from suite.proof import Compared, Result, Trial
 
 TRIAL = Trial("t", "m", "smoke", "closed", "data/net", ("x=1",))
@@ -198,6 +201,61 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
     assert (raised.returncode, "version 9 is opened" in raised.stdout) == (0, True)
     assert entries(clone)[-1].version == 9
     git(clone, "checkout", "--quiet", "--", ".")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "old", "new", "kind"),
+    [
+        ("problem.py", '"small": 100', '"small": 99', "fields"),
+        ("node_task.py", "speed = ", "promised = 'kept.edges'; speed = ", "card"),
+        ("node_task.py", 'prepare("measured"), nodes', 'prepare("measured"), 2 * nodes', "workloads"),
+    ],
+)
+def test_what_a_task_asks_of_other_tiers_is_part_of_its_proof(clone: Path, file: str, old: str, new: str, kind: str) -> None:
+    trial = next(t for t in proof.definition("graph_tickets") if (t.tier, t.case) == ("small", "cora/gcn"))
+    path = clone / "tasks" / "graph_tickets" / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+
+    def told() -> Result:
+        with proof._Workers({"tree": clone}) as workers:
+            return Result(**workers.ask("tree", trial))
+
+    before = told()
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        compared = Compared(trial, before, told())
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert {k for k, _ in compared.odd} == {kind}, compared.told
+
+
+def test_sources_that_change_under_a_proof_end_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    moved = versions.Lineage("graph_tickets/degree", 1, "b" * 64, (versions.Entry(1, "a" * 64),))
+    monkeypatch.setattr(proof, "selected", lambda names: [moved])
+    monkeypatch.setattr(proof, "Prover", _Still)
+    monkeypatch.setattr(registry.code_digest, "__wrapped__", lambda: "another", raising=False)
+    with pytest.raises(UserError, match="the sources changed while they were run"):
+        proof.prove(["degree"], "HEAD", results=tmp_path, folder=tmp_path, tell=lambda *_: None)
+
+
+class _Still:
+    """A prover that runs nothing."""
+
+    commit = "0" * 40
+
+    def __init__(self, *_: object) -> None: ...
+
+    @contextlib.contextmanager
+    def worktree(self) -> Iterator[Path]:
+        yield Path()
+
+    def digests(self, place: Path, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+        return dict.fromkeys(names, ("a" * 64, 1))
+
+    def compare(self, wanted: object, place: Path, tell: object) -> list[Compared]:
+        return []
 
 
 @pytest.mark.slow

@@ -157,6 +157,28 @@ def test_a_task_digest_covers_its_modules_and_what_they_share_and_no_comment(tmp
     assert {"image_pruning", "graph_tickets"} <= set(changed)
 
 
+def test_what_a_package_runs_and_relative_imports_belong_to_a_digest(tmp_path: Path) -> None:
+    folder = tmp_path / "reference_impls" / "image_pruning"
+    (folder / "inner").mkdir(parents=True)
+    method, near = folder / "m.py", folder / "inner" / "near.py"
+    method.write_text("from .inner import near\nfrom .inner.far import x\n", encoding="utf-8")
+    near.write_text("A = 1\n", encoding="utf-8")
+    (folder / "inner" / "far.py").write_text("x = 1\n", encoding="utf-8")
+    seen = [registry.source_digest(method, house=tmp_path)]
+    for file in (
+        near,
+        folder / "inner" / "far.py",
+        folder / "inner" / "__init__.py",
+        folder / "__init__.py",
+        folder.parent / "__init__.py",
+    ):
+        file.write_text("B = 2\n", encoding="utf-8")
+        seen.append(registry.source_digest(method, house=tmp_path))
+    assert len(set(seen)) == len(seen)
+    (folder.parent / "__init__.py").write_text('"""Words alone."""\n', encoding="utf-8")
+    assert registry.source_digest(method, house=tmp_path) == seen[-2]
+
+
 def _changed(path: Path, root: Path, **method: object) -> Path:
     """A bundle like that at `path`, of other sources."""
     body = bundle.read(path).model_dump(mode="json")
