@@ -56,6 +56,8 @@ def by_group(
         label, prediction, group: (n,) int from 0, n at least 1.
         names: of the groups; one without a name is told by its number.
     """
+    # products of small types overflow
+    label, prediction, group = (column.astype(np.int64) for column in (label, prediction, group))
     hit = label == prediction
     hits, count = _by(group, hit)
     sub_hits, sub_count = _by(group * (int(label.max()) + 1) + label, hit)

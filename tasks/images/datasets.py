@@ -19,6 +19,7 @@ import torch
 from suite.naming import UserError
 
 SPLITS = ("train", "val", "test")
+MOST_VALUES = 65_535  #: of a column, so that examples can be counted by value
 HELD_OUT = 5_000  #: training images of CIFAR kept for validation
 CIFAR = {"cifar10": ("CIFAR10", "cifar-10-batches-py"), "cifar100": ("CIFAR100", "cifar-100-python")}
 
@@ -140,13 +141,14 @@ def read_npz(path: Path) -> Arrays:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            columns = [str(n) for n in file["columns"]] if "columns" in file.files else []
+            columns = [str(n) for n in np.atleast_1d(file["columns"])] if "columns" in file.files else []
             known = {"x", "y", *columns}
             alone = {"classes", "columns", "group", *(f"{n}_names" for n in columns)}
             arrays = {k: file[k] for k in file.files if k.partition("_")[2] in known or k in alone}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as e:
         raise UserError(f"{path}: not an npz of plain arrays ({e}); store it with numpy.savez and no objects") from e
-    if "train_x" in arrays and "train_y" in arrays and not {"val_x", "val_y"} & set(arrays):
+    _validate_names(path, columns, arrays)
+    if {"train_x", "train_y"} <= set(arrays) and not {"val_x", "val_y"} & set(arrays):
         arrays = _split_validation(arrays)
     for split in SPLITS:
         _validate(path, split, arrays)
@@ -159,6 +161,17 @@ def read_npz(path: Path) -> Arrays:
     if most >= len(arrays["classes"]):
         raise UserError(f"{path}: a label {most}, but only {len(arrays['classes'])} names in classes; add the names")
     return arrays
+
+
+def _validate_names(path: Path, columns: list[str], arrays: Arrays) -> None:
+    """Names are told apart, and what is to have a line an example has lines."""
+    if len({*columns}) != len(columns) or not all(n and n not in ("x", "y") for n in columns):
+        raise UserError(f"{path}: columns are {columns}; give each a name of its own, other than x and y")
+    for name, array in arrays.items():
+        if array.ndim == 0 and name != "group":
+            raise UserError(f"{path}: {name} is a single value; it must be an array")
+    if "group" in arrays and arrays["group"].ndim:
+        raise UserError(f"{path}: group is {arrays['group'].shape}; it must be the name of one column")
 
 
 def _validate(path: Path, split: str, arrays: Arrays) -> None:
@@ -177,8 +190,11 @@ def _validate(path: Path, split: str, arrays: Arrays) -> None:
         )
     if x.shape[1:3] != arrays["train_x"].shape[1:3] or x.ndim != arrays["train_x"].ndim:
         raise UserError(f"{path}: {split}_x is {x.shape[1:]}, train_x is {arrays['train_x'].shape[1:]}; one size for all splits")
-    if table and not np.isfinite(x).all():
-        raise UserError(f"{path}: {split}_x holds values that are not finite; fill in what is missing first")
+    if 0 in x.shape[1:]:
+        raise UserError(f"{path}: {split}_x is {x.shape}: an example has no values")
+    # float32 is what networks are given: beyond its range a value is infinite
+    if table and not (np.isfinite(x).all() and np.abs(x).max(initial=0) <= np.finfo(np.float32).max):
+        raise UserError(f"{path}: {split}_x holds values that are not finite in float32; fill in what is missing, scale the rest")
     if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),) or len(x) == 0:
         raise UserError(
             f"{path}: {split}_y is {y.dtype} {y.shape} for {len(x)} images; it must hold one whole number an image, at least one"
@@ -190,9 +206,11 @@ def _validate(path: Path, split: str, arrays: Arrays) -> None:
 def _validate_column(path: Path, split: str, name: str, arrays: Arrays) -> None:
     column = arrays.get(f"{split}_{name}")
     count = len(arrays[f"{split}_x"])
-    if column is None or not np.issubdtype(column.dtype, np.integer) or column.shape != (count,) or column.min() < 0:
+    if column is None or not np.issubdtype(column.dtype, np.integer) or column.shape != (count,):
         state = "missing" if column is None else f"{column.dtype} {column.shape}"
         raise UserError(f"{path}: column {split}_{name} is {state}; it must hold {count} whole numbers from 0, one an example")
+    if column.min() < 0 or column.max() > MOST_VALUES:
+        raise UserError(f"{path}: {split}_{name} has values {column.min()}..{column.max()}; number them from 0 to {MOST_VALUES:,}")
     names = arrays.get(f"{name}_names")
     if names is not None and column.max() >= len(names):
         raise UserError(f"{path}: {split}_{name} has a {column.max()}, but there are only {len(names)} {name}_names; add the names")

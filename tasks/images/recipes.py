@@ -9,13 +9,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  #: of a network and a batch
+
+
+Schedule = Literal["cosine", "timm", "steps"]
 
 
 class HasRecipe(Protocol):
@@ -30,7 +33,7 @@ class Recipe(ABC):
     weight_decay: float
     #: cosine: to `least` over what the warm-up leaves; timm: over the whole stage, the warm-up taking the place of its start;
     #: steps: falls by `factor` at the milestones
-    schedule: Literal["cosine", "timm", "steps"] = "cosine"
+    schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = ()  #: shares of the stage after which lr falls by `factor`
     factor: float = 0.1
     warmup: int = 0  #: epochs
@@ -40,6 +43,10 @@ class Recipe(ABC):
     skip: int = 0  #: epochs of the schedule that are left out: what a network rewound to that epoch goes on with
     label_smoothing: float = 0.0
     mixup: float = 0.0  #: alpha of the Beta distribution that two images of a batch are mixed by (Zhang et al. 2018); 0: off
+
+    def __post_init__(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"no schedule {self.schedule!r}; there are: {', '.join(get_args(Schedule))}")
 
     @classmethod
     def of(cls, problem: HasRecipe, **changes: Any) -> Recipe:
@@ -155,7 +162,7 @@ class AdamW(Recipe):
 
     lr: float = 5e-4
     weight_decay: float = 0.05
-    schedule: Literal["cosine", "timm", "steps"] = "timm"
+    schedule: Schedule = "timm"
     warmup: int = 5
     warmup_from: float = 1e-6
     least: float = 1e-5

@@ -39,6 +39,9 @@ def inference(
         shape: of an example.
     """
 
+    if odd := set(precisions) - set(PRECISIONS):
+        raise ValueError(f"no precision {', '.join(sorted(odd))}; there are: {', '.join(PRECISIONS)}")
+
     def prepare(batch: int, precision: str) -> Callable[[], torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
         layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
@@ -88,6 +91,10 @@ def training_steps(
         points: rising.
         batches: makes the batches, off the clock; each as large as the training's.
     """
+    if not points or any(a >= b for a, b in pairwise(points)) or not 0 <= points[0] <= points[-1] <= 1:
+        raise ValueError(f"points {list(points)} must rise within 0 to 1")
+    if training.steps < 1 or training.epochs < 1:
+        raise ValueError(f"a training of {training.steps} steps in {training.epochs} epochs has no step to time")
     ready = cache(batches)  # loaded once, for all points
 
     def prepare(point: float) -> Callable[[], None]:
@@ -159,7 +166,7 @@ def fold_batch_norms(model: nn.Module, x: torch.Tensor) -> nn.Module:
     for name, m in plain.named_modules():
         if type(m) in (nn.Conv2d, nn.Linear) and not m._forward_pre_hooks:
             handles.append(m.register_forward_hook(lambda _, __, output, name=name: after(name, output)))
-        elif type(m) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        elif type(m) in (nn.BatchNorm1d, nn.BatchNorm2d) and m.affine and m.track_running_stats:
             handles.append(m.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs)))
     expected = plain(x)
     for handle in handles:

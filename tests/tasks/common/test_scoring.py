@@ -100,3 +100,9 @@ def test_every_figure_lies_in_its_interval_and_who_is_worst_is_under_all(classes
 
 def test_calibration_is_the_distance_of_confidence_and_hits() -> None:
     assert calibration_error(np.array([0.9, 0.9]), np.array([True, False])) == pytest.approx(0.4)
+
+
+def test_columns_of_small_types_are_scored_as_those_of_large_ones() -> None:
+    label, prediction, group = (np.arange(600) % k for k in (3, 2, 127))
+    wide = by_group(label, prediction, group, ())
+    assert by_group(*(c.astype(np.int8) for c in (label, prediction, group)), ()) == wide

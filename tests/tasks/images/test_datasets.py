@@ -47,3 +47,45 @@ def test_without_a_validation_split_one_is_set_aside_by_class(tmp_path: Path) ->
     images = datasets.load("mine", str(tmp_path))
     assert len(images.y["val"]) + len(images.y["train"]) == 300
     assert len(images.y["val"].unique()) == 4
+
+
+def table(folder: Path, **changes: object) -> None:
+    draw = np.random.Generator(np.random.Philox(0))
+    arrays: dict[str, object] = {"columns": np.array(["site"]), "group": np.array("site")}
+    for split, count in (("train", 40), ("val", 10), ("test", 10)):
+        arrays |= {
+            f"{split}_x": draw.normal(size=(count, 3)),
+            f"{split}_y": np.arange(count) % 2,
+            f"{split}_site": (np.arange(count) % 3).astype(np.int8),
+        }
+    np.savez(folder / "mine.npz", **{k: v for k, v in (arrays | changes).items() if v is not None})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"test_x": np.full((10, 3), 1e300)}, "not finite in float32"),
+        ({"test_x": np.full((10, 3), np.nan)}, "not finite"),
+        ({"train_x": np.zeros((40, 0)), "val_x": np.zeros((10, 0)), "test_x": np.zeros((10, 0))}, "no values"),
+        ({"test_site": np.full(10, 10**15)}, "number them from 0 to 65,535"),
+        ({"test_site": np.full(10, 2**63 + 1, np.uint64)}, "number them from 0"),
+        ({"test_site": None}, "is missing"),
+        ({"columns": np.array("site")}, "columns is a single value"),
+        ({"train_y": np.array(1)}, "train_y is a single value"),
+        ({"columns": np.array(["site", "site"])}, "a name of its own"),
+        ({"columns": np.array(["y"])}, "other than x and y"),
+        ({"group": np.array("age")}, "the group 'age' is no column"),
+        ({"group": np.array(["site"])}, "the name of one column"),
+    ],
+)
+def test_a_wrong_table_is_one_clear_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    table(tmp_path, **changes)
+    with pytest.raises(UserError, match=said):
+        datasets.load("mine", str(tmp_path))
+
+
+def test_a_table_has_its_group_in_the_order_of_its_rows(tmp_path: Path) -> None:
+    table(tmp_path)
+    found = datasets.load("mine", str(tmp_path))
+    assert found.group == "site"
+    assert found.columns["test"]["site"].tolist() == [i % 3 for i in range(10)]

@@ -197,3 +197,25 @@ def test_steps_move_the_copy_by_the_optimizer() -> None:
     call()
     assert not torch.equal(moved[0].layer.weight, copy)
     assert not torch.equal(moved[0].layer.weight, model.layer.weight)
+
+
+@pytest.mark.parametrize("points", [(), (1.0, 0.0), (0.0, 0.0), (0.0, 1.5)])
+def test_points_of_a_training_rise_within_it(points: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="must rise within 0 to 1"):
+        training_steps(torch.nn.Linear(2, 2), Training(Sgd(), 2, 4, 8), points, lambda: [])
+
+
+def test_a_training_without_steps_and_a_precision_that_is_none_are_told() -> None:
+    with pytest.raises(ValueError, match="no step to time"):
+        training_steps(torch.nn.Linear(2, 2), Training(Sgd(), 2, 0, 8), (0.0,), lambda: [])
+    with pytest.raises(ValueError, match="no precision fp16"):
+        inference(torch.nn.Linear(2, 2), (2,), torch.device("cpu"), (1,), ("fp16",))
+    with pytest.raises(ValueError, match="no schedule 'linear'"):
+        Sgd(schedule="linear")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_a_batch_norm_that_cannot_be_folded_stays(options: dict[str, bool]) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4, **options)).eval()
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(fold_batch_norms(model, x)(x), model(x))
