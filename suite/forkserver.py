@@ -122,6 +122,7 @@ def main(task: str) -> None:
                     _tell(ended, os.waitstatus_to_exitcode(status))
                     os.close(ended)
     for pid in living:
+        os.kill(pid, signal.SIGKILL)  # it may not lead its group yet
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -10,12 +10,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from suite import registry
-from suite.check import digest_column
 from suite.child import ChildRun
 from suite.protocol import Spec
+from suite.truth import column_digest
 
 PACKAGE = Path(__file__).with_name("weighin_standins")
 #: class of the task, and its methods by file and class, the parent first
@@ -56,7 +54,7 @@ def write_truth(name: str, folder: Path) -> None:
         spec = spec_of(name, tier)
         problem = task.problem(spec, ChildRun(spec, folder / "none.pt", lambda event: None))
         evidence = task.examine(problem, task.parent(problem))
-        columns = ", ".join(f'{k} = "{digest_column(evidence[k], np.dtype(task.columns[k]))}"' for k in task.truth)
+        columns = ", ".join(f'{k} = "{column_digest(evidence[k], task.columns[k])}"' for k in task.truth)
         told = {"tier": tier, "name": spec.case.partition("/")[0], "data": task.digest(spec), "rows": len(evidence["row"])}
         lines = [f"{k} = {json.dumps(v)}" for k, v in told.items()]
         entries.append("\n".join(["[[case]]", *lines, f"columns = {{ {columns} }}", ""]))

@@ -20,7 +20,7 @@ def run_stage(arguments: list[str]) -> None:
     sys.exit(child.main(arguments))
 
 
-def forked_child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Any) -> None:
+def forked_child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Any, launch: Any) -> None:
     """In place of `suite.runner._child`."""
     name, *rest = stage.split()
     process = context().Process(target=run_stage, args=([name, str(work), *rest],))

@@ -125,7 +125,9 @@ def test_trials_are_the_smoke_cases_the_speed_division_and_what_has_rows() -> No
     assert ("smoke", "closed", "fashion/resnet20") in places
     assert ("smoke", "speed", "fashion/resnet20") in places
     whole = proof.trials("image_pruning/chex", registry.HOUSE / "results", full=True)
-    assert {(t.tier, t.division, t.case) for t in whole} - places == {("paper", "speed", "imagenet/resnet50")}
+    more = {(t.tier, t.division, t.case) for t in whole} - places
+    assert ("paper", "speed", "imagenet/resnet50") in more
+    assert {place[:2] for place in more} == {("paper", "speed")}
     assert ("delta0=0.0",) in {t.settings for t in found}
     assert "open" in {t.division for t in proof.trials("image_pruning/chex_widths", registry.HOUSE / "results")}
     assert len({t.name for t in found}) == len(found)
