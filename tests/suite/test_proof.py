@@ -210,7 +210,7 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
     ("file", "old", "new", "kind"),
     [
         ("problem.py", '"small": 100', '"small": 99', "fields"),
-        ("node_task.py", "speed = ", "promised = 'kept.edges'; speed = ", "card"),
+        ("node_task.py", 'promised = "kept.macs"', 'promised = "kept.edges"', "card"),
         ("node_task.py", 'prepare("measured"), nodes', 'prepare("measured"), 2 * nodes', "workloads"),
     ],
 )
