@@ -17,7 +17,7 @@ from typing import Any
 
 from suite import registry, runner
 
-ENOUGH = 30.0  #: seconds of processor time
+ENOUGH = 30.0  #: seconds that one waits, on two cores with nothing else to do
 ROUNDS = 2
 
 
