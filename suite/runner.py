@@ -93,14 +93,14 @@ class Outcome:
 
 def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0, processes: int = 1) -> Order:
     """Resolve names, read configuration and data digest; raises UserError on any of them, and where processes share nothing."""
-    if processes > 1 and not registry.task(spec.task).of(spec.case).shares_batches:
+    task = registry.task_of(spec)
+    if processes > 1 and not task.shares_batches:
         raise UserError(
             f"{spec.task} does not share its batches: {processes} processes would each train a copy of their own; use --processes 1"
         )
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
     values, defaults = registry.configuration(instance)
-    task = registry.task_of(spec)
     if ref.name == task.parent_method:
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
     return Order(
@@ -118,7 +118,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
         processes=processes,
         stated=ref.stated,
         identity=versions.of_method(spec.task, ref.name).identity if ref.origin == "reference" else ref.version,
-        task_digest=registry.task_digest(spec.task),
+        task_digest=versions.of_task(spec.task).digest,
     )
 
 
@@ -299,7 +299,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     pictures: dict[str, Path] = {}
     notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
     if order.processes > 1:
-        shared = registry.task(order.spec.task).of(order.spec.case).shares_batches
+        shared = registry.task_of(order.spec).shares_batches
         how = "that shared each batch; batch norms saw their own share" if shared else "that each trained a copy of their own"
         notes.append(f"trained by {order.processes} processes {how}")
     if status == "ok":

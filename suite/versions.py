@@ -134,6 +134,16 @@ def every() -> list[Lineage]:
     return found
 
 
+def archived() -> list[tuple[str, str, str]]:
+    """Sources of methods' versions below the stated one: task, method, digest.  No source is read but for its stated version."""
+    found = []
+    for task in [name for name, ref in registry.tasks().items() if ref.ours]:
+        methods = registry.methods(task)
+        known = [(n, methods[n].stated, entries) for n, entries in table(task).methods.items() if n in methods]
+        found += [(task, n, e.digest) for n, stated, entries in known for e in entries if e.version < stated]
+    return found
+
+
 def enter(name: str, entries: Sequence[Entry]) -> None:
     """Add entries to the table, of a task or of ``task/method``; the file is replaced whole."""
     task, _, method = name.partition("/")

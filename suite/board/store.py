@@ -243,11 +243,8 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         db.execute("INSERT INTO parents VALUES (?, ?)", [name, registry.task(name).parent_method])
     # sources of versions below the stated one: their rows stay in the file and off the board
     db.execute("CREATE OR REPLACE TABLE archived (task VARCHAR, method VARCHAR, digest VARCHAR)")
-    for x in versions.every():
-        task, _, method = x.name.partition("/")
-        old = [[task, method, e.digest] for e in x.entries if method and e.version < x.stated]
-        if old:
-            db.executemany("INSERT INTO archived VALUES (?, ?, ?)", old)
+    for row in versions.archived():
+        db.execute("INSERT INTO archived VALUES (?, ?, ?)", row)
     db.execute("DELETE FROM retractions")
     for file in sorted((results / "retractions").glob("*.json")):
         entry = _json(file)

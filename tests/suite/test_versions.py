@@ -272,15 +272,17 @@ def test_a_replay_takes_a_source_of_the_same_version_and_no_other(weighed: Weigh
         replay.order_of(elsewhere)
 
 
-def test_rows_of_an_older_version_leave_the_board_and_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_an_older_version_leave_the_board_and_stay_in_the_file(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     light(results, 0, method={"name": "chex", "origin": "reference", "version": OLD})
     light(results, 1, method={"name": "chex", "origin": "reference", "version": NEW})
-    raised = Lineage("image_pruning/chex", 2, NEW, (Entry(1, OLD), Entry(2, NEW)))
-    monkeypatch.setattr(versions, "every", lambda: [raised])
+    versions.enter("image_pruning/chex", [Entry(1, OLD), Entry(2, NEW)])
+    monkeypatch.setattr(registry, "stated_version", lambda path: 2)
     store.publish(results, db)
     assert ask(db, "SELECT seed FROM runs ORDER BY seed") == [(0,), (1,)]
     assert ask(db, "SELECT seed FROM counted ORDER BY seed") == [(1,)]
-    monkeypatch.setattr(versions, "every", lambda: [replace(raised, stated=1)])
+    monkeypatch.setattr(registry, "stated_version", lambda path: 1)
     store.publish(results, db)
     assert ask(db, "SELECT seed FROM counted ORDER BY seed") == [(0,), (1,)]
