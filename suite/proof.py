@@ -105,18 +105,20 @@ class Compared:
             return "no proof: " + "; ".join(f"{side} {r.status} ({r.reason})" for side, r in sides if r.status != SOLVED)
         if self.base.target != self.tree.target:
             return f"the base takes {self.base.target}, the tree {self.tree.target}"
-        if not self.odd:
+        odd = self.odd
+        if not odd:
             return "equal bit for bit"
-        kind, first = self.odd[0]
-        count = sum(k == kind for k, _ in self.odd)
-        return (
-            f"{kind} differs in {count} of {len({*self.base.found.get(kind, {}), *self.tree.found.get(kind, {})})}, first {first}"
-        )
+        kind, first = odd[0]
+        whole = {*self.base.found.get(kind, {}), *self.tree.found.get(kind, {})}
+        return f"{kind} differs in {sum(k == kind for k, _ in odd)} of {len(whole)}, first {first}"
 
     def line(self) -> str:
         """How the table tells it: the run, and what it came to."""
         shas = " ".join(f"{kind} {digest(parts)[:DIGITS]}" for kind, parts in self.base.found.items() if parts)
         return f"{self.trial.name} {self.base.target}: {shas}".replace(" :", ":")
+
+
+Place = tuple[str, str, str, tuple[str, ...]]  #: tier, division, case, settings
 
 
 def trials(name: str, results: Path, *, full: bool = False) -> list[Trial]:
@@ -130,30 +132,26 @@ def trials(name: str, results: Path, *, full: bool = False) -> list[Trial]:
     task_name, _, method = name.partition("/")
     task = registry.task(task_name)
     smoke = task.tiers["smoke"]
-    usual = tuple(dict.fromkeys(t for tier in task.tiers.values() for t in tier.targets))
     defaults = registry.defaults(registry.load(registry.method(task_name, method)))
-    rows: dict[tuple[str, str, str, tuple[str, ...]], tuple[str, ...]] = {}
-    for path in bundle.find(results / task_name) if results.is_dir() else ():
-        if path.parent.name == method:
-            record = bundle.read(path)
-            spec = record.spec
-            own = sorted(record.method.configuration.items())
+    rows: dict[Place, str] = {}  # with the target of a row
+    for folder in sorted((results / task_name).glob(f"*/{method}")):
+        for record in map(bundle.read, bundle.find(folder)):
+            spec, own = record.spec, sorted(record.method.configuration.items())
             settings = tuple(f"{k}={v}" for k, v in own if k in defaults and v != _plain(defaults[k]))
-            places = [("smoke", spec.division, spec.case, settings)]
-            if spec.division == "speed":
-                small = ("smoke", spec.division, smoke.cases[0], settings)
-                places = [small, *([(spec.tier, spec.division, spec.case, settings)] if full else [])]
-            for place in places:
-                rows.setdefault(place, (spec.target,))
-    known = tuple(dict.fromkeys([*smoke.targets, *(t for ts in rows.values() for t in ts if t), *usual]))
-    wanted: dict[tuple[str, str, str, tuple[str, ...]], Trial] = {}
-    for case in smoke.cases:
-        wanted["smoke", "closed", case, ()] = Trial(task_name, method, "smoke", "closed", case, known)
-    wanted["smoke", "speed", smoke.cases[0], ()] = Trial(task_name, method, "smoke", "speed", smoke.cases[0], known)
-    for (tier, division, case, settings), targets in rows.items():
-        mine = tuple(dict.fromkeys([*targets, *known]))
-        wanted.setdefault((tier, division, case, settings), Trial(task_name, method, tier, division, case, mine, settings))
-    return list(wanted.values())
+            speed = spec.division == "speed"
+            rows.setdefault(("smoke", spec.division, smoke.cases[0] if speed else spec.case, settings), spec.target)
+            if speed and full:
+                rows.setdefault((spec.tier, spec.division, spec.case, settings), spec.target)
+    usual = [t for tier in task.tiers.values() for t in tier.targets]
+    known = tuple(dict.fromkeys([*smoke.targets, *filter(None, rows.values()), *usual]))
+    wanted: dict[Place, tuple[str, ...]] = {("smoke", "closed", case, ()): known for case in smoke.cases}
+    wanted["smoke", "speed", smoke.cases[0], ()] = known
+    for place, target in rows.items():
+        wanted.setdefault(place, tuple(dict.fromkeys([target, *known])))
+    return [
+        Trial(task_name, method, tier, division, case, targets, settings)
+        for (tier, division, case, settings), targets in wanted.items()
+    ]
 
 
 def definition(task_name: str) -> list[Trial]:

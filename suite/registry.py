@@ -106,7 +106,7 @@ def task(name: str) -> Task[Any, Any]:
     known = tasks()
     if name not in known:
         raise UserError(f"no task {name!r}; there are: {', '.join(known)}")
-    if not (TASKS / name / "task.py").is_file():
+    if not known[name].ours:
         (entry,) = (e for e in _entries("weighin.tasks") if e.name == name)
         return typing.cast("Task[Any, Any]", entry.load()())
     module = importlib.import_module(f"tasks.{name}.task")
@@ -267,7 +267,7 @@ def stated_version(path: Path) -> int:
 def _reached(start: Iterable[Path], house: Path, *folders: str) -> dict[Path, str]:
     """The meaning of files and of all modules in these folders that they import, by file."""
     seen: dict[Path, str] = {}
-    todo = list(start)
+    todo, nothing = list(start), meaning("")
     while todo:
         file = todo.pop()
         if file not in seen:
@@ -280,7 +280,7 @@ def _reached(start: Iterable[Path], house: Path, *folders: str) -> dict[Path, st
             above = {
                 folder / "__init__.py" for p in places for folder in p.parents if folder.is_relative_to(house) and folder != house
             }
-            todo += [f for f in sorted(above) if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != meaning("")]
+            todo += [f for f in sorted(above) if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != nothing]
     return seen
 
 

@@ -122,15 +122,18 @@ def of_task(task: str) -> Lineage:
 @cache
 def of_method(task: str, name: str) -> Lineage:
     """The lineage of one of our methods; raises UserError where there is none of that name."""
-    ref = registry.method(task, name)
-    return Lineage(f"{task}/{name}", ref.stated, ref.version, table(task).methods.get(name, ()))
+    return _lineage(registry.method(task, name))
+
+
+def _lineage(ref: registry.MethodRef) -> Lineage:
+    return Lineage(f"{ref.task}/{ref.name}", ref.stated, ref.version, table(ref.task).methods.get(ref.name, ()))
 
 
 def every() -> list[Lineage]:
     """Lineages of all our tasks, each followed by its methods."""
     found = []
     for name in [name for name, ref in registry.tasks().items() if ref.ours]:
-        found += [of_task(name), *(of_method(name, m) for m, ref in registry.methods(name).items() if ref.ours)]
+        found += [of_task(name), *(_lineage(ref) for ref in registry.methods(name).values() if ref.ours)]
     return found
 
 

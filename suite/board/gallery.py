@@ -28,9 +28,8 @@ class Shot:
     file: str  #: below the folder ``pictures`` of the site
     width: int
     height: int
-    likeness: (
-        float  #: to the original, of this crop, by what the task declares; NaN where there is none, infinite where they are equal
-    )
+    #: to the original, of this crop, by what the task declares; NaN where there is none, infinite where they are equal
+    likeness: float
     data: bytes
 
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from reference_impls.image_pruning.chex_widths import ChexWidths
 from reference_impls.parts.stages import Stage, Stages
 from suite.protocol import Diverged, Stopped
-from tests.helpers import MemoryRun, problem, spec
-from tests.reference_impls.test_training import same
+from tests.helpers import MemoryRun, spec
 
 
 class Sum(Stage):
@@ -115,14 +113,3 @@ def test_a_loss_that_is_not_finite_names_epoch_and_stage() -> None:
     run = MemoryRun(spec())
     with pytest.raises(Diverged, match="the training loss is inf in epoch 0 of stage 'source a'"):
         Stages(run).on("source").run("a", lambda: Sum(run, bad=math.inf), 5)
-
-
-@pytest.mark.parametrize("moment", [18, 22])
-def test_a_second_trainer_of_a_solve_goes_on_from_its_own_checkpoint(moment: int) -> None:
-    whole = ChexWidths().solve(problem(division="open")).model
-    run = MemoryRun(spec(division="open"), stop_after=moment)
-    with pytest.raises(Stopped):
-        ChexWidths().solve(problem(run, division="open"))
-    p = problem(MemoryRun(spec(division="open"), saved=run.saved), division="open")
-    assert same(ChexWidths().solve(p).model, whole)
-    assert p.run.examples == 2 * p.budget

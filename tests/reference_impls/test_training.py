@@ -71,7 +71,7 @@ def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its
         ChexWidths().solve(problem())
 
 
-@pytest.mark.parametrize("moment", [5, 15])
+@pytest.mark.parametrize("moment", [5, 15, 18, 22])
 def test_the_control_of_chex_goes_on_in_either_training(moment: int) -> None:
     whole = ChexWidths().solve(problem(division="open")).model
     run = MemoryRun(spec(division="open"), stop_after=moment)

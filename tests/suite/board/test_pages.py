@@ -144,6 +144,16 @@ def test_a_system_page_lists_what_was_weighed_there_and_where_it_stands(docs: Pa
     assert set(re.findall(r'<a href="(\w+)\.html">', index)) == set(cards)
 
 
+def card_page(folder: Path) -> str:
+    """The page of the card that `light` bundles in ``r`` name."""
+    (folder / "r/systems").mkdir()
+    (folder / "r/systems/cccccccccccccccc.json").write_text("{}", encoding="utf-8")
+    store.publish(folder / "r", folder / "b.duckdb")
+    with store.connect(folder / "b.duckdb") as db:
+        pages.write_pages(db, folder / "docs")
+    return (folder / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
+
+
 def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone(tmp_path: Path) -> None:
     """As CSR the dense graph network is a tenth as fast as by its best kernel: that says nothing of the machine."""
     spec = {"task": "graph_tickets", "case": "cora/gcn", "target": ""}
@@ -154,12 +164,7 @@ def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone
         ]
         dense = {"name": "dense", "origin": "reference", "version": "a" * 16}
         light(tmp_path / "r", seed, spec=spec, measures=measures, method=dense)
-    (tmp_path / "r/systems").mkdir()
-    (tmp_path / "r/systems/cccccccccccccccc.json").write_text("{}", encoding="utf-8")
-    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
-    with store.connect(tmp_path / "b.duckdb") as db:
-        pages.write_pages(db, tmp_path / "docs")
-    page = (tmp_path / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
+    page = card_page(tmp_path)
     assert "differ by 2.0 % or more</b>: the dense network, weighed 3 times" in page
     assert "infer_csr" not in page
 
@@ -175,12 +180,7 @@ def test_equal_workloads_and_seeds_stand_by_task_case_and_target(tmp_path: Path)
             measures=[{"name": "speedup", "part": "infer@graph", "value": value, "low": 1.0, "high": 2.0, "source": "timing"}],
             method={"name": "dense", "origin": "reference", "version": "a" * 16},
         )
-    (tmp_path / "r/systems").mkdir()
-    (tmp_path / "r/systems/cccccccccccccccc.json").write_text("{}", encoding="utf-8")
-    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
-    with store.connect(tmp_path / "b.duckdb") as db:
-        pages.write_pages(db, tmp_path / "docs")
-    page = (tmp_path / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
+    page = card_page(tmp_path)
     found = re.findall(r'<td class="num">0</td><td class="num">(1\.\d\d)00</td>', page)
     assert found == [f"1.{k}" for k in range(10, 40)]
 
