@@ -65,17 +65,62 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A measure that comes in parts (classes, groups), of which one may pay for the saving."""
+
+    measure: str  #: its name; empty: every measure of the evidence that has parts and of which more is better
+    word: str  #: what such a part is called
+    #: how a warning of the measure begins (``small: 12 of at least 30 examples``) where a part is listed, and never the worst
+    small: str = "small"
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Quality against what a method may have to pay for it: a curve a method, along one of its settings."""
+
+    quality: str  #: measure, ``name`` or ``name:part``
+    cost: str  #: measure, likewise, of which less is better; never below 0
+    #: the setting that a method's curve runs along; a row is on it that differs from the defaults in this setting alone
+    sweeps: Mapping[str, str] = field(default_factory=dict)
+    floor: str = ""  #: measure of the quality of an answer that never changes; empty: no area is told
+    corner: float = 1.5  #: where the area ends: so many times the parent's cost
+    best: float = 100.0  #: quality that nothing can exceed, where the area ends on the other axis
+    margin: float = 1.0  #: costs are compared where quality is so far below the parent's
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How long a run takes until something is reached.  A run without the first of `counts` did not reach it."""
+
+    title: str  #: in words
+    counts: Mapping[str, str]  #: measure and head: numbers of steps, the same on every machine
+    clocked: Mapping[str, str] = field(default_factory=dict)  #: measure and head: times of the solve, compared on one card alone
+    rule: str = ""  #: what counts as reached, a sentence
+
+
+@dataclass(frozen=True)
 class Show:
-    """Declared as `Task.show`."""
+    """Declared as `Task.show`.  In `notes`, `cautions` and `sources`, ``[words](address)`` is a link."""
 
     curve: Curve | None = None
     against: Sequence[Against] = ()
     gallery: Gallery | None = None
     shares: Mapping[str, str] = field(default_factory=dict)  #: metered shares with a column each: measure, head
     pays: bool = True  #: parts of measures are classes or groups, of which one may pay for the saving
-    part: str = "class"  #: what such a part is called
+    part: str = "class"  #: what such a part is called, where `parts` names none
+    parts: Sequence[Parts] = ()  #: which measures these are, that of the worst one's column first; empty: all that have parts
+    tradeoff: Tradeoff | None = None
+    reach: Reach | None = None
+    notes: Sequence[str] = ()  #: sentences under a board's table: what a reader may take for something else
+    cautions: Mapping[str, str] = field(default_factory=dict)  #: by a case's data, above its boards: what is wrong with the data
+    sources: Mapping[str, str] = field(default_factory=dict)  #: by a case's data: who made the data, under which licence
     words: Mapping[str, str] = field(default_factory=dict)  #: measures and targets that prose calls otherwise than they are named
     families: Mapping[str, str] = field(default_factory=dict)  #: heads of workloads by what stands before the ``@``
+
+    @property
+    def kinds(self) -> Sequence[Parts]:
+        """Measures in parts of which one may pay, the leading one first."""
+        return (self.parts or (Parts("", self.part),)) if self.pays else ()
 
     def word(self, name: str) -> str:
         """A measure or a target as prose calls it."""

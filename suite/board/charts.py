@@ -39,6 +39,30 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Trail:
+    """A method in the chart of a trade-off: its points in the order of a setting, or one alone."""
+
+    label: str
+    points: Sequence[Point]  #: each with a label of its own, for who points at it
+    mark: int = -1
+    settings: Sequence[str] = ()  #: of each point, where there are several
+    pale: Sequence[bool] = ()  #: of each point, whether it has too few seeds
+
+
+@dataclass(frozen=True)
+class Dumbbell:
+    """A class or group in a block of dumbbells: from the parent's value to its own."""
+
+    label: str
+    start: float
+    end: float
+    change: float  #: mean of the differences; `end - start` but for rounding
+    half: float  #: of its 95 % interval, drawn at the end; NaN: none
+    gain: float  #: the change, positive where it is for the better
+    small: bool = False  #: of too few examples to be compared: drawn hollow
+
+
+@dataclass(frozen=True)
 class Box:
     """A rectangle that a label may not cover."""
 
@@ -76,10 +100,11 @@ class Plane:
         return self.height - 58
 
     def at_x(self, v: float) -> float:
-        return self.left + (self.into(v) - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
+        """What lies off the axis is put on its end, here and in `at_y`."""
+        inside = min(max(self.into(v), self.x[0]), self.x[1])
+        return self.left + (inside - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
 
     def at_y(self, v: float) -> float:
-        """What lies off the axis is put on its end."""
         inside = min(max(v, self.y[0]), self.y[1])
         return self.bottom - (inside - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
 
@@ -221,19 +246,19 @@ def _quality_axis(points: Sequence[Point], up: bool) -> tuple[float, float]:
     return low - room, high + room
 
 
-def near(values: Sequence[tuple[float, float]], up: bool) -> tuple[float, float]:
+def near(values: Sequence[tuple[float, float]], up: bool, least: float = 1.0) -> tuple[float, float]:
     """Ends of an axis of quality that neither a far row nor a wide interval flattens.
 
-    It holds what lies no farther from the best than four times the distance of the middle row (one unit at least),
+    It holds what lies no farther from the best than four times the distance of the middle row (`least` at least),
     and intervals (value, half width or NaN) as far as half of that range; what lies off it is drawn at its end.
     """
     ordered = sorted((v for v, _ in values), reverse=up)
-    reach = 4 * max(abs(ordered[0] - ordered[len(ordered) // 2]), 1.0)
+    reach = 4 * max(abs(ordered[0] - ordered[len(ordered) // 2]), least)
     close = [(v, half) for v, half in values if abs(v - ordered[0]) <= reach]
     low, high = min(v for v, _ in close), max(v for v, _ in close)
-    most = max(high - low, 1.0) / 2
-    return min(max(_band(v, half)[0], low - most) for v, half in close), max(
-        min(_band(v, half)[1], high + most) for v, half in close
+    most = max(high - low, least) / 2
+    return min(max(around(v, half)[0], low - most) for v, half in close), max(
+        min(around(v, half)[1], high + most) for v, half in close
     )
 
 
@@ -275,10 +300,30 @@ def _point(p: Point, plane: Plane, taken: list[Box]) -> str:
 
 def _label(words: str, index: int, x: float, y: float, taken: list[Box], plane: Plane) -> str:
     """Beside its point, off all points, bars, the frontier and other labels: first place that is free of eight directions."""
+    best = _free(7.0 * len(words), x, y, taken, plane)
+    if best is None or (best[0] and index == -1):
+        return f"<title>{escape(words)}</title>"  # no room: the row in the board lights this point
+    taken.append(best[1])
+    return _beside(words, x, y, best[1])
+
+
+def _free(
+    wide: float,
+    x: float,
+    y: float,
+    taken: Sequence[Box],
+    plane: Plane,
+    distances: Sequence[int] = (9, 14, 20, 28, 40, 56),
+    names: Sequence[Box] = (),
+) -> tuple[int, Box] | None:
+    """The box beside a point that meets fewest of those taken, the nearest of these, and how many; None where none is in the frame.
+
+    A hairline from the point to the box meets none of `names`, either.
+    """
     frame = Box(plane.left, plane.top - 8, plane.right, plane.bottom)
-    wide, high = 7.0 * len(words), 14.0
-    best: tuple[int, float, float, Box] | None = None
-    for distance in (9, 14, 20, 28, 40, 56):
+    high = 14.0
+    best: tuple[int, Box] | None = None
+    for distance in distances:
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
             left = x + dx * distance - (wide if dx < 0 else wide / 2 if dx == 0 else 0)
             middle = y + dy * distance * 0.9
@@ -286,18 +331,30 @@ def _label(words: str, index: int, x: float, y: float, taken: list[Box], plane: 
             if box.left < frame.left or box.right > frame.right or box.top < frame.top or box.bottom > frame.bottom:
                 continue
             clashes = sum(box.meets(t) for t in taken)
+            if names and not clashes:
+                hair = _along(x, y, min(max(x, box.left), box.right), middle)
+                clashes = sum(bit.meets(name) for name in names for bit in hair)
             if best is None or clashes < best[0]:
-                best = (clashes, left, middle, box)
+                best = (clashes, box)
         if best is not None and best[0] == 0:
             break
-    if best is None or (best[0] and index == -1):
-        return f"<title>{escape(words)}</title>"  # no room: the row in the board lights this point
-    _, left, middle, box = best
-    taken.append(box)
+    return best
+
+
+def _along(x1: float, y1: float, x2: float, y2: float, half: float = 1.0) -> list[Box]:
+    """Small boxes along a line, as one around all of it would take too much room."""
+    bits = max(1, round(math.hypot(x2 - x1, y2 - y1) / 6))
+    middles = [(x1 + (x2 - x1) * k / bits, y1 + (y2 - y1) * k / bits) for k in range(bits + 1)]
+    return [Box(x - half, y - half, x + half, y + half) for x, y in middles]
+
+
+def _beside(words: str, x: float, y: float, box: Box) -> str:
+    """A label in its box, with a hairline to its point where that is far."""
+    middle = (box.top + box.bottom) / 2
     nearest = min(max(x, box.left), box.right)
     far = math.hypot(nearest - x, middle - y) > 16
     leader = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{nearest:.1f}" y2="{middle:.1f}"/>' if far else ""
-    return f'{leader}<text class="label" x="{left:.1f}" y="{middle + 4.5:.1f}">{escape(words)}</text>'
+    return f'{leader}<text class="label" x="{box.left:.1f}" y="{middle + 4.5:.1f}">{escape(words)}</text>'
 
 
 def mark_class(index: int) -> str:
@@ -393,7 +450,7 @@ def along_targets(
     points = [p for c in curves for p in c.points]
     if not points:
         return ""
-    ys = [v for _, y, half in points for v in _band(y, half)] + ([parent[1]] if parent else [])
+    ys = [v for _, y, half in points for v in around(y, half)] + ([parent[1]] if parent else [])
     room = max(0.1, (max(ys) - min(ys)) * 0.08)
     shares = sorted({x for x, _, _ in points}, reverse=True)
     plane = Plane(
@@ -415,7 +472,7 @@ def along_targets(
         out.append(f'<line class="hair" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         ends.append((y, right, parent[0], "parent"))
     for c in sorted(curves, key=lambda c: c.mark == -1, reverse=True):
-        places = [(at_x(x), at_y(y), [at_y(v) for v in _band(y, half)]) for x, y, half in c.points]
+        places = [(at_x(x), at_y(y), [at_y(v) for v in around(y, half)]) for x, y, half in c.points]
         band = [f"{x:.1f},{low:.1f}" for x, _, (low, _) in places] + [f"{x:.1f},{high:.1f}" for x, _, (_, high) in places[::-1]]
         out.append(f'<g class="pt {mark_class(c.mark)}" data-m="{escape(c.key)}">')
         out.append(f'<polygon class="band" points="{" ".join(band)}"/>')
@@ -494,9 +551,228 @@ def _end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: fl
     ]
 
 
-def _band(value: float, half: float) -> tuple[float, float]:
+def around(value: float, half: float) -> tuple[float, float]:
+    """Ends of an interval; without a half width the value itself."""
     half = half if math.isfinite(half) else 0.0
     return value - half, value + half
+
+
+def tradeoff(
+    trails: Sequence[Trail],
+    front: Sequence[tuple[float, float]],
+    *,
+    quality: str,
+    unit: str,
+    up: bool,
+    cost: str,
+    cost_unit: str,
+    width: int,
+    ident: str,
+) -> str:
+    """Quality over what it costs: a line a method through the values of its setting, and the steps that nobody beats on both.
+
+    Args:
+        trails: methods, the parent among them.
+        front: cost and quality of what nothing beats on both, least cost first.
+        cost: what x is, of which less is better.
+    """
+    points = [p for t in trails for p in t.points]
+    if not points:
+        return ""
+    xs = near([(p.x, (p.x_interval[1] - p.x_interval[0]) / 2) for p in points], up=False, least=_spread([p.x for p in points]))
+    room = 0.05 * (xs[1] - xs[0]) or 1.0
+    plane = Plane(width, (max(0.0, xs[0] - room) if min(xs) >= 0 else xs[0] - room, xs[1] + room), _quality_axis(points, up))
+    words = "; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.3g} {cost_unit}".rstrip() for p in points)
+    out = plane.head("over trade", ident, f"{quality} over {cost}", words)
+    ticks = [(v, f"{v:g}") for v in _ticks(*plane.x, 4 if width < 500 else 8)]
+    head = f"{cost}, {cost_unit}" if cost_unit else cost
+    out += plane.ground(ticks, quality, unit, up, head, "less is better")
+    taken: list[Box] = []
+    steps = [(plane.at_x(x), plane.at_y(y)) for x, y in front]
+    if steps:
+        path = f"M{steps[0][0]:.1f} {plane.bottom}V{steps[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in steps[1:])
+        out.append(f'<path class="front" d="{path}H{plane.right}"/>')
+        for (x1, y1), (x2, y2) in pairwise([(steps[0][0], float(plane.bottom)), *steps, (float(plane.right), steps[-1][1])]):
+            taken += [Box(min(x1, x2), y1 - 2, max(x1, x2), y1 + 2), Box(x2 - 2, min(y1, y2), x2 + 2, max(y1, y2))]
+    for t in trails:
+        places = [(plane.at_x(p.x), plane.at_y(p.y)) for p in t.points]
+        for p, (x, y) in zip(t.points, places, strict=True):
+            taken += [Box(x - 7, y - 7, x + 7, y + 7), *_whiskers(p, plane)]
+        for (x1, y1), (x2, y2) in pairwise(places):
+            taken += _along(x1, y1, x2, y2, 2)
+    ordered = sorted(trails, key=lambda t: (t.mark != -1, t.mark == -2))  # papers' methods over the grey of the others
+    out += [_trail(t, plane) for t in ordered]
+    names: list[Box] = []
+    for t in sorted(trails, key=lambda t: t.mark == -1):
+        out.append(f'<g class="{mark_class(t.mark)}">{_named(t, plane, taken, names)}</g>')
+    for t in sorted(trails, key=lambda t: t.mark == -1):
+        out += _ends(t, plane, taken)
+    return "".join([*out, "</svg>"])
+
+
+def _spread(values: Sequence[float]) -> float:
+    """A twentieth of what values span: the least distance between two of them that tells anything."""
+    return (max(values) - min(values)) / 20 or max(abs(values[0]) / 20, 1e-9)
+
+
+def _whiskers(p: Point, plane: Plane) -> tuple[Box, Box]:
+    """Both intervals of a point as far as they lie within the frame."""
+    (left, right), (low, high) = (plane.at_x(v) for v in p.x_interval), (plane.at_y(v) for v in _span(p))
+    x, y = plane.at_x(p.x), plane.at_y(p.y)
+    return Box(left, y - 2, right, y + 2), Box(x - 2, high, x + 2, low)
+
+
+def _trail(t: Trail, plane: Plane) -> str:
+    """A method's line, points and intervals, each point with its words for who points at it."""
+    places = [(plane.at_x(p.x), plane.at_y(p.y)) for p in t.points]
+    out = [f'<g class="{mark_class(t.mark)}">']
+    if len(places) > 1:
+        out.append(f'<polyline class="run" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>')
+    for i, (p, (x, y)) in enumerate(zip(t.points, places, strict=True)):
+        across, along = _whiskers(p, plane)
+        bars = (
+            f'<path class="whisker" d="M{across.left:.1f} {y:.1f}H{across.right:.1f}M{x:.1f} {along.top:.1f}V{along.bottom:.1f}"/>'
+        )
+        pale = " pale" if i < len(t.pale) and t.pale[i] else ""
+        told = f"<title>{escape(p.label)}: {p.y:.1f} at {p.x:.3g}</title>"
+        out.append(f'<g class="pt {mark_class(t.mark)}{pale}" data-m="{escape(p.key)}">{bars}{mark(t.mark, x, y)}{told}</g>')
+    return "".join([*out, "</g>"])
+
+
+def _named(t: Trail, plane: Plane, taken: list[Box], names: list[Box]) -> str:
+    """A method's name beside the point of its line that has room; none where no point has."""
+    # points on both axes first, of these the last one: there the setting pulls hardest
+    for _, p in sorted(enumerate(t.points), key=lambda found: (_off(found[1], plane) != "", -found[0])):
+        x, y, words = plane.at_x(p.x), plane.at_y(p.y), f"{t.label}{_off(p, plane)}"
+        found = _free(7.0 * len(words), x, y, taken, plane, (9, 14, 20, 28, 40, 56, 76), names)
+        if found and not found[0]:
+            names.append(found[1])
+            taken += [found[1], *_along(x, y, min(max(x, found[1].left), found[1].right), (found[1].top + found[1].bottom) / 2)]
+            return _beside(words, x, y, found[1])
+    return ""
+
+
+def _off(p: Point, plane: Plane) -> str:
+    """Where a point lies that is off an axis, as its label says it; empty where it is on both."""
+    up = plane.off(p.y)
+    aside = "→" if p.x > plane.x[1] else "←" if p.x < plane.x[0] else ""
+    return (f" {up} {p.y:.1f}" if up else "") + (f" {aside} {p.x:.3g}" if aside else "")
+
+
+def _ends(t: Trail, plane: Plane, taken: list[Box]) -> list[str]:
+    """The first and the last value of a line's setting, small, where there is room close by."""
+    out = []
+    for i in (0, len(t.settings) - 1) if t.settings else ():
+        x, y = plane.at_x(t.points[i].x), plane.at_y(t.points[i].y)
+        found = _free(6.0 * len(t.settings[i]), x, y, taken, plane, (8, 11, 14))
+        if found and not found[0]:
+            taken.append(found[1])
+            out.append(f'<text class="tiny" x="{found[1].left:.1f}" y="{found[1].bottom - 3:.1f}">{escape(t.settings[i])}</text>')
+    return out
+
+
+BLOCK = 380  #: CSS pixels that a block of dumbbells is wide, on a phone and at a desk: there several stand side by side
+PARTS = 8  #: as many dumbbells a block is read at a glance
+
+
+def dumbbells(blocks: Sequence[tuple[str, int, Sequence[Dumbbell]]], unit: str, *, part: str, parent: str) -> list[str]:
+    """A block a method: for each class or group a line from the parent's value to its own, all on one axis.
+
+    Values beyond Tukey's outer fence lie at the axis's end, so that one collapsed network flattens none of the others; their
+    numbers stand beside them.
+
+    Args:
+        blocks: label, mark, and classes or groups.
+        unit: of the values.
+        part: the word for a class or group; `parent`: that method's name.
+    """
+    every = [d for *_, bells in blocks for d in bells]
+    if not every:
+        return []
+    low, high = _fence([v for d in every for v in (d.start, d.end)])
+    wide = max(len(_short(d.label)) for d in every)
+    left, right = min(150.0, 10 + 6.2 * wide), BLOCK - 52.0
+
+    def at(v: float) -> float:
+        return left + (min(max(v, low), high) - low) / (high - low) * (right - left)
+
+    return [_block(label, index, bells, at, (low, high), unit, part, parent) for label, index, bells in blocks]
+
+
+def _fence(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis that holds all values within three quartile distances of the quartiles, with some room."""
+    ordered = sorted(values)
+    first, third = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+    far = 3 * max(third - first, 1.0)
+    close = [v for v in ordered if first - far <= v <= third + far]
+    room = max(0.5, 0.06 * (close[-1] - close[0]))
+    return close[0] - room, close[-1] + room
+
+
+def _block(
+    label: str,
+    index: int,
+    bells: Sequence[Dumbbell],
+    at: Axis,
+    axis: tuple[float, float],
+    unit: str,
+    part: str,
+    parent: str,
+) -> str:
+    """One method's dumbbells; what is drawn alike is one path, as a page has hundreds of them."""
+    step, top = 17, 26
+    bottom = top + step * len(bells)
+    told = "; ".join(f"{d.label} {d.start:.1f} to {d.end:.1f}" for d in bells)
+    out = [
+        f'<svg class="bells" role="img" viewBox="0 0 {BLOCK} {bottom + 18}" width="{BLOCK}" height="{bottom + 18}">'
+        f"<title>Change of each {escape(part)} from the {escape(parent)} parent, in {escape(unit)}: {escape(label)}</title><desc>{escape(told)}</desc>"
+    ]
+    ticks = _ticks(*axis, 4)
+    out.append(f'<path class="grid" d="{"".join(f"M{at(v):.0f} {top - 4}V{bottom}" for v in ticks)}"/>')
+    out += [
+        f'<text class="tick" text-anchor="middle" x="{at(v):.0f}" y="{bottom + 14}">{f"{v:g}".replace("-", "−")}</text>'
+        for v in ticks
+    ]
+    out.append(f'<g class="{mark_class(index)}"><text class="label" x="2" y="14">{escape(label)}</text></g>')
+    compared = [d.gain for d in bells if not d.small]
+    most = min(compared, default=0.0)
+    lines: dict[str, list[str]] = {}
+    for i, d in enumerate(bells):
+        y = top + step * i + 8
+        x, away = at(d.end), at(d.start)
+        certain = math.isfinite(d.half) and d.half < abs(d.change)
+        kind = ("worse" if d.gain < 0 else "better") + ("" if certain else " faint")
+        worst = " most" if not d.small and d.gain == most < 0 else ""
+        out.append(f'<text class="tick{worst}" x="2" y="{y + 4}">{escape(_short(d.label))}</text>')
+        out.append(f'<text class="tick{worst}" text-anchor="end" x="{BLOCK - 4}" y="{y + 4}">{_change(d)}</text>')
+        lines.setdefault("was", []).append(f"M{away:.0f} {y - 5}v10")
+        if round(x) != round(away):
+            lines.setdefault(f"line {kind}", []).append(f"M{away:.0f} {y}H{x:.0f}")
+        if math.isfinite(d.half):
+            lines.setdefault(f"range {kind}", []).append(f"M{at(d.end - d.half):.0f} {y}H{at(d.end + d.half):.0f}")
+        beyond = -1 if d.end < axis[0] else 1 if d.end > axis[1] else 0
+        if beyond:  # an arrow's head: its number stands beside it
+            lines.setdefault(f"tip {kind}", []).append(f"M{x + 5 * beyond:.0f} {y}l{-8 * beyond} -5v10z")
+            continue
+        lines.setdefault(f"end {kind}", []).append(f"M{x:.0f} {y}h0")
+        if d.small:
+            lines.setdefault("hollow", []).append(f"M{x:.0f} {y}h0")
+    order = ("range", "line", "was", "tip", "end", "hollow")
+    out += [
+        f'<path class="{kind}" d="{"".join(parts)}"/>'
+        for kind, parts in sorted(lines.items(), key=lambda item: order.index(item[0].split()[0]))
+    ]
+    return "".join([*out, "</svg>"])
+
+
+def _change(d: Dumbbell) -> str:
+    """A change to one digit; what rounds to zero has no sign."""
+    text = f"{abs(d.change):.1f}"
+    return text if not float(text) else f"{'−' if d.change < 0 else '+'}{text}"
+
+
+def _short(name: str, most: int = 23) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def who_pays(
@@ -533,8 +809,9 @@ def who_pays(
         worst = min(changes, key=lambda c: c[1], default=None)
         for name, v in changes:
             big = worst is not None and name == worst[0]
+            told = f"<title>{escape(name)} {_signed(v)}</title>" if width > 500 else ""  # a phone has no pointer
             out.append(
-                f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}"><title>{escape(name)} {_signed(v)}</title></circle>'
+                f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}">{told}</circle>'
             )
         if worst is not None:
             near_edge = at(worst[1]) + 7 * len(worst[0]) > right
@@ -547,7 +824,7 @@ def who_pays(
 
 
 def _span(p: Point) -> tuple[float, float]:
-    return _band(p.y, p.y_half)
+    return around(p.y, p.y_half)
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:

@@ -17,10 +17,12 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from suite import fields, place, registry
-from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables
+from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables, tradeoffs
 from suite.board.schema import schema_table
-from suite.board.tables import Board, Cell, Ranking, Row
+from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from suite.protocol import Task
 
 HERE = Path(__file__).resolve().parent
+MOST_ROWS = 10  #: methods in a chart of classes or groups, at least
+MOST_BELLS = 80  #: dumbbells of a board where classes or groups are few, so that of two groups there is room for many methods
+MOVERS = 4  #: dumbbells of a method where there are many classes
 COUNTED = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
 
@@ -105,6 +110,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     columns=partial(_columns, task),
                     series=series.of(mine),
                     drawings={b.ranking: showing.drawings(db, b, registry.task_of(b.ranking)) for b in mine},
+                    traded={b.ranking: tradeoffs.traded(db, b, registry.task_of(b.ranking)) for b in mine},
+                    reached={b.ranking: tradeoffs.reaching(db, b, registry.task_of(b.ranking)) for b in mine},
                     galleries=galleries,
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
@@ -175,7 +182,12 @@ def _environment() -> jinja2.Environment:
         "values": _values,
         "digest": _digest,
         "frontier": safe(_frontier),
-        "pays": safe(_pays),
+        "pays": _pays,
+        "linked": safe(_linked),
+        "data": lambda r: r.case.partition("/")[0],
+        "area": _area,
+        "cost": _cost,
+        "middle": _middle,
         "along": safe(series.chart),
         "summary": series.summary,
         "asked": _asked,
@@ -190,8 +202,6 @@ def _environment() -> jinja2.Environment:
 
 
 def _safe(function: Any) -> Any:
-    from markupsafe import Markup
-
     return lambda *a, **k: Markup(function(*a, **k))
 
 
@@ -276,11 +286,17 @@ def _signed(value: float, digits: int = 1) -> str:
 def _worst(row: Row) -> str:
     from html import escape
 
-    if not row.classes:
+    worst = _least(row)
+    if worst is None:
         return "–"
-    name, value, change = min(row.classes, key=lambda c: c[1])
-    moved = "" if math.isnan(change) or row.kind == "parent" else f" {_signed(change, 0)}"
-    return f"{value:.0f} <small>{escape(name)}{moved}</small>"
+    moved = "" if math.isnan(worst.change) or row.kind == "parent" else f" {_signed(worst.change, 0)}"
+    return f"{worst.value:.0f} <small>{escape(worst.name)}{moved}</small>"
+
+
+def _least(row: Row) -> Part | None:
+    """The class or group that a row serves worst, of those that have the examples to be compared; of all where none has."""
+    parts = [p for p in row.classes if not p.small] or row.classes
+    return min(parts, key=lambda p: p.value if p.up else -p.value, default=None)
 
 
 def _figure(value: float, kind: str) -> str:
@@ -312,7 +328,7 @@ def _values(row: Row, columns: Sequence[Column], task: Task[Any, Any]) -> str:
     values: dict[str, Any] = {
         "q": round(row.quality.mean, 3) if math.isfinite(row.quality.mean) else None,
         "c": round(row.change.value, 3) if row.change else None,
-        "w": round(min((v for _, v, _ in row.classes), default=0.0), 2),
+        "w": round(worst.value, 2) if (worst := _least(row)) else 0.0,
         "s": round(speed.value, 4) if speed else None,
         "n": row.label,
         "k": row.kind,
@@ -380,12 +396,12 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
                     "detail": f"{len(paper)} of {len(timed)} rows",
                 }
             )
-    pays = [(c, n, r.label) for r in rows for n, _, c in r.classes if math.isfinite(c)]
+    pays = [(p.gain, p.name, r.label, p.change) for r in rows for p in r.classes if math.isfinite(p.change) and not p.small]
     if pays:
-        change, name, label = min(pays)
+        _, name, label, change = min(pays)
         out.append(
             {
-                "question": f"Worst {task.show.part} pays",
+                "question": f"Worst {task.show.kinds[0].word} pays",
                 "answer": f"{_signed(change)} {'points' if board.unit == '%' else board.unit}",
                 "detail": f"{name}, by {label}",
             }
@@ -453,11 +469,97 @@ def _common_promise(board: Board) -> float | None:
     return middle if 2 * sum(abs(v / middle - 1) <= 0.05 for v in found) > len(found) else None
 
 
-def _pays(board: Board, task: Task[Any, Any], width: int) -> str:
-    rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target]
-    found = [(r.label, r.mark, [(n, c) for n, _, c in r.classes if math.isfinite(c)]) for r in rows]
-    unit = "points" if board.unit == "%" else board.unit
-    return charts.who_pays([f for f in found if f[2]][:10], unit, width, part=task.show.part, parent=task.parent_method)
+@dataclass(frozen=True)
+class Pays:
+    """To whom it happens: how each class or group fares under each method, of one measure."""
+
+    word: str  #: for a class or group
+    dots: Sequence[Markup]  #: changes of all of them, for a desk and for a phone; where these are too many for dumbbells
+    blocks: Sequence[Markup]  #: dumbbells, a block a method
+    most: int  #: dumbbells of those that moved most, in each block; 0: of all
+    small: bool  #: whether some are too small to be compared
+    left_out: int  #: methods that are not drawn
+
+
+def _pays(board: Board, task: Task[Any, Any]) -> list[Pays]:
+    """For each measure in parts: dumbbells of all parts where they are few; of many dots, and dumbbells of those that moved most."""
+    sweeps = task.show.tradeoff.sweeps if task.show.tradeoff else {}
+    rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target and not (r.variant and r.method in sweeps)]
+    out = []
+    for at, kind in enumerate(task.show.kinds):
+        found = [(r, [p for p in _of_kind(r, at) if math.isfinite(p.change)]) for r in rows]
+        found = [(r, parts) for r, parts in found if parts]
+        if not found:
+            continue
+        widest = max(len(parts) for _, parts in found)
+        few = widest <= charts.PARTS
+        drawn = found[: max(MOST_ROWS, MOST_BELLS // widest) if few else MOST_ROWS]
+        unit = next((p.unit for _, parts in found for p in parts), "")
+        words = {"part": kind.word, "parent": task.parent_method}
+        changes = [(r.label, r.mark, [(p.name, p.change) for p in parts]) for r, parts in drawn]
+        unit_ = "points" if unit == "%" else unit
+        dots = [] if few else [charts.who_pays(changes, unit_, width, **words) for width in (760, 380)]
+        order = _order(board.parent, at)
+        blocks = [(r.label, r.mark, _bells(parts, order, widest if few else MOVERS)) for r, parts in drawn]
+        bells = charts.dumbbells(blocks, unit_, **words)
+        small = any(p.small for _, parts in drawn for p in parts)
+        out.append(
+            Pays(kind.word, [*map(Markup, dots)], [*map(Markup, bells)], 0 if few else MOVERS, small, len(found) - len(drawn))
+        )
+    return out
+
+
+def _of_kind(row: Row, at: int) -> Sequence[Part]:
+    return row.classes if at == 0 else row.further[at - 1] if at <= len(row.further) else ()
+
+
+def _order(parent: Row | None, at: int) -> Mapping[str, float]:
+    """Where each class or group comes in every block: the worst served by the parent first."""
+    return {p.name: p.value if p.up else -p.value for p in _of_kind(parent, at)} if parent else {}
+
+
+def _bells(parts: Sequence[Part], order: Mapping[str, float], most: int) -> list[charts.Dumbbell]:
+    """Dumbbells of the parts that moved most, in the order that all blocks share."""
+    moved = sorted(parts, key=lambda p: -abs(p.change))[:most]
+    ordered = sorted(moved, key=lambda p: (order.get(p.name, math.inf), p.name))
+    return [charts.Dumbbell(p.name, p.before, p.before + p.change, p.change, p.half, p.gain, p.small) for p in ordered]
+
+
+def _linked(text: str) -> str:
+    """A sentence of a task, in which ``[words](address)`` is a link to a page of the site or to another site."""
+    from html import escape
+
+    return re.sub(r"\[([^\]]+)\]\(((?:https://|\.{0,2}/|#)?[\w./#?=&;%~+-]+)\)", r'<a href="\2">\1</a>', escape(text))
+
+
+def _area(o: tradeoffs.Outcome) -> str:
+    if o.area is None:
+        return "–"
+    return f"{o.area:.1f}" + (f" ({o.area_ends[0]:.1f}–{o.area_ends[1]:.1f})" if math.isfinite(o.area_ends[0]) else "")
+
+
+def _cost(o: tradeoffs.Outcome) -> str:
+    """The cost at the level, or why there is none; so many digits as three of the largest end need."""
+    if o.at_level is None:
+        return o.why or "–"
+    ends = o.level_ends if math.isfinite(o.level_ends[0]) else ()
+    return f"{o.at_level:.3g}" + (f" ({ends[0]:.3g}–{ends[1]:.3g})" if ends else "")
+
+
+def _middle(cell: tuple[float, Sequence[float]] | None) -> str:
+    """The median, and from where to where the values go that there are."""
+    if cell is None:
+        return "–"
+    middle, values = cell
+    told = _counted(middle) if math.isfinite(middle) else "not reached"
+    if len(values) > 1 and values[0] != values[-1]:
+        return f"{told} ({_counted(values[0])}–{_counted(values[-1])})"
+    return told if math.isfinite(middle) or not values else f"{told} (once {_counted(values[0])})"
+
+
+def _counted(value: float) -> str:
+    """Three digits, or all of a larger number's, its thousands apart."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str, str]:
@@ -600,8 +702,6 @@ def _home(
             strict=True,
         )
     )
-    from markupsafe import Markup
-
     return env.get_template("index.md.j2").render(
         tasks=cards, how_many=_how_many(len(cards)), first_page=first_page, speeds=Markup(speeds), counts=counts, claims=tally
     )

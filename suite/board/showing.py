@@ -97,10 +97,11 @@ def _line(board: Board, row: Row, points: Iterable[tuple[float, float]]) -> char
 
 
 def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
-    points = []
+    points, without = [], []
     for row in shown(board):
         cell = row.axes.get(axis.measure)
         if cell is None:
+            without += [row.label] if row.kind != "parent" else []
             continue
         span = (axis.scale * cell.low, axis.scale * cell.high)
         points.append(charts.Point(row.label, axis.scale * cell.value, row.quality.mean, span, row.half, row.mark, board.key(row)))
@@ -110,6 +111,7 @@ def _over(board: Board, task: Task[Any, Any], axis: Against) -> Drawing | None:
     front = statistics.front(places)
     read = {row.axes[axis.measure].source for row in shown(board) if axis.measure in row.axes}
     where = f" Timed on card {board.card[:4]}, {board.device}." if read - {"evidence"} and board.card else ""
+    where += f" Not drawn, as not every seed has a value: {', '.join(without)}." if without else ""
     return _drawing(
         f"{task.ranked} over {axis.title.partition(',')[0]}",
         f"The line joins those that nothing beats on both axes. Bars: 95 % intervals.{where}",

@@ -10,7 +10,7 @@ by their calm.  Comparisons are Tukey's, as every pair is looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -223,6 +223,72 @@ def bootstrap(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
     means = values[draw.integers(0, len(values), (draws, len(values)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def resampled(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray], draws: int = 10_000) -> tuple[float, float]:
+    """95 % percentile interval of a function of means over seeds, resampled with replacement by `bootstrap`'s generator.
+
+    Args:
+        values: (n, ...) of n seeds.
+        of: (u, ...) of u draws' means to (u,).
+
+    Returns:
+        its ends; NaN where a draw leaves the function undefined, or there is no seed.
+    """
+    if not len(values):
+        return math.nan, math.nan
+    draw = np.random.Generator(np.random.Philox(0))
+    picked = np.sort(draw.integers(0, len(values), (draws, len(values))), axis=1)
+    once, back = np.unique(picked, axis=0, return_inverse=True)  # three seeds can be drawn in ten ways only
+    found = np.asarray(of(values[once].mean(1)))[back.reshape(-1)]
+    if not np.isfinite(found).all():
+        return math.nan, math.nan
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def dominated_area(quality: np.ndarray, cost: np.ndarray, floor: float, corner: float) -> np.ndarray:
+    """Area of the qualities and costs that some point of a curve is as good as, up to a corner: its dominated hyper-volume.
+
+    Args:
+        quality: (..., k), more is better.
+        cost: (..., k), less is better, not below 0.
+        floor, corner: the worst quality and the highest cost that count; a point beyond either adds nothing.
+
+    Returns:
+        (...) areas from `floor` to the best quality and from each quality's least cost to `corner`.
+    """
+    order = np.argsort(-quality, axis=-1, kind="stable")
+    height = np.clip(np.take_along_axis(quality, order, -1) - floor, 0, None)
+    least = np.minimum.accumulate(np.take_along_axis(cost, order, -1), axis=-1)
+    steps = -np.diff(height, axis=-1, append=0.0)
+    return np.asarray((steps * np.clip(corner - least, 0, None)).sum(-1))
+
+
+def cost_at(quality: np.ndarray, cost: np.ndarray, level: float) -> np.ndarray:
+    """The least cost at which a curve passes a level of quality, straight between its points in their order.
+
+    Args:
+        quality, cost: (..., k).
+
+    Returns:
+        (...) costs; NaN where the curve stays above the level or below it.
+    """
+    first, last = quality[..., :-1], quality[..., 1:]
+    passes = (np.minimum(first, last) <= level) & (level <= np.maximum(first, last))
+    flat = first == last
+    share = np.where(flat, 0.0, (level - first) / np.where(flat, 1.0, last - first))
+    between = np.where(passes, cost[..., :-1] + share * (cost[..., 1:] - cost[..., :-1]), np.inf)
+    there = np.where(quality == level, cost, np.inf)
+    least = np.concatenate([between, there], axis=-1).min(-1)
+    return np.where(np.isfinite(least), least, np.nan)
+
+
+def median_reached(values: Sequence[float], runs: int) -> float:
+    """Median over all runs of when each reached something, of which those without a value did not: infinite where that takes the middle."""
+    ordered = sorted([*values, *[math.inf] * (runs - len(values))])
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def lanes(ordered: Sequence[Standing]) -> list[tuple[int, int]]:

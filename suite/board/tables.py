@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from suite.protocol import Task
+    from suite.show import Parts
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Part:
+    """How a class or a group fares under a row, and how it fared under the parent of the same seeds."""
+
+    name: str
+    value: float  #: mean over the row's seeds
+    before: float = math.nan  #: the parent's, over the seeds that both have; NaN where there are none
+    change: float = math.nan  #: mean of the differences from the parent, paired by seed
+    half: float = math.nan  #: of its 95 % interval; NaN under three seeds
+    small: bool = False  #: of too few examples to be the worst
+    up: bool = True  #: more is better
+    unit: str = ""
+
+    @property
+    def gain(self) -> float:
+        """The change, positive where it is for the better."""
+        return self.change if self.up else -self.change
+
+
+@dataclass(frozen=True)
 class Row:
     """One method and variant, over its seeds."""
 
@@ -68,13 +88,14 @@ class Row:
     seeds: Mapping[int, float]  #: the ranked measure by seed
     wilson: float  #: half width of a single seed's interval
     change: Cell | None
-    classes: Sequence[tuple[str, float, float]]  #: class, mean, mean change from the parent
+    classes: Sequence[Part]  #: of the measure that leads among those in parts (`Show.kinds`)
     promise: float | None
     cells: Mapping[str, Cell]  #: metered and timed columns
     off_target: str
     notes: Sequence[str] = ()
     timed: int = 0  #: seeds weighed on the board's card
     axes: Mapping[str, Cell] = field(default_factory=dict)  #: what the task draws quality over, by `Against.measure`
+    further: Sequence[Sequence[Part]] = ()  #: of the other measures in parts, in the order of `Show.kinds`
 
     @property
     def label(self) -> str:
@@ -223,6 +244,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
         place = places.get(i) or Standing(mean, statistics.interval(per_seed[i], noises[i]) if i in noises else math.nan, 0, 0)
         first = measures[runs[0]["id"]].get((ranked_measure, ""))
         half = (first.high - first.low) / 2 if first else math.nan
+        parts = [_parts(p, runs, measures, parents) for p in task.show.kinds]
         rows.append(
             Row(
                 method,
@@ -234,13 +256,14 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 per_seed[i],
                 half,
                 _change(runs, measures, parents, ranked_measure) if kind != "parent" else None,
-                _classes(runs, measures, parents) if task.show.pays else [],
+                parts[0] if parts else [],
                 _promise(task, runs, measures),
                 _cells(task, timed, measures),
                 bad[i],
                 _copies(task, [*runs, *timed]),
                 timed=len(timed),
                 axes=_axes(task, runs, timed, measures),
+                further=parts[1:],
             )
         )
     sign = -1 if up else 1
@@ -309,7 +332,7 @@ def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name
     pairs = [
         measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value
         for r in runs
-        if r["seed"] in parents and (name, part) in measures[r["id"]]
+        if (name, part) in parents.get(r["seed"], ()) and (name, part) in measures[r["id"]]
     ]
     if not pairs:
         return None
@@ -325,16 +348,27 @@ def _copies(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]]) -> list[str
     return [f"{most} processes, a copy each"] if most > 1 and not task.shares_batches else []
 
 
-def _classes(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[tuple[str, float, float]]:
-    """Measures of evidence that come in several parts (classes, groups): mean, and change from the parent."""
-    parts = sorted(
-        {key for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence" and m.direction == "up"}
-    )
+def _parts(kind: Parts, runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[Part]:
+    """A measure of the evidence in its parts: mean over seeds, and change from the parent of the same seeds."""
+    told = {key: m for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence"}
+    keys = sorted(k for k, m in told.items() if m.direction and (k[0] == kind.measure if kind.measure else m.direction == "up"))
     out = []
-    for name, part in parts:
-        values = [measures[r["id"]][name, part].value for r in runs if (name, part) in measures[r["id"]]]
+    for name, part in keys:
+        found = [(r["seed"], m) for r in runs if (m := measures[r["id"]].get((name, part)))]
         change = _change(runs, measures, parents, name, part)
-        out.append((part, float(np.mean(values)), change.value if change else math.nan))
+        before = [p.value for seed, _ in found if (p := parents.get(seed, {}).get((name, part)))]
+        out.append(
+            Part(
+                part,
+                float(np.mean([m.value for _, m in found])),
+                float(np.mean(before)) if before else math.nan,
+                change.value if change else math.nan,
+                (change.high - change.low) / 2 if change else math.nan,
+                any(w.partition(":")[0] == kind.small for _, m in found for w in m.warnings),
+                told[name, part].direction == "up",
+                told[name, part].unit,
+            )
+        )
     return out
 
 
@@ -382,7 +416,9 @@ def _axes(
         name, _, part = axis.measure.partition(":")
         told = [m for r in runs if (m := measures[r["id"]].get((name, part))) and m.source == "evidence"]
         found = told or [m for r in timed if (m := measures[r["id"]].get((name, part)))]
-        if found and min(m.value for m in found) > 0:
+        # a mean over those seeds alone that have a value would flatter who seldom gets there
+        whole = len(found) == len(runs if told else timed)
+        if found and whole and min(m.value for m in found) > 0:
             warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
             # a number without an interval of its own has no width: what is left is the scatter between seeds
             spans = [(m.low, m.high) if math.isfinite(m.low) and m.low > 0 else (m.value, m.value) for m in found]

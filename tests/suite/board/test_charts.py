@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.board import charts, statistics
-from suite.board.charts import Curve, Point
+from suite.board.charts import Box, Curve, Dumbbell, Point, Trail
 
 point = st.builds(
     lambda x, y, w, h, mark: Point(f"m<{mark}>&", x, y, (x * (1 - w), x * (1 + w)), h, mark, "k"),
@@ -53,7 +53,15 @@ def test_charts_carry_no_colour_font_or_link_of_their_own() -> None:
     text = ElementTree.tostring(draw(points), encoding="unicode")
     text += charts.saving_bar(2, 1.4, 0, 2) + charts.interval_bar(90, 0.3, 88, 93, 92) + charts.sign(3)
     text += charts.who_pays([("a", 0, [("shirt", -2.0), ("bag", 0.1)])], "points", part="class", parent="dense")
+    text += "".join(charts.dumbbells([("a", 0, [Dumbbell("b", 80, 78, -2, 0.5, -2)])], "%", part="class", parent="dense"))
+    text += trade([Trail("a", points, 0, ["1", "2"])])
     assert not re.search(r"fill=|stroke=|style=|font-|href|url\(|#[0-9a-f]{3}", text)
+
+
+def trade(trails: list[Trail], width: int = 760) -> str:
+    spots = [(p.x, p.y) for t in trails for p in t.points]
+    front = [spots[i] for i in statistics.front([(-x, y) for x, y in spots])]
+    return charts.tradeoff(trails, front, quality="top1", unit="%", up=True, cost="gap", cost_unit="points", width=width, ident="x")
 
 
 CURVES = [Curve(f"m{i}<&", [(0.5, 80 - i / 9, 0.4), (0.25, 76 - i / 9, math.nan), (0.1, 60.0, 1.0)], i % 5 - 1) for i in range(12)]
@@ -164,3 +172,140 @@ def test_who_pays_names_the_class_that_pays_most() -> None:
     assert [c.findtext("title") for c in dots if c.get("class") == "dot"] == ["shirt −3"]
     assert "shirt" in [t.text for t in svg.iter("text")]
     assert charts.who_pays([], "points", part="class", parent="bce") == ""
+
+
+bell = st.builds(
+    lambda start, change, half, small: Dumbbell("a part & more", start, start + change, change, half, change, small),
+    st.integers(0, 100),
+    st.integers(-60, 20),
+    st.one_of(st.integers(0, 90), st.just(math.nan)),
+    st.booleans(),
+)
+
+
+def numbers(svg: ElementTree.Element) -> list[tuple[float, float]]:
+    """Ends of all that a drawing's paths, lines and polylines draw."""
+    out: list[tuple[float, float]] = []
+    for path in svg.iter("path"):
+        x = y = 0.0
+        for letter, text in re.findall(r"([MHVhvlz])([^MHVhvlz]*)", path.get("d", "")):
+            n = [float(v) for v in re.findall(r"-?[0-9.]+", text)]
+            if letter == "z":
+                continue
+            x = n[0] if letter in "MH" else x + n[0] if letter in "hl" else x
+            y = n[-1] if letter in "MV" else y + n[-1] if letter in "vl" else y
+            out.append((x, y))
+    for e in svg.iter("line"):
+        out += [(float(e.get(f"x{k}", "nan")), float(e.get(f"y{k}", "nan"))) for k in (1, 2)]
+    out += [(float(x), float(y)) for e in svg.iter("polyline") for x, y in (p.split(",") for p in e.get("points", "").split())]
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(bell, min_size=1, max_size=8), min_size=1, max_size=4))
+def test_every_block_of_dumbbells_lies_within_its_frame_and_no_two_of_its_words_touch(blocks: list[list[Dumbbell]]) -> None:
+    drawn = charts.dumbbells([(f"m{i}<", i - 1, bells) for i, bells in enumerate(blocks)], "%", part="group", parent="dense")
+    axes = set()
+    for text, bells in zip(drawn, blocks, strict=True):
+        svg = ElementTree.fromstring(text)
+        height = float(svg.get("height", 0))
+        assert all(0 <= x <= charts.BLOCK and 0 <= y <= height for x, y in numbers(svg))
+        ticks = [t for t in svg.iter("text") if t.get("text-anchor") == "middle"]
+        axes.add(tuple((t.text, t.get("x")) for t in ticks))
+        names = [t for t in svg.iter("text") if t.get("class", "").startswith("tick") and t not in ticks]
+        assert len(names) == 2 * len(bells)
+        heights = sorted({float(t.get("y", "nan")) for t in names})
+        assert all(b - a >= 15 for a, b in pairwise(heights))
+        assert heights[-1] < height - 8
+        hollow = [p.get("d", "") for p in svg.iter("path") if p.get("class") == "hollow"]
+        ends = sum(p.get("d", "").count("h0") for p in svg.iter("path") if p.get("class", "").startswith("end"))
+        tips = sum(p.get("d", "").count("M") for p in svg.iter("path") if p.get("class", "").startswith("tip"))
+        assert ends + tips == len(bells)
+        assert sum(h.count("M") for h in hollow) <= sum(b.small for b in bells)
+        assert svg.get("role") == "img"
+        assert all(b.label in (svg.findtext("desc") or "") for b in bells)
+    assert len(axes) == 1  # one axis for all
+
+
+def test_a_dumbbell_says_which_way_it_goes_and_whether_that_is_certain() -> None:
+    bells = [
+        Dumbbell("lost", 80, 74, -6, 2, -6),
+        Dumbbell("won", 80, 83, 3, 2, 3),
+        Dumbbell("perhaps", 80, 77, -3, 4, -3),
+        Dumbbell("unknown", 80, 78, -2, math.nan, -2),
+        Dumbbell("tiny", 80, 72, -8, 1, -8, small=True),
+        Dumbbell("same", 80, 80, 0.01, 0.2, 0.01),
+    ]
+    (text,) = charts.dumbbells([("chex", 0, bells)], "%", part="group", parent="dense")
+    svg = ElementTree.fromstring(text)
+    counts = {p.get("class", ""): p.get("d", "").count("M") for p in svg.iter("path")}
+    assert (counts["end worse"], counts["end better"], counts["end worse faint"], counts["end better faint"]) == (2, 1, 2, 1)
+    assert (counts["hollow"], counts["was"]) == (1, 6)
+    assert sum(n for kind, n in counts.items() if kind.startswith("range")) == 5  # no interval where there is none
+    bold = [t.text for t in svg.iter("text") if "most" in t.get("class", "")]
+    assert bold == ["lost", "−6.0"]  # the tiny one is not compared
+    assert "0.0" in [t.text for t in svg.iter("text")]
+    assert charts.dumbbells([], "%", part="group", parent="dense") == []
+
+
+def test_a_collapsed_network_is_clipped_with_an_arrow_and_flattens_no_other() -> None:
+    calm = [("m", 0, [Dumbbell(f"g{i}", 80 + i, 78 + i, -2, 0.5, -2) for i in range(6)])]
+    wild = [*calm, ("wild", 1, [Dumbbell("g0", 80, 9, -71, 1, -71)])]
+    first, second = charts.dumbbells(wild, "%", part="group", parent="dense")
+    assert first == charts.dumbbells(calm, "%", part="group", parent="dense")[0]
+    assert "−71.0" in second
+    assert 'class="tip worse"' in second
+
+
+trail = st.builds(
+    lambda spots, mark, label: Trail(
+        label,
+        [Point(f"{label} {i}", x, y, (x - w, x + w), h, mark, "k") for i, (x, y, w, h) in enumerate(spots)],
+        mark,
+        [f"{i / 10:g}" for i in range(len(spots))] if len(spots) > 1 else [],
+        [i % 2 == 1 for i in range(len(spots))],
+    ),
+    st.lists(
+        st.tuples(
+            st.integers(0, 300).map(lambda v: v / 10),
+            st.integers(500, 900).map(lambda v: v / 10),
+            st.integers(0, 20).map(lambda v: v / 10),
+            st.one_of(st.integers(0, 30).map(lambda v: v / 10), st.just(math.nan)),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(-2, 6),
+    st.sampled_from(["bifp", "a_longer_name", "x<&"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(trail, min_size=1, max_size=7), st.sampled_from([760, 380]))
+def test_a_trade_off_stays_in_its_frame_and_no_two_labels_touch(trails: list[Trail], width: int) -> None:
+    svg = ElementTree.fromstring(trade(trails, width))
+    height = float(svg.get("height", 0))
+    assert all(0 <= x <= width and 0 <= y <= height for x, y in numbers(svg))
+    assert len([g for g in svg.iter("g") if "pt" in g.get("class", "").split()]) == sum(len(t.points) for t in trails)
+    assert len(list(svg.iter("polyline"))) == sum(len(t.points) > 1 for t in trails)
+    boxes = []
+    for text in svg.iter("text"):
+        kind, x, y = text.get("class"), float(text.get("x", "nan")), float(text.get("y", "nan"))
+        if kind in ("label", "tiny"):
+            wide = (7.0 if kind == "label" else 6.0) * len(text.text or "")
+            boxes.append(Box(x + 0.1, y - 11, x + wide - 0.1, y + 2))
+    assert all(b.left >= 0 and b.right <= width for b in boxes)
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.meets(b)]
+    assert "nan" not in "".join(svg.itertext()) + ElementTree.tostring(svg, encoding="unicode")
+    assert all(p.label in (svg.findtext("desc") or "") for t in trails for p in t.points)
+
+
+def test_the_steps_of_a_trade_off_go_from_the_least_cost_to_the_best_quality() -> None:
+    spots = [Point(f"m{i}", x, y, (x, x), 0.1, 0, "k") for i, (x, y) in enumerate([(4.0, 80.0), (6.0, 84.0), (9.0, 83.0)])]
+    svg = ElementTree.fromstring(trade([Trail("m", spots, 0, ["1", "2", "3"])]))
+    (front,) = (p.get("d", "") for p in svg.iter("path") if p.get("class") == "front")
+    at = {g.get("data-m"): g for g in svg.iter("g") if "pt" in g.get("class", "").split()}
+    assert at
+    moves = re.findall(r"[MHV][^MHV]+", front)
+    assert [m[0] for m in moves] == ["M", "V", "H", "V", "H"]  # from the foot up, across and up, and on to the frame
+    assert float(moves[-1][1:]) == 760 - 16

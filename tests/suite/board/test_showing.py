@@ -17,6 +17,7 @@ from suite import bundle, check, pictures, registry
 from suite.board import charts, gallery, pages, showing, store, tables
 from suite.naming import UserError
 from tests import demo
+from tests.suite.board.test_store import light
 
 if TYPE_CHECKING:
     import duckdb
@@ -199,3 +200,21 @@ def test_ticks_of_a_log_axis_are_few_round_numbers_within_it(low: float, high: f
     assert 2 <= len(ticks) <= 8
     assert all(low <= t <= high for t in ticks)
     assert ticks == sorted(ticks)
+
+
+def test_a_row_that_lacks_a_value_in_some_seed_is_named_and_not_drawn(tmp_path: Path) -> None:
+    root = tmp_path / "r"
+    for at, method in enumerate(("awdnn", "stdo", "jstdo")):
+        for seed in range(3):
+            named = {"name": method, "origin": "reference", "version": "a" * 16}
+            told = [{"name": "psnr_frame", "value": 40.0 + at, "unit": "dB", "direction": "up"}]
+            if (method, seed) != ("jstdo", 2):
+                told.append({"name": "bytes", "part": "total", "value": 1000.0 * (at + 1), "direction": "down"})
+            spec = {"task": "mobile_vsr", "case": "bottle/x2", "target": ""}
+            light(root, seed, spec=spec, measures=told, method=named, key=f"{10 * at + seed + 1:064x}")
+    store.publish(root, tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        (ranking,) = tables.rankings(db)
+        (drawn,) = showing.drawings(db, tables.board(db, ranking), TASK)
+    assert "Not drawn, as not every seed has a value: jstdo." in drawn.note
+    assert "jstdo" not in drawn.wide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -245,3 +246,51 @@ def test_the_paired_interval_is_scipys(values: list[float]) -> None:
         return
     found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (mean - half, mean + half) == (pytest.approx(found.low, abs=1e-9), pytest.approx(found.high, abs=1e-9))
+
+
+curve = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=7)
+
+
+@given(curve, st.integers(0, 20), st.integers(1, 30))
+def test_the_dominated_area_is_what_counting_squares_gives(points: list[tuple[int, int]], floor: int, corner: int) -> None:
+    quality, cost = (np.array(v, float) for v in zip(*points, strict=True))
+    squares = sum(
+        any(q >= high + 1 and c <= left for q, c in points) for high in range(floor, 40) for left in range(corner)
+    )  # a square is dominated where a point is at least as good as its best corner
+    assert statistics.dominated_area(quality, cost, floor, corner) == squares
+    several = statistics.dominated_area(np.array([quality, quality - 1]), np.array([cost, cost]), floor, corner)
+    assert several[0] == squares
+    assert several[1] <= squares
+
+
+@given(curve, st.integers(-1, 41))
+def test_the_cost_at_a_level_is_the_least_along_a_finely_walked_curve(points: list[tuple[int, int]], level: int) -> None:
+    quality, cost = (np.array(v, float) for v in zip(*points, strict=True))
+    found = float(statistics.cost_at(quality, cost, level))
+    crossings = [float(c) for q, c in points if q == level]
+    for (q1, c1), (q2, c2) in pairwise(points):
+        if min(q1, q2) < level < max(q1, q2):
+            crossings.append(c1 + (c2 - c1) * (level - q1) / (q2 - q1))
+    if crossings:
+        assert found == pytest.approx(min(crossings))
+    else:
+        assert math.isnan(found)
+        assert (quality > level).all() or (quality < level).all()
+
+
+def test_a_resampled_mean_has_the_interval_of_the_bootstrap_and_what_a_draw_leaves_undefined_has_none() -> None:
+    values = np.array([1.0, 2.0, 4.0, 3.5])
+    assert statistics.resampled(values, lambda means: means) == pytest.approx(statistics.bootstrap(values))
+    table = np.array([[[80.0, 5.0], [70.0, 3.0]], [[82.0, 6.0], [71.0, 2.0]], [[78.0, 4.0], [69.0, 1.0]]])
+    low, high = statistics.resampled(table, lambda m: statistics.dominated_area(m[..., 0], m[..., 1], 60, 10))
+    assert low < float(statistics.dominated_area(table.mean(0)[:, 0], table.mean(0)[:, 1], 60, 10)) < high
+    nowhere = statistics.resampled(table, lambda m: statistics.cost_at(m[..., 0], m[..., 1], 81.0))
+    assert all(map(math.isnan, nowhere))
+    assert all(map(math.isnan, statistics.resampled(np.empty(0), lambda m: m)))
+
+
+@given(st.lists(st.integers(1, 50), max_size=6), st.integers(0, 6))
+def test_a_run_that_reached_nothing_took_longer_than_any_that_did(values: list[int], more: int) -> None:
+    runs = len(values) + more
+    if runs:
+        assert statistics.median_reached(values, runs) == np.median([*values, *[math.inf] * more])
