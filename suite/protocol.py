@@ -62,6 +62,10 @@ class Run(Protocol):
     spec: Spec
     spent: Mapping[str, int]  #: so far, by budget counter, earlier lives of a resumed run included
 
+    @property
+    def seconds(self) -> float:
+        """Training time so far, without what was off the clock."""
+
     def seed(self, purpose: str, epoch: int = 0) -> int:
         """Seed for a purpose, the same for every method; own draws carry the method's name as purpose."""
 

@@ -25,6 +25,7 @@ class MemoryRun:
         self.spent = self.budget.spent
         self.values: list[tuple[str, float]] = []
         self._address = address
+        self.seconds = 0.0
 
     def seed(self, purpose: str, epoch: int = 0) -> int:
         s = self.spec
