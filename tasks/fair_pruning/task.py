@@ -211,7 +211,10 @@ class FairPruning(Task[FairProblem, FairNetwork]):
         return entry(self, spec, name, columns, source.classes)
 
     def workloads(self, problem: FairProblem, solution: FairNetwork) -> list[Workload]:
-        """Inference of one example and of 256 as deployed: see `tasks.fair_pruning.deploy`; of a mixture one member answers."""
+        """Inference of 256 examples as deployed: see `tasks.fair_pruning.deploy`; of a mixture one member answers.
+
+        In the speed division of a single one as well.
+        """
         import torch
 
         def prepare(batch: int) -> Any:
@@ -223,7 +226,8 @@ class FairPruning(Task[FairProblem, FairNetwork]):
             x = torch.randn(batch, *problem.input, generator=generator).to(problem.device, memory_format=layout)
             return deploy(likeliest(solution.model).to(problem.device), x)[0]
 
-        return [Workload(f"infer@{n}", lambda n=n: prepare(n), items=n) for n in INFER]
+        batches = INFER if problem.spec.division == "speed" else INFER[-1:]
+        return [Workload(f"infer@{n}", lambda n=n: prepare(n), items=n) for n in batches]
 
     def operations(self, problem: FairProblem, solution: FairNetwork) -> Operations:
         from tasks.fair_pruning.mixture import likeliest
