@@ -18,6 +18,9 @@ SHARED = {
     "set": "Python's type",
     "throughput": "what `suite.meters.timing` measures of any workload",
     "macs": "a column of the operations that every task counts (`Operations`)",
+    "nonzero": "a column of the operations that every task counts (`Operations`)",
+    "filters": "what a reader narrows a table by",
+    "digits": "those of a number that is written",
     "weights": "those of any network: its initial ones, the bytes that they take",
 }
 
@@ -37,6 +40,11 @@ def words() -> dict[str, str]:
             ruled = [*card.quotients, *card.within, *card.within.values(), *card.amounts]
             ruled += [part for both in (*card.quotients.values(), card.promised) for part in both.split("/")]
             measures = [card.ranked, *card.beside, *show.shares, *ruled, *(axis.measure for axis in show.against)]
+            measures += [p.measure for p in show.parts if p.measure]
+            if show.tradeoff:
+                measures += [show.tradeoff.quality, show.tradeoff.cost, show.tradeoff.floor]
+            if show.reach:
+                measures += [*show.reach.counts, *show.reach.clocked]
             said += [measure.partition(":")[0] for measure in measures]
             said += [card.speed, *show.families, *(f"{family}@" for family in show.families), *show.words, *show.words.values()]
             said += [*card.libraries, *([show.curve.name] if show.curve else [])]
