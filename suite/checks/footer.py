@@ -18,7 +18,8 @@ MAGIC = b"PAR1"
 MOST_BYTES = 200_000  #: of a footer: ours take 2 to 5 KB
 MOST_DEPTH = 12
 CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
-ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY"}  #: those that we write
+#: those that we write
+ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY", 9: "BYTE_STREAM_SPLIT"}
 
 
 @dataclass(frozen=True)

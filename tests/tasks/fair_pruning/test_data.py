@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from suite import registry
 from suite.naming import UserError
+from suite.protocol import Spec
 from tasks.fair_pruning import data, faces, make_data, sets, tables
 from tasks.images import sources
+from tests.helpers import MemoryRun
 
 SHIPPED = [n for n, f in sets.CASES.items() if f.base in data.EMBEDDED]
 Write = Callable[..., Path]
@@ -716,3 +719,38 @@ def test_parts_of_a_source_that_says_nothing_are_a_third(tmp_path: Path) -> None
 def test_too_few_rows_are_not_parted() -> None:
     with pytest.raises(UserError, match="1 training rows are too few to part"):
         data.parts("mine", "", sources.Shapes((4,), 2, 1), 0)
+
+
+# --- the paper tier, end to end on stand-ins
+
+
+@pytest.mark.parametrize(
+    ("case", "target", "method"),
+    [
+        ("celeba-blond/resnet10", "filters=0.5", "bifp"),
+        ("celeba-bags/mobilenet_v2", "nonzero=0.1074", "bifp"),
+        ("celeba-blond/resnet10", "nonzero=0.0225", "p_and_f"),
+        ("utkface-gender/mobilenet_v2", "nonzero=0.5", "bifp"),
+        ("fairface-race/mobilenet_v2", "nonzero=0.5", "ceag"),
+    ],
+)
+def test_a_method_runs_on_faces_in_their_official_layout(
+    celeba: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, target: str, method: str
+) -> None:
+    """Untested at full scale: the sets are not ours to ship."""
+    folder = (
+        str(celeba()) if case.startswith("celeba") else {"utkface": utkface, "fairface": fairface}[case.split("-")[0]](tmp_path)
+    )
+    monkeypatch.setattr(sets, "FACES", sets.Plan(1, 1, batch=4, lr=0.01))
+    task = registry.task("fair_pruning")
+    asked = Spec("fair_pruning", task.version, "paper", "closed", case, target, 0, data=str(folder))
+    p = task.problem(asked, MemoryRun(asked))
+    p.source.workers, p.source.size, p.precision = 0, 64, "fp32"
+    found = registry.configure(registry.load(registry.method("fair_pruning", method)), []).solve(p)
+    evidence = task.examine(p, found)
+    assert (evidence["dense"] >= 0).all()
+    told = {m.name: m.value for m in task.score(asked, evidence) if not m.part}
+    assert 0 <= told["worst_group"] <= told["accuracy"] <= 100
+    kept = {m.name: m.value for m in task.weigh(p, found)}
+    name, _, share = target.partition("=")
+    assert kept[f"kept.{name}"] == pytest.approx(float(share), rel=0.01)
