@@ -93,8 +93,9 @@ class Reaching:
     """The table of when something was reached, soonest first."""
 
     declared: Reach
-    rows: Sequence[Reached]
+    rows: Sequence[Reached]  #: empty where none of those asked got there
     card: str  #: of the times
+    asked: int  #: rows that could have got there
 
 
 def traded(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Traded | None:
@@ -274,7 +275,7 @@ def _trail(board: Board, name: str, mark: int, spots: Sequence[Spot]) -> charts.
 
 
 def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Reaching | None:
-    """When the rows of a board that are on target reached what the task declares; None where none did.
+    """When the rows of a board that are on target reached what the task declares; None where it declares nothing or has no row.
 
     The middle is over all runs of a row: one that did not get there took longer than any that did.
     """
@@ -285,7 +286,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     runs, first = _runs(db, board, names), names[0]
     rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target and (r.method, r.variant) in runs]
     if not any(first in m for r in rows for m in runs[r.method, r.variant].values()):
-        return None
+        return Reaching(declared, [], "", len(rows)) if rows else None
     solved = _cards(db, board)
     often = Counter(solved[r.method, r.variant, seed] for r in rows for seed in runs[r.method, r.variant])
     card = board.card if board.card in often else min(often, key=lambda c: (-often[c], c))
@@ -296,7 +297,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
         cells = [_middle(mine if name in declared.counts else here, name) for name in names]
         out.append(Reached(row, len(mine), sum(first in m for m in mine.values()), cells))
     out.sort(key=lambda r: (-r.reached / r.runs, *((c[0] if c else math.inf) for c in r.cells), r.row.label))
-    return Reaching(declared, out, card if declared.clocked else "")
+    return Reaching(declared, out, card if declared.clocked else "", len(rows))
 
 
 def _middle(runs: Mapping[int, Mapping[str, float]], name: str) -> tuple[float, Sequence[float]] | None:

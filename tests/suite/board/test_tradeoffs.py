@@ -127,6 +127,17 @@ def test_who_did_not_get_there_is_said_and_comes_last(db: duckdb.DuckDBPyConnect
     assert found.card == "c" * 16
 
 
+def test_where_nobody_got_there_that_is_said(tmp_path: Path, shown: Show) -> None:
+    groups.write(tmp_path / "r", {k: v for k, v in groups.PLAN.items() if k[0] in ("dense", "snip")})
+    store.publish(tmp_path / "r", tmp_path / "b.duckdb")
+    with store.connect(tmp_path / "b.duckdb") as db:
+        found = tradeoffs.reaching(db, the_board(db), registry.task("image_pruning"))
+    assert found is not None
+    assert (list(found.rows), found.asked) == ([], 1)
+    macro = pages._environment().get_template("macros.j2").module.reached_by(found)  # type: ignore[attr-defined]
+    assert "No run got there</b>, of 1 row on target" in macro
+
+
 def test_a_median_over_runs_of_which_half_did_not_get_there_is_none() -> None:
     assert pages._middle((math.inf, [1200.0])) == "not reached (once 1,200)"
     assert pages._middle((1200.0, [1000.0, 1200.0])) == "1,200 (1,000–1,200)"
