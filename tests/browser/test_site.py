@@ -27,6 +27,7 @@ PAGES = (
     "run.html",
     "submit.html",
     "measurement.html",
+    "fairness.html",
     "protocol.html",
     "schema.html",
     "query.html",
