@@ -96,6 +96,7 @@ class Reach:
     counts: Mapping[str, str]  #: measure and head: numbers of steps, the same on every machine
     clocked: Mapping[str, str] = field(default_factory=dict)  #: measure and head: times of the solve, compared on one card alone
     rule: str = ""  #: what counts as reached, a sentence
+    apart: Sequence[str] = ()  #: methods whose runs are not looked at, so that nothing is said of them
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,15 @@ class Bifp:
         """The two levels on the dense network, as many epochs as pruning has, or `epochs`, and as many left then as it has."""
         first = epochs or problem.tune_epochs
         share = asked(problem, "filters" if by_filters(problem) else "nonzero")
+        at_weights, at_masks = (self._constraint(problem, own) for own in (self.fair_weights, self.fair_masks))
         model = dense(problem, trainer, loss)
         whole = copy.deepcopy(model)
         watch = problem.watch(whole)
-        at_weights, at_masks = (self._constraint(problem, own) for own in (self.fair_weights, self.fair_masks))
         one = at_weights.weight == at_masks.weight
 
         def losses(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-            logits = model(x)
+            with torch.autocast(problem.device.type, torch.bfloat16, enabled=problem.precision == "bf16"):
+                logits = model(x)
             plain = problem.tune.loss(lambda _: logits, x, y)  # type: ignore[arg-type]
             penalty = at_masks.of(logits, y[:, 0], y[:, 1]) if at_masks.weight or at_weights.weight else plain * 0
             return plain + at_masks.weight * penalty, None if one else plain + at_weights.weight * penalty

@@ -4,7 +4,8 @@ Paper: Hashemizadeh, Ramirez, Sukumaran, Farnadi, Lacoste-Julien, Gallego-Posada
 Sparse Models. ICLR 2024, arXiv 2310.20673.
 
 Departs: all convolutions and linear layers are pruned, by one threshold, where the paper leaves the first and the last dense;
-accuracy of all groups is that of the batch, where the code takes it over the full memories. It is pruned for as many epochs as
+accuracy of all groups is that of the batch, where the code takes it over the full memories. Pruned and constrained on the pruning
+rows, which the dense network has not seen, and not on those that it was trained on. It is pruned for as many epochs as
 others are fine-tuned, and trained under the constraints for as many again; the multipliers' rate and the memory are larger than
 the paper's, since there are fewer steps.
 """
@@ -116,8 +117,9 @@ class Balance(Hooks):
         return {"slack": -100 * float(missed.max())}
 
     def _ascend(self, values: torch.Tensor, group: torch.Tensor) -> None:
-        self.memory.add(values, group)
-        of_groups, full = self.memory.means()
+        with torch.autocast(values.device.type, enabled=False):  # counts, not products of a network
+            self.memory.add(values, group)
+            of_groups, full = self.memory.means()
         if self.method.constraint == "loss":
             missed = of_groups - values.mean()
         else:

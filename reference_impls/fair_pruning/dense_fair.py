@@ -29,6 +29,7 @@ class DenseFair:
     tolerance: float = 0.0  #: gap that is not penalised
 
     def solve(self, problem: FairProblem) -> FairNetwork:
-        trainer = Trainer(problem)
         penalty = Constraint(self.fairness, self.constraint, self.surrogate, tolerance=self.tolerance, groups=problem.group_count)
+        penalty.check(problem.classes)
+        trainer = Trainer(problem)
         return tuned(problem, trainer, cut_of(problem, dense(problem, trainer), {}), penalty)

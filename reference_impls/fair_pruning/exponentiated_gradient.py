@@ -15,9 +15,10 @@ from typing import ClassVar
 
 from reference_impls.fair_pruning._pruners import PRUNERS, Name
 from reference_impls.parts.fair import tuned
-from reference_impls.parts.reductions import Oracle, Reduced, Shared, moment, network
+from reference_impls.parts.reductions import Oracle, Reduced, Shared, binary, moment, network
 from reference_impls.parts.training import Trainer
 from suite.extras import need
+from suite.naming import UserError
 from tasks.fair_pruning.mixture import Mixture
 from tasks.fair_pruning.problem import FairNetwork, FairProblem
 
@@ -37,8 +38,13 @@ class ExponentiatedGradient:
     eta0: float = 2.0
     steps: int = 40  #: of training that an answer takes
 
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 1 or self.max_iter < 1 or self.steps < 1 or self.eta0 <= 0:
+            raise UserError("eps must lie between 0 and 1, max_iter and steps be 1 or more, eta0 more than 0")
+
     def solve(self, problem: FairProblem) -> FairNetwork:
         reductions = need("fairlearn.reductions", "exponentiated_gradient")
+        binary(problem)
         trainer = Trainer(problem)
         cut = PRUNERS[self.pruner].cut(problem, trainer)
         if problem.spec.division == "speed":  # nothing to answer
@@ -51,5 +57,5 @@ class ExponentiatedGradient:
         chosen = [(i, float(w)) for i, w in found.weights_.items() if w > 1e-6]
         total = sum(w for _, w in chosen)
         networks = [network(found.predictors_[i], cut.model) for i, _ in chosen]
-        notes = {"answers": shared.fits, "gap_on_training": float(found.best_gap_)}
+        notes = {"answers": shared.fits, "duality_gap": float(found.best_gap_)}
         return FairNetwork(Mixture(networks, [w / total for _, w in chosen]), notes, dense=cut.dense)

@@ -30,7 +30,8 @@ class FandP:
     tolerance: float = 0.0  #: gap that is not penalised
 
     def solve(self, problem: FairProblem) -> FairNetwork:
-        trainer = Trainer(problem)
         penalty = Constraint(self.fairness, self.constraint, self.surrogate, tolerance=self.tolerance, groups=problem.group_count)
+        penalty.check(problem.classes)
+        trainer = Trainer(problem)
         cut = PRUNERS[self.pruner].cut(problem, trainer, constrained(problem.recipe, penalty))
         return tuned(problem, trainer, cut)

@@ -53,6 +53,8 @@ class FairGrape(Pruner):
     def __post_init__(self) -> None:
         if not 0 < self.keep_per_iter < 1:
             raise UserError(f"keep_per_iter={self.keep_per_iter:g} must lie between 0 and 1, for example 0.9")
+        if not 0 <= self.end <= 1 or self.batches < 1 or self.rechoose_every < 1:
+            raise UserError("end must be a share from 0 to 1, batches and rechoose_every 1 or more")
 
     def cut(self, problem: FairProblem, trainer: Trainer, loss: Loss | None = None) -> Cut:
         """Retraining between the iterations is part of it, the last one is left."""

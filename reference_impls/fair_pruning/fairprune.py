@@ -19,10 +19,11 @@ from torch import nn
 from torch.func import functional_call, grad, vjp, vmap
 from torch.nn import functional as F
 
-from reference_impls.parts.fair import Cut, Pruner, cut_of, dense, kept_count
+from reference_impls.parts.fair import Cut, Pruner, asked, cut_of, dense, kept_count
 from reference_impls.parts.fairness import Loss
 from reference_impls.parts.sparse import Masks, alive, apply_masks, keep_top, magnitudes, weighted
 from reference_impls.parts.training import Hooks, Trainer
+from suite.naming import UserError
 from tasks.fair_pruning.problem import FairProblem
 
 __all__ = ["FairPrune"]
@@ -44,6 +45,11 @@ class FairPrune(Pruner):
     batches: int = 0  #: of the pruning rows, that score; 0: all
 
     def cut(self, problem: FairProblem, trainer: Trainer, loss: Loss | None = None) -> Cut:
+        asked(problem, "nonzero")
+        if not 0 <= self.privileged < problem.group_count:
+            raise UserError(f"privileged={self.privileged}: number one of the groups, {_numbered(problem)}")
+        if problem.group_count > 2 and self.privileged == 1:
+            raise UserError(f"which of several groups is privileged nobody knows: --set privileged=N, {_numbered(problem)}")
         model = dense(problem, trainer, loss)
         count = kept_count(problem, sum(m.weight.numel() for m in weighted(model).values()))
         found = Scored(lambda: self.masks(problem, model, count))
@@ -62,6 +68,10 @@ class FairPrune(Pruner):
         if not any(s.any() for s in of_weights.values()):  # the speed division has no batch to score by
             of_weights = magnitudes(layers)
         return keep_top(of_weights, count)
+
+
+def _numbered(problem: FairProblem) -> str:
+    return ", ".join(f"{i} {name}" for i, name in enumerate(problem.groups_named))
 
 
 class Scored(Hooks):

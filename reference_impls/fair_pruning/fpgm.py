@@ -20,6 +20,7 @@ from reference_impls.image_pruning.fpgm import median_mask, norm_mask
 from reference_impls.parts.fair import Cut, Pruner, Together, Watched, asked, dense, filter_groups, removed
 from reference_impls.parts.fairness import Loss
 from reference_impls.parts.training import Hooks, Trainer
+from suite.naming import UserError
 from tasks.fair_pruning.problem import FairProblem
 from tasks.images.channels import ChannelGroup
 
@@ -35,8 +36,13 @@ class Fpgm(Pruner):
     rate_norm: float = 1.0  #: 1 - rate_norm of the filters go by their norm first
     soft: float = 2 / 3  #: share of the pruning epochs in which filters are chosen anew; the rest trains the smaller network
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.soft <= 1 or not 0 <= self.rate_norm <= 1:
+            raise UserError("soft and rate_norm are shares from 0 to 1")
+
     def cut(self, problem: FairProblem, trainer: Trainer, loss: Loss | None = None) -> Cut:
         share = asked(problem, "filters")
+        filter_groups(problem, problem.model())
         model = dense(problem, trainer, loss)
         groups = filter_groups(problem, model)
         gone = {g.name: removed(share, g.width) for g in groups}

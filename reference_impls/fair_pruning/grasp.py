@@ -18,6 +18,7 @@ from reference_impls.parts.fair import Cut, Pruner, kept_count
 from reference_impls.parts.fairness import Loss
 from reference_impls.parts.sparse import weighted
 from reference_impls.parts.training import Trainer
+from suite.naming import UserError
 from tasks.fair_pruning.problem import FairProblem
 
 __all__ = ["Grasp"]
@@ -31,6 +32,10 @@ class Grasp(Pruner):
 
     per_class: int = 10  #: examples of each class that score
     temperature: float = 200.0  #: divides the logits
+
+    def __post_init__(self) -> None:
+        if self.per_class < 2:
+            raise UserError(f"per_class={self.per_class}: two of each class at least have to score, one in each half")
 
     def cut(self, problem: FairProblem, trainer: Trainer, loss: Loss | None = None) -> Cut:
         model = problem.model()

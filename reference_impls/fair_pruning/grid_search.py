@@ -14,9 +14,10 @@ from typing import ClassVar
 
 from reference_impls.fair_pruning._pruners import PRUNERS, Name
 from reference_impls.parts.fair import tuned
-from reference_impls.parts.reductions import Oracle, Reduced, Shared, moment, network
+from reference_impls.parts.reductions import Oracle, Reduced, Shared, binary, moment, network
 from reference_impls.parts.training import Trainer
 from suite.extras import need
+from suite.naming import UserError
 from tasks.fair_pruning.problem import FairNetwork, FairProblem
 
 __all__ = ["GridSearch"]
@@ -35,13 +36,19 @@ class GridSearch:
     grid_limit: float = 2.0
     constraint_weight: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.grid_size < 2 or self.grid_limit <= 0 or not 0 <= self.constraint_weight <= 1 or not 0 < self.eps < 1:
+            raise UserError("grid_size must be 2 or more, grid_limit more than 0, eps and constraint_weight shares")
+
     def solve(self, problem: FairProblem) -> FairNetwork:
         reductions = need("fairlearn.reductions", "grid_search")
+        binary(problem)
         trainer = Trainer(problem)
         cut = PRUNERS[self.pruner].cut(problem, trainer)
         if problem.spec.division == "speed":  # nothing to answer
             return tuned(problem, trainer, cut)
-        shared = Shared(problem, cut, 2 * problem.tune_epochs * problem.steps_per_epoch // self.grid_size)
+        shared = Shared(problem, cut, 0)
+        shared.steps = shared.left // self.grid_size
         found = reductions.GridSearch(
             Oracle(shared),
             moment(self.constraint, self.eps),

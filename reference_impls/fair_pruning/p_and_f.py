@@ -31,7 +31,8 @@ class PandF:
     tolerance: float = 0.0  #: gap that is not penalised
 
     def solve(self, problem: FairProblem) -> FairNetwork:
+        penalty = Constraint(self.fairness, self.constraint, self.surrogate, tolerance=self.tolerance, groups=problem.group_count)
+        penalty.check(problem.classes)
         trainer = Trainer(problem)
         cut = PRUNERS[self.pruner].cut(problem, trainer)
-        penalty = Constraint(self.fairness, self.constraint, self.surrogate, tolerance=self.tolerance, groups=problem.group_count)
         return tuned(problem, trainer, cut, penalty)

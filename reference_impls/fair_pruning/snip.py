@@ -19,6 +19,7 @@ from reference_impls.parts.fair import Cut, Pruner, asked, held
 from reference_impls.parts.fairness import Loss
 from reference_impls.parts.sparse import Masks, weighted
 from reference_impls.parts.training import Trainer
+from suite.naming import UserError
 from tasks.fair_pruning.problem import FairProblem
 
 __all__ = ["Snip"]
@@ -31,6 +32,10 @@ class Snip(Pruner):
     version: ClassVar[int] = 1
 
     batches: int = 1  #: that score
+
+    def __post_init__(self) -> None:
+        if self.batches < 1:
+            raise UserError(f"batches={self.batches}: at least one batch has to score")
 
     def cut(self, problem: FairProblem, trainer: Trainer, loss: Loss | None = None) -> Cut:
         model = problem.model()

@@ -87,16 +87,17 @@ def removed(share: float, count: int) -> int:
 def asked(problem: FairProblem, name: str) -> float:
     """The share of a target; raises UserError where it asks for something else."""
     share = problem.spec.targets.get(name)
-    if share is None or not 0 < share <= 1:
+    if share is None or not 0 < share <= 1 or len(problem.spec.targets) > 1:
         example = {"nonzero": "nonzero=0.2", "filters": "filters=0.5"}[name]
         raise UserError(f"target {problem.spec.target!r}: this method needs {name}=SHARE, for example {example}")
     return share
 
 
 def by_filters(problem: FairProblem) -> bool:
-    """Whether whole filters are asked for, and not single weights; raises UserError where it is neither."""
+    """Whether whole filters are asked for, and not single weights; raises UserError where it is neither, or there are none."""
     if "filters" in problem.spec.targets:
         asked(problem, "filters")
+        filter_groups(problem, problem.model())
         return True
     asked(problem, "nonzero")
     return False

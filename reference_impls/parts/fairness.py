@@ -101,7 +101,13 @@ def accuracy_penalty(
         groups: how many there are; 0: as many as the batch shows.
     """
     if (groups or 1 + int(group.max())) > 2:
-        return _spread(logits.softmax(1).gather(1, label[:, None])[:, 0], group)
+        if surrogate != "sigmoid" or penalty != "absolute" or shares:
+            raise UserError(
+                "of more than two groups the penalty is of true-class probabilities: leave surrogate, penalty and shares"
+            )
+        return F.relu(_spread(logits.softmax(1).gather(1, label[:, None])[:, 0], group) - tolerance)
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
     sides = _array(group)
     if logits.shape[1] > 2:
         margin = margins(logits, label)
@@ -169,19 +175,22 @@ def _with_slope(of: torch.Tensor, slope: np.ndarray, value: float) -> torch.Tens
     return line + (value - line.item())
 
 
-def parity_penalty(logits: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def parity_penalty(logits: torch.Tensor, group: torch.Tensor, groups: int = 0) -> torch.Tensor:
     """Demographic parity: how far the groups' mean probabilities of a class lie apart; of more than two groups, from that of all.
 
     Of two classes that of class 1; of more the mean over them.
+
+    Args:
+        groups: how many there are; 0: as many as the batch shows.
     """
     p = logits.softmax(1)
     columns = [p[:, 1]] if p.shape[1] == 2 else list(p.unbind(1))
-    return torch.stack([_apart(column, group) for column in columns]).mean()
+    return torch.stack([_apart(column, group, groups) for column in columns]).mean()
 
 
-def odds_penalty(logits: torch.Tensor, label: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def odds_penalty(logits: torch.Tensor, label: torch.Tensor, group: torch.Tensor, groups: int = 0) -> torch.Tensor:
     """Equalised odds: the parity penalty within each label that occurs, summed."""
-    found = [parity_penalty(logits[label == y], group[label == y]) for y in label.unique()]
+    found = [parity_penalty(logits[label == y], group[label == y], groups) for y in label.unique()]
     return torch.stack(found).sum()
 
 
@@ -208,6 +217,11 @@ class Constraint:
         if self.weight < 0 or self.tolerance < 0:
             raise UserError(f"a constraint's weight {self.weight:g} and tolerance {self.tolerance:g} must be 0 or more")
 
+    def check(self, classes: int) -> None:
+        """Raises UserError, before anything is trained, where the penalty cannot be of so many classes and groups."""
+        if self.kind == "covariance" and (classes != 2 or self.groups > 2):
+            raise UserError("the covariance penalty is of two classes and two groups; choose parity or odds")
+
     def of(self, logits: torch.Tensor, label: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
         """The penalty of a batch, without its weight."""
         if self.kind == "accuracy":
@@ -224,8 +238,8 @@ class Constraint:
         if self.kind == "covariance" and (logits.shape[1] != 2 or int(group.max()) > 1):
             raise UserError("the covariance penalty is of two classes and two groups; choose parity or odds")
         found = {
-            "parity": lambda: parity_penalty(logits, group),
-            "odds": lambda: odds_penalty(logits, label, group),
+            "parity": lambda: parity_penalty(logits, group, self.groups),
+            "odds": lambda: odds_penalty(logits, label, group, self.groups),
             "covariance": lambda: covariance_penalty(logits, group),
         }[self.kind]()
         return F.relu(found - self.tolerance)
@@ -249,10 +263,10 @@ def constrained(recipe: Recipe, constraint: Constraint) -> Loss:
     return loss
 
 
-def _apart(value: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def _apart(value: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
     """The distance between two groups' means, or of more groups as `_spread` has it; 0 of one group."""
     present = group.unique()
-    if len(present) == 2:
+    if len(present) == 2 and groups <= 2:
         return (value[group == present[0]].mean() - value[group == present[1]].mean()).abs()
     return _spread(value, group) if len(present) > 2 else value.sum() * 0
 

@@ -34,6 +34,12 @@ def moment(name: Reduced, bound: float) -> Any:
     return getattr(need("fairlearn.reductions", "a reduction"), CONSTRAINTS[name])(difference_bound=bound)
 
 
+def binary(problem: FairProblem) -> None:
+    """Raises UserError, before anything is trained, where a reduction has no yes and no to choose from."""
+    if problem.classes != 2:
+        raise UserError(f"a reduction answers yes or no, and there are {problem.classes} classes; choose another method")
+
+
 class Oracle:
     """fairlearn's estimator: `fit(X, y, sample_weight)` and `predict(X)`, X being numbers of training rows, (n, 1).
 
@@ -60,13 +66,11 @@ class Shared:
     """What the answers to one reduction share."""
 
     def __init__(self, problem: FairProblem, cut: Cut, steps: int) -> None:
-        if problem.classes != 2:
-            raise UserError(f"a reduction answers yes or no, and there are {problem.classes} classes; choose another method")
         self.problem, self.cut, self.steps = problem, cut, steps
-        self.left = 2 * problem.tune_epochs * problem.steps_per_epoch
         self.last = copy.deepcopy(cut.model)
         self.fits = 0
         everyone = list(problem.everyone())
+        self.left = problem.left
         self.x = [x for x, _ in everyone]
         self.label, self.group = torch.cat([y for _, y in everyone]).T.cpu().numpy()
         # where each training row lies among those that fairlearn is given
@@ -85,6 +89,7 @@ class Shared:
         self.left -= steps
         hooks = held(self.last, self.cut.masks)
         optimizer = self.problem.tune.optimizer(self.last)
+        torch.manual_seed(self.problem.run.seed("torch answers", self.fits))  # dropout and the like
         self.problem.tune.set_rate(optimizer, 0, 1)
         hooks.begin(optimizer)
         self.last.train()

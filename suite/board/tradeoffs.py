@@ -284,7 +284,11 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
         return None
     names = [*declared.counts, *declared.clocked]
     runs, first = _runs(db, board, names), names[0]
-    rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target and (r.method, r.variant) in runs]
+    rows = [
+        r
+        for r in [*board.ranked, *board.unranked]
+        if not r.off_target and (r.method, r.variant) in runs and r.method not in declared.apart
+    ]
     if not any(first in m for r in rows for m in runs[r.method, r.variant].values()):
         return Reaching(declared, [], "", len(rows)) if rows else None
     solved = _cards(db, board)

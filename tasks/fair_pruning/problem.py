@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from suite.naming import UserError, address
+from tasks.common.scoring import MIN_GROUP
 from tasks.images.problem import Network, PrunableProblem
 from tasks.images.recipes import Recipe, Sgd
 
@@ -96,6 +97,11 @@ class FairProblem(PrunableProblem):
         rows = (self.pretraining if epoch < self.pretrain_epochs else self.pruning) if among is None else among
         yield from ((x, y) for _, x, y in self._pass(order, augment, rows))
 
+    def rows(self, epoch: int, among: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        """Which training rows each batch of `batches` holds, (n,) int64."""
+        rows = (self.pretraining if epoch < self.pretrain_epochs else self.pruning) if among is None else among
+        yield from super().rows(epoch, rows)
+
     def again(self, epoch: int) -> Iterator[Batch]:
         """A second pass over the pruning rows in an order of its own: what an upper level draws from."""
         found = self._pass(self.run.seed("upper order", epoch), self.run.seed("upper augment", epoch), self.pruning)
@@ -171,6 +177,11 @@ class FairProblem(PrunableProblem):
             group = np.asarray(self.source.columns("test")[self.source.group])
         return accuracy_gap(label == prediction, group), float((label == prediction).mean())
 
+    @property
+    def left(self) -> int:
+        """Batches of the budget that are not spent yet."""
+        return (self.budget - self.run.spent.get("", 0)) // self.batch
+
 
 class Watch:
     """Looks at a network every so many steps and keeps when it first was fair: gap at most half the dense network's, accuracy at
@@ -217,9 +228,12 @@ class Watch:
 
 
 def accuracy_gap(hit: np.ndarray, group: np.ndarray) -> float:
-    """Largest less smallest accuracy over the groups that occur, a share; hit (n,) bool, group (n,) int."""
+    """Largest less smallest accuracy of a group, a share; hit (n,) bool, group (n,) int.
+
+    Groups of fewer examples than are compared anywhere are left out, where others are larger.
+    """
     count = np.bincount(group)
-    there = count > 0
+    there = count >= MIN_GROUP if (count >= MIN_GROUP).any() else count > 0
     accuracy = np.bincount(group[hit], minlength=len(count))[there] / count[there]
     return float(accuracy.max() - accuracy.min())
 

@@ -75,7 +75,8 @@ class FairPruning(Task[FairProblem, FairNetwork]):
             {"iterations_to_fair": "Iterations", "gradients_to_fair": "Gradients"},
             {"seconds_to_fair": "Seconds"},
             "Fair: the gap in accuracy is at most half the dense network's, and accuracy at most a point lower, looked at every"
-            " 50 iterations after the dense network; a method of two levels takes two gradients an iteration.",
+            " 50 iterations after the dense network; two-level methods take two gradients an iteration. [How](../fairness.html)",
+            apart=("snip", "grasp", "exponentiated_gradient", "grid_search"),
         ),
         notes=(
             "Gaps are the largest accuracy or rate of a group less the smallest. A rate that a group has no example for is"
@@ -133,7 +134,7 @@ class FairPruning(Task[FairProblem, FairNetwork]):
         first, second = (torch.from_numpy(np.ascontiguousarray(r)) for r in rows)
         batch = min(plan.batch, len(first), len(second))
         recipe = Sgd(plan.lr, plan.pretrain_decay, momentum=plan.momentum)
-        own = getattr(getattr(source, "examples", None), "names", {}).get(source.group, ())  # of a set that is nobody's here
+        names = sets.names(name) or _own_names(source)
         return FairProblem(
             spec,
             run,
@@ -147,7 +148,7 @@ class FairPruning(Task[FairProblem, FairNetwork]):
             plan.pretrain,
             first,
             second,
-            sets.names(name) or tuple(own) or ("group 0", "group 1"),
+            names,
             labelled(recipe, weight_decay=plan.tune_decay),
         )
 
@@ -196,6 +197,7 @@ class FairPruning(Task[FairProblem, FairNetwork]):
                 class_names=classes,
                 chance=chance,
                 dense=columns["dense"],
+                favourable=sets.favourable(name),
             )
         except ValueError as e:
             raise UserError(f"evidence: {e}; run the method again") from e
@@ -257,6 +259,15 @@ class FairPruning(Task[FairProblem, FairNetwork]):
         return [*found, *(Measure(n, v, units.get(n, ""), "down", source="meter") for n, v in solution.reached.items())]
 
 
+def _own_names(source: Any) -> tuple[str, ...]:
+    """Names of the groups of a set that is not among ours: its own, as far as it gives them, or their numbers."""
+    if not source.group:
+        return "group 0", "group 1"
+    given = [str(n) for n in getattr(getattr(source, "examples", None), "names", {}).get(source.group, ())]
+    count = 1 + max(int(source.columns(split)[source.group].max(initial=0)) for split in ("train", "test"))
+    return tuple(given[g] if g < len(given) else f"group {g}" for g in range(count))
+
+
 def _filters(problem: FairProblem, model: Any) -> list[Any]:
     import torch
 
@@ -271,4 +282,6 @@ def _case(spec: Spec) -> tuple[str, str]:
     name, architecture = data_and_model(spec, EXAMPLE)
     if spec.tier == "paper" and name in sets.SMALL:
         raise UserError(f"{name} is a set of the small tier; use --tier small")
+    if spec.tier != "paper" and spec.division != "speed" and name in sets.CASES and name not in sets.SMALL:
+        raise UserError(f"{name} is a set of the paper tier; use --tier paper")
     return name, architecture

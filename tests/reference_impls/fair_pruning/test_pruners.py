@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from reference_impls.fair_pruning._pruners import PRUNERS
+from reference_impls.fair_pruning.bifp import Bifp
 from reference_impls.fair_pruning.exponentiated_gradient import ExponentiatedGradient
 from reference_impls.fair_pruning.f_and_p import FandP
+from reference_impls.fair_pruning.fairgrape import FairGrape
+from reference_impls.fair_pruning.fairprune import FairPrune
 from reference_impls.fair_pruning.fpgm import Fpgm
 from reference_impls.fair_pruning.grasp import Grasp
 from reference_impls.fair_pruning.grid_search import GridSearch
@@ -199,5 +202,67 @@ def test_a_grid_gives_one_network() -> None:
 
 def test_a_reduction_of_several_classes_is_refused() -> None:
     pytest.importorskip("fairlearn")
-    with pytest.raises(UserError, match="10 classes"):
-        GridSearch().solve(problem(tier="smoke", case="clothing_kids/cnn-8", target="nonzero=0.2"))
+    for method in (GridSearch(), ExponentiatedGradient()):
+        p = problem(tier="smoke", case="clothing_kids/cnn-8", target="nonzero=0.2")
+        with pytest.raises(UserError, match="10 classes"):
+            method.solve(p)
+        assert p.run.examples == 0
+
+
+@pytest.mark.parametrize("pruner", ["imp", "bip", "snip"])
+def test_a_reduction_has_what_its_pruner_left_of_the_budget(pruner: Any) -> None:
+    pytest.importorskip("fairlearn")
+    p = problem(**WEIGHTS)
+    GridSearch(pruner=pruner, grid_size=3).solve(p)
+    assert p.run.examples <= p.budget
+
+
+@pytest.mark.parametrize(
+    ("method", "case", "target", "words"),
+    [
+        (FairPrune(), "adult/mlp-128-64", "filters=0.5", "needs nonzero"),
+        (FairPrune(privileged=7), "adult/mlp-128-64", "nonzero=0.2", "0 Female, 1 Male"),
+        (FairPrune(), "adult-race/mlp-128-64", "nonzero=0.2", "privileged=N"),
+        (Bifp(surrogate="hinge"), "adult-race/mlp-128-64", "nonzero=0.2", "more than two groups"),
+        (PandF(constraint="covariance"), "adult-race/mlp-128-64", "nonzero=0.2", "two classes and two groups"),
+        (PandF(fairness=-1.0), "adult/mlp-128-64", "nonzero=0.2", "0 or more"),
+        (Bifp(), "adult/mlp-128-64", "filters=0.5", "no convolution"),
+        (Magnitude(), "adult/mlp-128-64", "filters=0.5,nonzero=0.2", "needs filters=SHARE"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_before_anything_is_trained(method: Any, case: str, target: str, words: str) -> None:
+    p = problem(case=case, target=target)
+    with pytest.raises(UserError, match=words):
+        method.solve(p)
+    assert p.run.examples <= (p.pretrain_epochs + 1) * len(p.pretraining), "at most the dense stage"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Snip(batches=0),
+        lambda: Grasp(per_class=0),
+        lambda: Fpgm(soft=-1),
+        lambda: Fpgm(rate_norm=2),
+        lambda: ExponentiatedGradient(eps=0),
+        lambda: ExponentiatedGradient(max_iter=0),
+        lambda: GridSearch(grid_size=1),
+        lambda: GridSearch(constraint_weight=2),
+        lambda: FairGrape(rechoose_every=0),
+        lambda: FairGrape(end=2),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_mistake_of_the_user(make: Any) -> None:
+    with pytest.raises(UserError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "method", [Bifp(tolerance=0.02), PandF(constraint="parity"), PandF(constraint="odds"), FairGrape(), Magnitude()]
+)
+def test_methods_take_more_than_two_groups(method: Any) -> None:
+    p = problem(case="adult-race/mlp-128-64", target="nonzero=0.2")
+    assert p.group_count == 5
+    found = method.solve(p)
+    told = registry.task("fair_pruning").score(p.spec, registry.task("fair_pruning").examine(p, found))
+    assert sum(m.name == "group_accuracy" for m in told) == 5

@@ -13,6 +13,7 @@ from torch import nn
 from reference_impls.fair_pruning.bifp import Bifp
 from reference_impls.fair_pruning.dense import Dense
 from reference_impls.fair_pruning.magnitude import Magnitude
+from reference_impls.parts.fairness import Constraint
 from suite import registry
 from suite.naming import UserError
 from suite.protocol import OverBudget
@@ -167,6 +168,43 @@ def test_accuracy_gaps_of_groups_that_are_there() -> None:
     hit, group = np.array([1, 1, 0, 1, 0, 0], bool), np.array([0, 0, 0, 2, 2, 2])
     assert accuracy_gap(hit, group) == pytest.approx(1 / 3)
     assert accuracy_gap(hit[:3], group[:3]) == 0.0
+    many = np.repeat([0, 1, 2], [40, 40, 5])
+    right = np.concatenate([np.ones(40, bool), np.arange(40) < 30, np.zeros(5, bool)])
+    assert accuracy_gap(right, many) == pytest.approx(0.25), "five examples decide nothing"
+
+
+def test_groups_without_names_are_told_by_their_numbers(tmp_path: Path) -> None:
+    draw = np.random.Generator(np.random.Philox(5))
+    arrays: dict[str, Any] = {"columns": np.array(["region"]), "group": np.array("region")}
+    for split, n in (("train", 300), ("test", 90)):
+        arrays |= {f"{split}_x": draw.normal(size=(n, 6)).astype(np.float32), f"{split}_y": draw.integers(0, 2, n)}
+        arrays |= {f"{split}_region": draw.integers(1, 4, n)}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    p = problem(case="mine/mlp-16", data=str(tmp_path), division="open", tier="small")
+    assert p.groups_named == ("group 0", "group 1", "group 2", "group 3")
+    assert Bifp().solve(p).model is not None
+
+
+def test_rows_are_those_of_the_batches() -> None:
+    p = problem()
+    x = p.source.examples.x["train"]
+    for epoch in (0, p.pretrain_epochs):
+        for rows, (batch, _) in zip(p.rows(epoch), p.batches(epoch), strict=True):
+            assert torch.equal(batch, x[rows])
+
+
+def test_a_set_of_faces_is_none_of_the_small_tier() -> None:
+    with pytest.raises(UserError, match="paper tier"):
+        TASK.digest(spec(tier="small", case="celeba-blond/resnet10"))
+
+
+def test_half_precision_takes_the_penalty_too() -> None:
+    logits = torch.randn(40, 2, dtype=torch.bfloat16, requires_grad=True)
+    label, group = torch.arange(40) % 2, torch.arange(40) // 2 % 2
+    value = Constraint(1.0, groups=2).of(logits, label, group)
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.bfloat16
 
 
 # --- what is scored
