@@ -10,8 +10,10 @@ The key only says which runs are replays of each other; it decides no figure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +23,13 @@ from suite import bundle, pictures, truth
 from suite import registry as ours
 from suite.checks import numbers, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
-from suite.meters import timing
+from suite.meters import environment, timing
 from suite.naming import UserError
 from suite.protocol import TIERS, Measure, Spec, Task
 from suite.versions import TABLE, Lineage, Table, read
 
 MOST_FINDINGS = 20  #: of one bundle
+MANY = 64  #: bundles that are worth other processes
 #: memory figures of the host, and of what computed: a GPU's where there is one
 HOST = ("solve_resident", "memory_resident")
 DEVICE = ("solve_allocated", "memory_peak", "memory_allocated", "memory_reserved", "memory_device")
@@ -81,11 +84,46 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
     findings: list[Finding] = []
     for root in paths:
         inner = [] if (root / bundle.RUN).exists() else list(bundle.find(root))
-        for path in inner or [root]:
-            findings += islice(_bundle(_Case(path, root, against, known, seen)), MOST_FINDINGS)
+        cases = [_Case(path, root, against, known, seen) for path in inner or [root]]
+        for found in _several(cases) if len(cases) >= MANY and registry is ours else map(_bundle, cases):
+            findings += islice(found, MOST_FINDINGS)
         if inner:
             findings += tree.strays(root, known.tasks)
     return [f.printable() for f in findings]
+
+
+def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
+    """What `_bundle` finds in each: what bundles share is seen here, their numbers are derived by a process a core."""
+    with ProcessPoolExecutor(environment.cores(), get_context("spawn")) as pool:
+        judged = pool.map(_judged, [(c.path, c.root, c.against) for c in cases], chunksize=8)
+        for case in cases:
+            try:
+                rules = next(judged)
+            except BrokenExecutor:  # what ends a process is found here, alone
+                rules = list(_alone(case))
+            yield chain(_bundle(case, rules=False), rules)
+
+
+def _judged(place: tuple[Path, Path, Path | None]) -> list[Finding]:
+    """In another process: what `_rules` finds in one bundle."""
+    return list(islice(_alone(_Case(*place, _known(), _Seen())), MOST_FINDINGS))
+
+
+@cache
+def _known() -> _Known:
+    return _Known(ours)
+
+
+def _alone(case: _Case) -> Iterator[Finding]:
+    """What `_rules` finds in a bundle whose files are what they say; the rest is `_bundle`'s to tell."""
+    try:
+        record = _trusted(case)
+    except Refused:
+        return
+    try:
+        yield from _rules(case, record)
+    except Refused as e:
+        yield e.finding(case.where)
 
 
 class _Known:
@@ -161,18 +199,26 @@ class _Case:
         return Finding(self.where, file, field, "mark", message, mend)
 
 
-def _bundle(case: _Case) -> Iterator[Finding]:
+def _bundle(case: _Case, *, rules: bool = True) -> Iterator[Finding]:
+    """Whether a bundle's files are what they say, where it stands, what it repeats of others, and what its rules find."""
     try:
-        untrusted.plain_files(case.path)
-        record = untrusted.record(case.path)
-        untrusted.hashes(case.path, record)
-        untrusted.seen(case.path, record)
+        record = _trusted(case)
         yield from _place(case, record)
         yield from (case.error(field, told, mend, file) for file, field, told, mend in case.seen.before(record, case.path))
         case.seen.add(record, case.path)
-        yield from _rules(case, record)
+        if rules:
+            yield from _rules(case, record)
     except Refused as e:
         yield e.finding(case.where)
+
+
+def _trusted(case: _Case) -> bundle.RunRecord:
+    """The record of a bundle whose files are what it says; raises Refused."""
+    untrusted.plain_files(case.path)
+    record = untrusted.record(case.path)
+    untrusted.hashes(case.path, record)
+    untrusted.seen(case.path, record)
+    return record
 
 
 def _place(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:

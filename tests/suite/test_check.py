@@ -309,3 +309,17 @@ def test_a_workload_whose_name_has_a_slash_may_be_unsupported(tmp_path: Path) ->
     assert "play/onnx_static" in bundle.read(the_bundle(tmp_path / "r")).unsupported
     with pytest.raises(ValueError, match="unsupported"):
         demo.write(tmp_path / "q", changes={"unsupported": {"<b>play</b>": "markup"}})
+
+
+def test_many_bundles_are_found_what_each_is_found_alone(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By several processes as by one: forged figures, a cut file, a repeated run, in the order of the bundles."""
+    for seed in (1, 2, 3):
+        demo.write(results, seed=seed)
+    first, second, third, _ = list(bundle.find(results))
+    reseal(first, lambda b: next(m for m in b["measures"] if m["source"] == "evidence").update(value=99.9))
+    (second / bundle.EVIDENCE).write_bytes(b"PAR1")
+    shutil.copytree(third, third.with_name("aaaaaaaaaaaa-bbbbbbbbbbbb"))
+    alone = [f.line() for f in check.check([results])]
+    assert len(alone) >= 3
+    monkeypatch.setattr(check, "MANY", 2)
+    assert [f.line() for f in check.check([results])] == alone
