@@ -309,3 +309,11 @@ def test_the_steps_of_a_trade_off_go_from_the_least_cost_to_the_best_quality() -
     moves = re.findall(r"[MHV][^MHV]+", front)
     assert [m[0] for m in moves] == ["M", "V", "H", "V", "H"]  # from the foot up, across and up, and on to the frame
     assert float(moves[-1][1:]) == 760 - 16
+
+
+@pytest.mark.parametrize("width", [380, 760])
+def test_a_long_name_beside_a_curve_stays_within_the_drawing(width: int) -> None:
+    curves = [charts.Curve("exponentiated_gradient", [(0.5, 80.0, 1.0), (0.1, 70.0, 1.0)], 0)]
+    drawn = charts.along_targets(curves, None, kept="weights", quality="q", unit="%", up=True, width=width, ident="a")
+    (x,) = [float(v) for v in re.findall(r'class="label" x="([\d.]+)"', drawn)]
+    assert x + charts.NAME_LETTER * len(curves[0].label) <= width
