@@ -125,8 +125,12 @@ def _impossible(m: bundle.MeasureRecord, amounts: Collection[str]) -> Iterator[s
     slack = CLOSE * max(1.0, abs(m.value))
     if (m.low is None) != (m.high is None):
         yield "its interval has one end"
-    elif m.low is not None and m.high is not None and not m.low - slack <= m.value <= m.high + slack:
-        yield "its interval does not hold its value"
+    elif m.low is not None and m.high is not None:
+        if m.low > m.high + slack:
+            yield "its interval ends before it begins"
+        # what evidence gives is derived again with its interval; of resamples that can lie beyond the value
+        if m.source != "evidence" and not m.low - slack <= m.value <= m.high + slack:
+            yield "its interval does not hold its value"
     if m.unit == "B" and m.name.startswith(("memory_", "solve_")) and m.value > MOST_BYTES:
         yield f"{m.value:g} B is more memory than any machine has"
     if m.name.startswith("kept.") and not 0 < m.value <= MOST_KEPT:
