@@ -64,7 +64,8 @@ def test_a_mixtures_gap_is_fairlearns_of_every_answer_by_its_chance() -> None:
     assert (z["chance"] < 1).any()
     # each example twice: as it likely is answered, and as it else is
     y, group = np.tile(z["label"], 2), np.tile(z["group"], 2)
-    answer, weight = np.concatenate([z["prediction"], 1 - z["prediction"]]), np.concatenate([z["chance"], 1 - z["chance"]])
+    chance = z["chance"].astype(np.float64)
+    answer, weight = np.concatenate([z["prediction"], 1 - z["prediction"]]), np.concatenate([chance, 1 - chance])
     for name, function in (
         ("demographic_parity_gap", metrics.demographic_parity_difference),
         ("equalized_odds_gap", metrics.equalized_odds_difference),
