@@ -40,13 +40,13 @@ class Bifp:
     fair_weights: float | None = None  #: at the lower level, where weights learn
     fair_masks: float | None = None  #: at the upper level, where the mask does
     surrogate: Surrogate = "sigmoid"  #: what stands for "is right" in the penalty
-    penalty: Literal["absolute", "signed"] = "absolute"
+    penalty: Literal["absolute", "signed"] = "absolute"  #: on the size of the gap, or literally on the gap with its sign
     tolerance: float = 0.0  #: gap that is not penalised
     shares: Literal["batch", "split"] = "batch"  #: where the groups' frequencies are counted
     implicit: Implicit = "paper"  #: the indirect part of the mask's gradient; bip_code: as BiP's code multiplies; none: without
-    inverse_gamma: float = 1e-4
+    inverse_gamma: float = 1e-4  #: how much of the indirect part counts, BiP's lr2
     score_rate: float | None = None  #: of the scores' first step; None: the weights'
-    score_momentum: float = 0.9
+    score_momentum: float = 0.9  #: of the scores' steps
 
     def solve(self, problem: FairProblem) -> FairNetwork:
         trainer = Trainer(problem)

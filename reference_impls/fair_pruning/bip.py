@@ -29,9 +29,9 @@ class Bip:
     version: ClassVar[int] = 1
 
     implicit: Implicit = "paper"  #: the indirect part of the mask's gradient; bip_code: as BiP's code multiplies; none: without
-    inverse_gamma: float = 1e-4
+    inverse_gamma: float = 1e-4  #: how much of the indirect part counts, BiP's lr2
     score_rate: float | None = None  #: of the scores' first step; None: the weights'
-    score_momentum: float = 0.9
+    score_momentum: float = 0.9  #: of the scores' steps
 
     def solve(self, problem: FairProblem) -> FairNetwork:
         return self._blind().solve(problem)

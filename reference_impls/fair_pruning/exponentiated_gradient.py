@@ -34,8 +34,8 @@ class ExponentiatedGradient:
     pruner: Name = "magnitude"  #: whose mask it is
     constraint: Reduced = "error_rate"  #: the rate that is to be alike
     eps: float = 0.01  #: difference that is allowed
-    max_iter: int = 10
-    eta0: float = 2.0
+    max_iter: int = 10  #: iterations at most, of several answers each
+    eta0: float = 2.0  #: first rate of the multipliers
     steps: int = 40  #: of training that an answer takes
 
     def __post_init__(self) -> None:

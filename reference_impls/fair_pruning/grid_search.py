@@ -32,9 +32,9 @@ class GridSearch:
     pruner: Name = "magnitude"  #: whose mask it is
     constraint: Reduced = "error_rate"  #: the rate that is to be alike
     eps: float = 0.01  #: difference that is allowed
-    grid_size: int = 10
-    grid_limit: float = 2.0
-    constraint_weight: float = 0.5
+    grid_size: int = 10  #: networks that are trained
+    grid_limit: float = 2.0  #: largest multiplier of the grid
+    constraint_weight: float = 0.5  #: of the constraint against the error where the best is chosen
 
     def __post_init__(self) -> None:
         if self.grid_size < 2 or self.grid_limit <= 0 or not 0 <= self.constraint_weight <= 1 or not 0 < self.eps < 1:
