@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from reference_impls.fair_pruning.ceag import Balance, Ceag, Memory, ascended, group_means, measures, surrogate, violation
-from reference_impls.parts.sparse import weighted
-from suite import registry
 from suite.naming import UserError
-from suite.protocol import Spec, Stopped
+from suite.protocol import Stopped
 from tests.helpers import MemoryRun, golden_tensors
+from tests.tasks.fair_pruning import helpers
+from tests.tasks.fair_pruning.helpers import weights_of
 
 
 def test_violations_and_surrogates_equal_the_golden_vectors() -> None:
@@ -78,15 +78,7 @@ def test_means_of_a_batch_without_a_group() -> None:
     assert there.tolist() == [True, False, True]
 
 
-def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
-    task = registry.task("fair_pruning")
-    fields = {"tier": "smoke", "division": "closed", "case": "digits/cnn-16-32", "target": "nonzero=0.2", "seed": 0}
-    asked = Spec("fair_pruning", task.version, **{**fields, **changes})
-    return task.problem(asked, run or MemoryRun(asked))
-
-
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
-    return [m.weight.detach() for m in weighted(model).values()]
+problem = partial(helpers.problem, case="digits/cnn-16-32")
 
 
 def naive_step(method: Ceag, dense: dict, model: nn.Module, rings: list, multipliers: list[float], x, y):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from reference_impls.fair_pruning.fairgrape import FairGrape, Tightening, greedy, importance, importance_as_run, left, rates, select
 from reference_impls.parts.sparse import alive, weighted
-from suite import registry
 from suite.naming import UserError
-from suite.protocol import Spec, Stopped
+from suite.protocol import Stopped
 from tests.helpers import MemoryRun, golden, golden_tensors
+from tests.tasks.fair_pruning import helpers
+from tests.tasks.fair_pruning.helpers import weights_of
 
 LAYERS = ("conv", "fc1", "fc2")
 
@@ -217,15 +218,7 @@ def test_rates_fall_by_a_tenth_and_end_at_the_target() -> None:
     assert left(10, 0.9) == 0  # (1 - 0.9) 10 is 0.99..., and is cut, as everywhere in the sheet
 
 
-def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
-    task = registry.task("fair_pruning")
-    fields = {"tier": "smoke", "division": "closed", "case": "digits/cnn-16-32", "target": "nonzero=0.2", "seed": 0}
-    asked = Spec("fair_pruning", task.version, **{**fields, **changes})
-    return task.problem(asked, run or MemoryRun(asked))
-
-
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
-    return [m.weight.detach() for m in weighted(model).values()]
+problem = partial(helpers.problem, case="digits/cnn-16-32")
 
 
 @pytest.mark.parametrize("method", [FairGrape(), FairGrape(as_run=True, delta_p=1, rechoose_every=2), FairGrape(end=0.0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,10 @@ from reference_impls.fair_pruning.fairprune import (
 from reference_impls.parts.fair import dense
 from reference_impls.parts.sparse import apply_masks, weighted
 from reference_impls.parts.training import Trainer
-from suite import registry
-from suite.protocol import Spec, Stopped
+from suite.protocol import Stopped
 from tests.helpers import MemoryRun, golden_tensors
+from tests.tasks.fair_pruning import helpers
+from tests.tasks.fair_pruning.helpers import weights_of
 
 
 @pytest.fixture
@@ -180,15 +182,7 @@ def test_a_larger_beta_protects_the_privileged_group_less() -> None:
     assert saliency(theta, h0, h1, 0.5)["w"].tolist() == [2.0, -2.0]
 
 
-def problem(run: MemoryRun | None = None, **changes: Any) -> Any:
-    task = registry.task("fair_pruning")
-    fields = {"tier": "smoke", "division": "closed", "case": "digits/cnn-16-32", "target": "nonzero=0.2", "seed": 0}
-    asked = Spec("fair_pruning", task.version, **{**fields, **changes})
-    return task.problem(asked, run or MemoryRun(asked))
-
-
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
-    return [m.weight.detach() for m in weighted(model).values()]
+problem = partial(helpers.problem, case="digits/cnn-16-32")
 
 
 @pytest.mark.parametrize("case", ["digits/cnn-16-32", "adult/mlp-128-64"])

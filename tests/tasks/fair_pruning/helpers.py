@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import nn
+
+from reference_impls.parts.sparse import weighted
 from suite import registry
 from suite.protocol import Spec
 from tasks.fair_pruning.problem import FairProblem
@@ -20,3 +24,8 @@ def problem(run: MemoryRun | None = None, **changes: Any) -> FairProblem:
     """The fair problem of a Spec."""
     asked = spec(**changes)
     return registry.task("fair_pruning").problem(asked, run or MemoryRun(asked))
+
+
+def weights_of(model: nn.Module) -> list[torch.Tensor]:
+    """The weights of convolutions and linear layers."""
+    return [m.weight.detach() for m in weighted(model).values()]
