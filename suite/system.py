@@ -43,8 +43,10 @@ STEERING = (
     "CUDA_LAUNCH_BLOCKING",
     "NVIDIA_TF32_OVERRIDE",
 )
-#: Where something is kept steers nothing; torch sets this one itself on some imports, so a card would depend on them.
-PLACES = ("TORCHINDUCTOR_CACHE_DIR",)
+#: What an import writes into the environment of its own process, so that a card would depend on what was imported before:
+#: torch's compiler where it keeps files, scikit-learn that two OpenMP runtimes may stand beside each other and start late.
+#: None of them changes how fast anything computes.
+SET_BY_IMPORTS = ("TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 FLAGS = (
     "sse4_2",
     "avx",
@@ -206,7 +208,7 @@ def _software() -> dict[str, Any]:
         "mkldnn_version": _found(r"(?:MKL-DNN|oneDNN) v([\w.]+)", config),
         "openmp_version": _found(r"OpenMP (\d+)", config),
         "steered_by": {
-            k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING) and k not in PLACES
+            k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING) and k not in SET_BY_IMPORTS
         },
     }
 
