@@ -208,7 +208,9 @@ def _software() -> dict[str, Any]:
         "mkldnn_version": _found(r"(?:MKL-DNN|oneDNN) v([\w.]+)", config),
         "openmp_version": _found(r"OpenMP (\d+)", config),
         "steered_by": {
-            k: re.sub(r"[^\s:,;=]*/", "", v) for k, v in sorted(os.environ.items()) if k.startswith(STEERING) and k not in SET_BY_IMPORTS
+            name: re.sub(r"[^\s:,;=]*/", "", value)
+            for name, value in sorted(os.environ.items())
+            if name.startswith(STEERING) and name not in SET_BY_IMPORTS
         },
     }
 
