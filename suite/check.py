@@ -317,10 +317,11 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
         except (UserError, ValueError, ArithmeticError, LookupError) as e:  # what numbers and labels out of range raise
             raise Refused(bundle.EVIDENCE, "rows", f"no score can be derived: {e}") from e
     table = _table(case, record, bundle.TIMING, timing.COLUMNS, untrusted.TIMING_BYTES)
-    derived += numbers.derive_timing(record, table)
+    derived += numbers.derive_timing(record, table, task.jobs)
     yield from numbers.same(case.where, record, derived)
     yield from numbers.block_lengths(case.where, table)
-    if task.speed not in {*table["workload"], *record.unsupported}:
+    timed = {*table["workload"], *record.unsupported, *(m.part for m in derived if m.part in task.jobs)}
+    if task.speed not in timed:
         yield case.error("workload", f"{task.speed} is neither timed nor said to be unsupported", file=bundle.TIMING)
     spec_targets = (part.partition("=")[0] for part in record.spec.target.split(",") if part)
     for name in spec_targets:

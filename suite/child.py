@@ -264,8 +264,21 @@ def weigh(stage: Stage) -> dict[str, Any]:
         if reason and reason not in reasons:
             reasons.append(reason)
     bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
-    measures += [asdict(m) for m in (*stage.task.weigh(problem, solution), *noted(solution))]
+    measures += [asdict(m) for m in (*called(stage.task, ours), *stage.task.weigh(problem, solution), *noted(solution))]
     return {"unsupported": unsupported, "measures": measures, "notes": [f"energy: {r}" for r in reasons]}
+
+
+def called(task: Task[Any, Any], workloads: Mapping[str, Workload]) -> list[Measure]:
+    """How often the workloads of the task's jobs are called, by the candidate and by the parent."""
+    from suite.meters.timing import CALLS
+
+    beginnings = tuple(b for names in task.jobs.values() for b in names)
+    found = []
+    for w in workloads.values() if beginnings else ():
+        if w.name.startswith(beginnings):
+            parent = w.count if w.parent_count is None else w.parent_count
+            found += [Measure(n, float(v), part=w.name, source="meter") for n, v in zip(CALLS, (w.count, parent), strict=True)]
+    return found
 
 
 def noted(solution: Any) -> list[Measure]:

@@ -111,6 +111,7 @@ class Workload:
     items: int = 1  #: images, nodes or frames that one call handles
     count: float = 1.0  #: calls in the whole job
     versus: str = ""  #: the parent's workload to compare with; the same name if empty
+    parent_count: float | None = None  #: of the parent's calls in its whole job, where it takes another number of them
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,9 @@ class Task(ABC, Generic[P, S]):
     amounts: ClassVar[Sequence[str]] = ()  #: measures of its meters that cannot be negative
     within: ClassVar[Mapping[str, str]] = {}  #: measures that are at most another: ``{"small": "large"}``
     quotients: ClassVar[Mapping[str, str]] = {}  #: measures that are one over another: ``{"kept.<x>": "<x>/<x of the parent>"}``
+    #: times of whole jobs, told beside those of workloads: the sums over the workloads whose names begin so, each as often as it
+    #: is called; all of a job's workloads are timed against one call of the parent
+    jobs: ClassVar[Mapping[str, Sequence[str]]] = {}
     libraries: ClassVar[Sequence[str]] = ()  #: packages whose versions its bundles tell, beside torch, numpy and scipy
     show: ClassVar[Show] = Show()  #: words, curves, charts and pictures on the board
 

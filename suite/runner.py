@@ -302,8 +302,9 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         shared = registry.task_of(order.spec).shares_batches
         how = "that shared each batch; batch norms saw their own share" if shared else "that each trained a copy of their own"
         notes.append(f"trained by {order.processes} processes {how}")
+    metered: list[dict[str, Any]] = list(outcomes.get("weigh", {}).get("measures", []))
     if status == "ok":
-        status, reason, derived = _derive(work, order)
+        status, reason, derived = _derive(work, order, metered)
         measures += derived
         files = {n: work / n for n in (bundle.EVIDENCE, bundle.TIMING) if (work / n).exists()}
         pictures = {n: work / n for n in examined.get("pictures", [])}
@@ -314,7 +315,6 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
             *map(_fields, solved["memory"]),
         ]
-    metered = list(outcomes.get("weigh", {}).get("measures", []))
     metered += [m for name, o in outcomes.items() if name.startswith("memory-") for m in o.get("measures", [])]
     measures += map(_fields, metered)
     unsupported: dict[str, str] = {}
@@ -356,15 +356,17 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     return bundle.write(out, record, {**files, **pictures})
 
 
-def _derive(work: Path, order: Order) -> tuple[str, str, list[dict[str, Any]]]:
-    """Measures of evidence and timing, from the files that the bundle will hold."""
+def _derive(work: Path, order: Order, metered: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
+    """Measures of evidence and timing, from the files that the bundle will hold, and from what weighing metered."""
     from suite.meters import timing
 
     task = registry.task_of(order.spec)
     measures: list[Measure] = []
     if (work / bundle.EVIDENCE).exists():
         measures += task.score(order.spec, bundle.read_table(work / bundle.EVIDENCE))
-    measures += timing.derive(bundle.read_table(work / bundle.TIMING))
+    table = bundle.read_table(work / bundle.TIMING)
+    calls = timing.calls_of((m["name"], m["part"], m["value"]) for m in metered)
+    measures += [*timing.derive(table), *timing.jobs(table, calls, task.jobs)]
     lost = [m.name for m in measures if m.value != m.value or abs(m.value) == float("inf")]
     if lost:
         return "diverged", f"the evidence gives no finite {', '.join(lost)}", []

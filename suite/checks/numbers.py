@@ -145,7 +145,7 @@ def marks(where: str, record: bundle.RunRecord, tier: Tier) -> Iterator[Finding]
         yield Finding(where, bundle.RUN, "measures train_seconds", "mark", told, "nothing to do: it is shown")
 
 
-def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray]) -> list[Measure]:
+def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray], jobs: Mapping[str, Sequence[str]]) -> list[Measure]:
     """Measures of ``timing.parquet``; raises Refused where no scale of ours can have written it.
 
     Bounds come first: `timing.derive` takes rows times workloads.
@@ -157,7 +157,8 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray]) -> 
         raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
     try:
         with np.errstate(all="ignore"):  # absurd seconds overflow: then the numbers differ, which is said
-            return timing.derive(table)
+            calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
+            return [*timing.derive(table), *timing.jobs(table, calls, jobs)]
     except (ValueError, ArithmeticError) as e:
         raise Refused(bundle.TIMING, "blocks", str(e)) from e
 

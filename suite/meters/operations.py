@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from suite.protocol import Operations
@@ -40,12 +40,13 @@ HEAVY = (
 LIGHT = ("convert", "_to_copy", "conv_weight_layout", "upsample", "linear_to", "_thnn_fused")
 
 
-def count(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Operations:
+def count(model: nn.Module, inputs: tuple[torch.Tensor, ...], *, training: bool = False) -> Operations:
     """Operations of one forward pass in eval mode, by module.
 
     Args:
         model: any module; it is left as it was, in eval or train mode module by module.
         inputs: what one item is, with a batch dimension of 1.
+        training: whether modules stay in the modes that they are in instead.
 
     Returns:
         A line for each module that computes or owns parameters: name (its path), kind, macs, params,
@@ -57,7 +58,7 @@ def count(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Operations:
 
     unseen = _Unseen()
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
-    with _evaluating(model), _no_fused_path(), torch.no_grad(), unseen.watch(counter):
+    with nullcontext() if training else _evaluating(model), _no_fused_path(), torch.no_grad(), unseen.watch(counter):
         model(*inputs)
     macs = _exclusive(counter.get_flop_counts(), type(model).__name__)
     layers = []
@@ -174,7 +175,9 @@ def _no_fused_path() -> Iterator[None]:
 
 def _exclusive(flops: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
     """MACs by module path, without those of its children.  The counter reports inclusive FLOPs under ``Root.path``."""
-    inclusive = {name: sum(ops.values()) for name, ops in flops.items() if name != "Global"}
+    # a module that is called and is none of the network's stands under a name of its own: the whole holds it already
+    ours = (name for name in flops if name == root or name.startswith(f"{root}."))
+    inclusive = {name: sum(flops[name].values()) for name in ours}
     inclusive[root] = sum(flops.get("Global", {}).values())
     own = dict(inclusive)
     for name, value in inclusive.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,6 +46,8 @@ COLUMNS = {
     "busy": "float32",
     "throttled": "bool",
 }
+#: measures that say how often the candidate and its parent call a workload in a whole job
+CALLS = ("calls", "parent_calls")
 ORDER: tuple[Literal["candidate", "parent"], ...] = ("candidate", "parent", "parent", "candidate")
 
 
@@ -132,6 +134,12 @@ def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(b, name) for b in blocks], dtype=kind) for name, kind in COLUMNS.items()}
 
 
+def calls_of(told: Iterable[tuple[str, str, float]]) -> dict[str, tuple[float, float]]:
+    """Of each workload how often candidate and parent call it, from measures' names, parts and values."""
+    found = {(name, part): value for name, part, value in told if name in CALLS}
+    return {part: (found[CALLS[0], part], found.get((CALLS[1], part), math.nan)) for name, part in found if name == CALLS[0]}
+
+
 def quad_ratios(table: Table) -> np.ndarray:
     """Log of parent's over candidate's seconds per call, one a quad, in order."""
     per_call = table["seconds"] / table["calls"]
@@ -185,6 +193,54 @@ def derive(table: Table) -> list[Measure]:
             Measure("throughput", items / seconds, "1/s", "up", name, (items / high, items / low), "timing", warnings),
             Measure("speedup", math.exp(middle), "x", "up", name, speedup, "timing", warnings),
             Measure("parent_time", *_named(_median(theirs), name)),
+        ]
+    return measures
+
+
+def jobs(table: Table, calls: Mapping[str, tuple[float, float]], wanted: Mapping[str, Sequence[str]]) -> list[Measure]:
+    """Measures of whole jobs: `time`, `speedup` and `parent_time`, each job's name their part.  Pure.
+
+    A job calls its workloads so often; the parent does the same job by calls of the one workload that all of these were timed
+    against.  So a job's speed-up needs speed-ups alone, in which the machine's drift has cancelled: the parent's calls over the
+    sum of calls / speed-up.  Its interval adds those of the workloads, weighed by their shares of the time.
+
+    Args:
+        table: as in `derive`.
+        calls: of each workload how often the candidate and the parent call it in the whole job.
+        wanted: of each job how the names of its workloads begin; one that not all workloads were timed of is left out.
+
+    Raises ValueError where a workload of a job has no calls, or the parent has none in it at all.
+    """
+    per_call = table["seconds"] / table["calls"]
+    names = list(dict.fromkeys(str(w) for w in table["workload"]))
+    measures: list[Measure] = []
+    for job, beginnings in wanted.items():
+        of_job = [n for n in {*names, *calls} if n.startswith(tuple(beginnings))]
+        mine = [n for n in names if n in of_job]
+        if not mine or len(mine) < len(of_job):  # a part that could not be timed
+            continue
+        if missing := [n for n in mine if n not in calls or not all(math.isfinite(c) and c >= 0 for c in calls[n])]:
+            raise ValueError(f"workload {missing[0]}: nothing says how often {job} calls it")
+        whole = sum(calls[n][1] for n in mine)
+        work, warnings = [], []
+        for name in mine:
+            part = {k: v[table["workload"] == name] for k, v in table.items()}
+            middle, half = ratio(quad_ratios(part))
+            work.append((calls[name][0] / math.exp(middle), half))
+            warnings += [w for w in _warnings(part, half) if w not in warnings]
+        total = sum(w for w, _ in work)
+        if whole <= 0 or total <= 0:
+            raise ValueError(f"{job} calls nothing")
+        spread = math.sqrt(sum((w / total * half) ** 2 for w, half in work if w))
+        of_parent = (table["side"] == "parent") & np.isin(table["workload"], mine)
+        one, (low, high) = _median(per_call[of_parent])
+        gain = whole / total
+        interval = (gain * math.exp(-spread), gain * math.exp(spread)) if math.isfinite(spread) else None
+        told = tuple(warnings)
+        measures += [
+            Measure("time", one * total, "s", "down", job, (low * total, high * total), "timing", told),
+            Measure("speedup", gain, "x", "up", job, interval, "timing", told),
+            Measure("parent_time", one * whole, "s", "", job, (low * whole, high * whole), "timing"),
         ]
     return measures
 

@@ -267,3 +267,68 @@ def test_doubts_cannot_be_forged_away(spoil: str) -> None:
     table[spoil][...] = np.nan if spoil == "busy" else 0
     with pytest.raises(ValueError, match="workload w"):
         timing.derive(table)
+
+
+# --- whole jobs
+
+
+def blocks(workload: str, gain: float, parent: float = 0.2, quads: int = 10, noise: float = 0.0) -> list[Block]:
+    draw = np.random.Generator(np.random.Philox(len(workload)))
+    return [
+        Block(
+            workload,
+            side,
+            quad,
+            4 * quad + i,
+            1,
+            parent / (gain if side == "candidate" else 1) * (1 + noise * draw.normal()),
+            48,
+            0.0,
+            False,
+        )
+        for quad in range(quads)
+        for i, side in enumerate(ORDER)
+    ]
+
+
+def of_job(table: timing.Table, calls: dict[str, tuple[float, float]], *beginnings: str) -> dict[str, float]:
+    return {m.name: m.value for m in timing.jobs(table, calls, {"training": beginnings})}
+
+
+def test_a_job_adds_its_workloads_each_as_often_as_it_is_called() -> None:
+    table = timing.to_table(blocks("step@0", 1.0) + blocks("step@1", 2.0) + blocks("infer", 5.0))
+    found = of_job(table, {"step@0": (25, 25), "step@1": (75, 75)}, "step@")
+    assert found == pytest.approx({"time": 0.2 * (25 + 37.5), "parent_time": 20.0, "speedup": 100 / 62.5})
+
+
+def test_fewer_calls_are_a_gain_and_what_the_parent_never_does_is_none() -> None:
+    table = timing.to_table(blocks("step@0", 1.0) + blocks("before/dense", 1.0))
+    calls = {"step@0": (80.0, 100.0), "before/dense": (30.0, 0.0)}
+    assert of_job(table, calls, "step@")["speedup"] == pytest.approx(1.25)
+    assert of_job(table, calls, "step@", "before/")["speedup"] == pytest.approx(100 / 110)
+
+
+def test_drift_between_workloads_of_a_job_cancels() -> None:
+    slower = timing.to_table(blocks("step@0", 1.0, parent=0.2) + blocks("step@1", 1.0, parent=0.4))
+    assert of_job(slower, {"step@0": (50, 50), "step@1": (50, 50)}, "step@")["speedup"] == pytest.approx(1.0)
+
+
+def test_the_interval_of_a_job_is_narrower_than_its_parts_and_holds_the_truth() -> None:
+    table = timing.to_table(blocks("step@0", 1.5, noise=0.02) + blocks("step@0.5", 1.5, noise=0.02))
+    calls = {"step@0": (50.0, 50.0), "step@0.5": (50.0, 50.0)}
+    (_, whole, _) = timing.jobs(table, calls, {"training": ("step@",)})
+    one = next(m for m in timing.derive(table) if m.name == "speedup")
+    assert whole.interval is not None
+    assert one.interval is not None
+    assert whole.interval[0] < 1.5 < whole.interval[1]
+    assert whole.interval[1] - whole.interval[0] < one.interval[1] - one.interval[0]
+
+
+def test_a_job_whose_calls_nobody_told_or_whose_part_was_not_timed() -> None:
+    table = timing.to_table(blocks("step@0", 1.0))
+    assert of_job(table, {"step@0": (5, 5), "step@1": (5, 5)}, "step@") == {}
+    assert of_job(table, {}, "other@") == {}
+    for calls in ({}, {"step@0": (math.nan, 1.0)}, {"step@0": (-1.0, 1.0)}, {"step@0": (0.0, 1.0)}, {"step@0": (1.0, 0.0)}):
+        with pytest.raises(ValueError, match="calls"):
+            of_job(table, calls, "step@")
+    assert timing.calls_of([("calls", "a", 2.0), ("parent_calls", "a", 3.0), ("time", "a", 1.0)]) == {"a": (2.0, 3.0)}

@@ -1,0 +1,36 @@
+"""The dense training with fewer epochs: what every method that saves steps has to beat.
+
+Paper: no paper; the equal-compute control of vit_baselines.md 3.2 (9) and 5.14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from reference_impls.parts.vit_examples import known_share, trained
+from reference_impls.parts.vit_training import VitTrainer
+from tasks.vit_training.problem import Trained, VitProblem, asked
+
+__all__ = ["ShorterDense"]
+
+
+@dataclass(frozen=True)
+class ShorterDense:
+    """The schedule is compressed: it warms up and falls to its end within the fewer epochs."""
+
+    version: ClassVar[int] = 1
+
+    share: float | None = None  #: share of the dense training's epochs; None: what the target asks for
+
+    def __post_init__(self) -> None:
+        known_share("share", self.share)
+
+    def solve(self, problem: VitProblem) -> Trained:
+        _, wanted = asked(problem, "train_macs")
+        share = wanted if self.share is None else self.share
+        epochs = max(1, round(share * problem.epochs))
+        warmup = problem.recipe.warmup and max(1, round(problem.recipe.warmup * epochs / problem.epochs))
+        recipe = replace(problem.recipe, warmup=warmup)
+        fitted = VitTrainer(problem).fit("train", problem.network(), epochs=epochs, recipe=recipe)
+        return trained(fitted, {"epochs": epochs})

@@ -1,0 +1,117 @@
+"""Patches leave at three blocks by another score than the largest class attention: controls that tell whether the score matters.
+
+Departs: EViT's blocks, schedule and counts, nothing fused; the score is drawn uniformly, the class attention turned round, the
+variance of a patch's pixels, or for comparison the class attention itself. All four keep equally many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from reference_impls.parts.vit_blocks import Flow, Kept, TokenBlock, class_attention, connect
+from reference_impls.parts.vit_tickets import cut
+from reference_impls.parts.vit_training import VitHooks, VitTrainer
+from reference_impls.vit_training.evit import RAMP_POINTS, Current, Way, check_keep, ramp_for
+from suite import parallel
+from suite.naming import address
+from suite.protocol import Run
+from tasks.vit_training.problem import Trained, VitProblem
+
+__all__ = ["TokenSelection"]
+
+TEST_SEED = 0  #: of the draws outside training
+Score = Literal["random", "inverted", "variance", "class"]
+
+
+@dataclass(frozen=True)
+class TokenSelection:
+    """vit_baselines.md 5.7, and the random tokens of tri_level_evit.md 6."""
+
+    version: ClassVar[int] = 1
+
+    #: what patches are ranked by: a uniform draw, class attention turned round, the variance of their pixels, class attention
+    score: Score = "random"
+    keep: float | None = None  #: share of the patches that a pruning block keeps in the end; None: whatever the target asks for
+    ramp: Way = "cosine"  #: how the ratio falls to that share: along a cosine, or at the first step
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def solve(self, problem: VitProblem) -> Trained:
+        ramp = ramp_for(problem, self.keep, self.ramp, fused=False)
+        scoring = Scoring(by=self.score, record=True)
+        model = connect(problem.network(ScoredBlock), scoring)
+        if self.score == "variance":
+            embed: Any = model.patch_embed
+            embed.register_forward_pre_hook(PixelVariance(scoring, problem.vit.patch))
+        schedule = Current(ramp, problem.vit)
+        fitted = VitTrainer(problem).fit("train", model, schedule=schedule, hooks=Draws(problem.run, scoring))
+        schedule.end(model)
+        scoring.variance = None
+        return Trained(
+            model,
+            training=fitted.training,
+            schedule=schedule,
+            points=(0.5,) if ramp.constant else RAMP_POINTS,
+            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            keeps=Kept(model),
+        )
+
+
+@dataclass
+class Scoring(Flow):
+    """What blocks rank patches by; who was kept is recorded, so that a pixel variance can be followed."""
+
+    by: Score = "random"
+    seed: int = TEST_SEED  #: of this step's draws
+    variance: torch.Tensor | None = None  #: of the pass's patches (B, N), in raster order
+
+
+class ScoredBlock(TokenBlock):
+    flow: Scoring
+
+    def score(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        flow = self.flow
+        if flow.by == "class":
+            return class_attention(q, k)
+        if flow.by == "inverted":
+            return -class_attention(q, k)
+        if flow.by == "random":
+            # a generator a prune: nothing of it must outlive the pass
+            seed = address(flow.seed if self.training else TEST_SEED, len(flow.kept))
+            generator = torch.Generator(q.device).manual_seed(seed)
+            return torch.rand(len(q), q.shape[2] - 1, device=q.device, generator=generator)
+        assert flow.variance is not None
+        variance = flow.variance
+        for index in flow.kept:
+            variance = variance.gather(1, index)
+        return variance
+
+
+@dataclass
+class PixelVariance:
+    """A hook before the patch embedding that notes the variance of each patch's pixels, channels together."""
+
+    scoring: Scoring
+    patch: int  #: side in pixels
+
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.scoring.variance = cut(inputs[0].detach(), self.patch).var(-1)
+
+
+class Draws(VitHooks):
+    """Addresses the draws of every step, by epoch, step and process."""
+
+    def __init__(self, run: Run, scoring: Scoring) -> None:
+        self.run, self.scoring, self.epoch, self.step = run, scoring, 0, 0
+
+    def before_epoch(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+
+    def before_step(self, rows: torch.Tensor) -> None:
+        self.scoring.seed = address(self.run.seed("token_selection scores", self.epoch), self.step, parallel.rank())
+        self.step += 1

@@ -1,0 +1,51 @@
+"""Patches as tokens: which of them enter a network, and how they are taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from suite import compat
+from suite.extras import need
+from suite.naming import UserError
+
+
+def timm(name: str) -> Any:
+    """A module of timm; raises UserError where it is not installed."""
+    compat.declare_operators()  # timm imports torchvision, which does not load alone beside a CPU build of torch
+    return need(name, "vit_training")
+
+
+class ChosenPatches(nn.Module):
+    """Lets the class token and chosen patches through, after the positions were added; all of them while none are chosen.
+
+    It stands where timm's patch dropout does, between the embedding and the first block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index: torch.Tensor | None = None  #: (B, T) int64, patches in raster order counted from 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1 + N, C) to (B, 1 + T, C)."""
+        return x if self.index is None else take_patches(x, self.index)
+
+
+def take_patches(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The class token and the patches of these numbers, in their order: (B, 1 + N, C) and (B, T) int64 to (B, 1 + T, C)."""
+    return torch.cat([x[:, :1], gather_patches(x[:, 1:], index)], 1)
+
+
+def gather_patches(patches: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(B, N, C) and (B, T) int64 to (B, T, C)."""
+    return patches.gather(1, index.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+
+
+def choose(model: nn.Module, index: torch.Tensor | None) -> None:
+    """Let these patches (B, T) of the next batches into a network, or all; raises UserError where it cannot leave any out."""
+    chosen = getattr(model, "patch_drop", None)
+    if not isinstance(chosen, ChosenPatches):
+        raise UserError(f"{type(model).__name__} cannot leave patches out; choose a ViT, for example vit-48-6-3-p4")
+    chosen.index = index
