@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -100,6 +100,44 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class History:
+    """Quality along the training, as runs told of it on their way, and when each method reached a target taken from the parent."""
+
+    curve: str  #: name of the points that runs leave on their way (`Run.progress`)
+    title: str  #: what they tell, in words
+    x: Sequence[Literal["seconds", "examples"]] = ("seconds", "examples")  #: a drawing over each: the solve's clock, examples
+    unit: str = ""
+    up: bool = True  #: more is better
+    tolerance: float = 1.0  #: the target is the median of the last values of the parent's runs, less this
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What networks that were trained on one thing are worth on another: a table of all pairs, and a hypothesis judged from it.
+
+    A cell is named by its row and its column.  The hypothesis: `chosen` beats `control` for certain, and by more than twice
+    what it lacks of `whole`.
+    """
+
+    title: str
+    #: what a network was trained on: the method and its variant (empty: the defaults), and the measure of how good it is
+    rows: Mapping[str, tuple[str, str, str]]
+    columns: Sequence[str]  #: what a network is tested on: parts of these measures
+    chosen: tuple[str, str]
+    control: tuple[str, str]
+    whole: tuple[str, str]
+    #: evidence and ``measure:part`` to the share of right answers of every evidence row, 0 to 1: pure numpy
+    hits: Callable[[Table, str], np.ndarray]
+    picture: str = "picture"  #: evidence column; rows that show one picture are resampled together
+    rule: str = ""  #: what the table asks, a sentence
+
+    def __post_init__(self) -> None:
+        for cell in (self.chosen, self.control, self.whole):
+            if cell[0] not in self.rows or cell[1] not in self.columns:
+                raise ValueError(f"cell {cell} is none of the rows {', '.join(self.rows)} and columns {', '.join(self.columns)}")
+
+
+@dataclass(frozen=True)
 class Show:
     """Declared as `Task.show`.  In `notes`, `cautions` and `sources`, ``[words](address)`` is a link."""
 
@@ -112,11 +150,14 @@ class Show:
     parts: Sequence[Parts] = ()  #: which measures these are, that of the worst one's column first; empty: all that have parts
     tradeoff: Tradeoff | None = None
     reach: Reach | None = None
+    history: History | None = None
+    crossed: Crossed | None = None
     notes: Sequence[str] = ()  #: sentences under a board's table: what a reader may take for something else
     cautions: Mapping[str, str] = field(default_factory=dict)  #: by a case's data, above its boards: what is wrong with the data
     sources: Mapping[str, str] = field(default_factory=dict)  #: by a case's data: who made the data, under which licence
     words: Mapping[str, str] = field(default_factory=dict)  #: measures and targets that prose calls otherwise than they are named
-    families: Mapping[str, str] = field(default_factory=dict)  #: heads of workloads by what stands before the ``@``
+    #: heads of workloads by what stands before the ``@``, and those of jobs (`Task.jobs`) by their names
+    families: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kinds(self) -> Sequence[Parts]:
@@ -128,9 +169,16 @@ class Show:
         return self.words.get(name, name)
 
     def head(self, workload: str) -> str:
-        """The head of a workload's column."""
+        """The head of a workload's or a job's column."""
         family, at, rest = workload.partition("@")
-        return f"{self.families[family]} {rest}" if at and family in self.families else workload
+        if family not in self.families:
+            return workload
+        return f"{self.families[family]} {rest}" if at else self.families[family]
+
+    def spoken(self, workload: str) -> str:
+        """A workload by its own name, which says what is timed (``infer@64``), a job by its head, as prose goes on with it."""
+        words = workload if "@" in workload else self.head(workload)
+        return words if words[1:2].isupper() else words[:1].lower() + words[1:]
 
     def credit(self, case: str, seed: int, division: str) -> str:
         """The line under a run's pictures; empty where it has none."""

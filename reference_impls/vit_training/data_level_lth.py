@@ -72,7 +72,7 @@ class DataLevelLth:
     k: float | None = None  #: share of the patches that each of the selector's prunes keeps; None: by the target
     schedule: Literal["constant", "cosine"] = "constant"  #: whether k holds from the first step, or is reached along a cosine
     longer: bool = False  #: whether the random arm trains for ceil(epochs / k^3): as many patches as the dense training
-    selector: str = ""  #: architecture of a selector that is not the network's own, of the same patches; empty: its own
+    selector: str | None = None  #: architecture of a selector other than the network, of the same patches; None: its own
     selector_share: float = 0.1  #: epochs of the selector's fine-tuning, in whole trainings; 0: dense weights select
     selector_rate: float = 0.1  #: its first learning rate, in the training's; it falls to a tenth of that
 

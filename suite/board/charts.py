@@ -132,7 +132,7 @@ class Plane:
         """
         left, right, top, bottom = self.left, self.right, self.top, self.bottom
         out = []
-        for v in _ticks(*self.y, 6):
+        for v in even_ticks(*self.y, 6):
             out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{self.at_y(v):.1f}" y2="{self.at_y(v):.1f}"/>')
             out.append(
                 f'<text class="tick" text-anchor="end" x="{left - 8}" y="{self.at_y(v) + 4:.1f}">{f"{v:g}".replace("-", "−")}</text>'
@@ -459,7 +459,7 @@ def along_targets(
         (-math.log(shares[0]) - 0.12, -math.log(shares[-1]) + 0.12),
         (min(ys) - room, max(ys) + room),
         lambda v: -math.log(v),
-        _names_room([*(c.label for c in curves), *(parent[:1] if parent else ())], width),
+        names_room([*(c.label for c in curves), *(parent[:1] if parent else ())], width),
     )
     left, right, at_x, at_y = plane.left, plane.right, plane.at_x, plane.at_y
     words = "; ".join(f"{c.label}: " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y, _ in c.points) for c in curves)
@@ -484,7 +484,7 @@ def along_targets(
         ]
         out.append("</g>")
         ends.append((places[-1][1], places[-1][0], c.label, mark_class(c.mark)))
-    out += _end_labels(ends, right + 10, plane.top, plane.bottom)
+    out += end_labels(ends, right + 10, plane.top, plane.bottom)
     out.append("</svg>")
     return "".join(out)
 
@@ -512,12 +512,12 @@ def along_rows(
         return ""
     xs, ys = [x for x, *_ in points], [y for _, y, _ in points] + ([0.0] if zero else [])
     room = max(0.02, (max(ys) - min(ys)) * 0.06)
-    margin = _names_room([c.label for c in curves], width)
+    margin = names_room([c.label for c in curves], width)
     plane = Plane(width, (min(xs), max(max(xs), min(xs) + 1)), (min(ys) - room, max(ys) + room), margin=margin)
     means = "; ".join(f"{c.label}: {sum(y for _, y, _ in c.points) / len(c.points):.2f}" for c in curves)
     kind = f"{value}, difference from {zero}" if zero else value
     out = plane.head("rows", ident, f"{kind} along {along}s", f"Means: {means}")
-    ticks = [(v, f"{v:,g}") for v in _ticks(*plane.x, 4 if width < 500 else 7) if v == int(v)]
+    ticks = [(v, f"{v:,g}") for v in even_ticks(*plane.x, 4 if width < 500 else 7) if v == int(v)]
     out += plane.ground(ticks, kind, unit, up, along)
     ends: list[tuple[float, float, str, str]] = []
     if zero:
@@ -531,10 +531,10 @@ def along_rows(
             f'<g class="pt {mark_class(c.mark)}" data-m="{escape(c.key)}"><polyline class="run" points="{line}"><title>{escape(c.label)}</title></polyline>{mark(c.mark, *places[-1])}</g>'
         )
         ends.append((places[-1][1], places[-1][0], c.label, mark_class(c.mark)))
-    return "".join([*out, *_end_labels(ends, plane.right + 14, plane.top, plane.bottom), "</svg>"])
+    return "".join([*out, *end_labels(ends, plane.right + 14, plane.top, plane.bottom), "</svg>"])
 
 
-def _end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: float, bottom: float) -> list[str]:
+def end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: float, bottom: float) -> list[str]:
     """Names beside the ends of curves, in their order from top to bottom, moved apart where they would touch."""
     high = 15.0
     ordered = sorted(ends)
@@ -552,7 +552,7 @@ def _end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: fl
     ]
 
 
-def _names_room(labels: Sequence[str], width: int) -> int:
+def names_room(labels: Sequence[str], width: int) -> int:
     """What names beside the ends of curves take of a chart's width, half of it at most."""
     longest = max((len(label) for label in labels), default=0)
     return min(width // 2, max(150 if width > 500 else 118, round(NAME_LETTER * longest) + 16))
@@ -591,7 +591,7 @@ def tradeoff(
     plane = Plane(width, (max(0.0, xs[0] - room) if min(xs) >= 0 else xs[0] - room, xs[1] + room), _quality_axis(points, up))
     words = "; ".join(f"{p.label}: {p.y:.1f} {unit} at {p.x:.3g} {cost_unit}".rstrip() for p in points)
     out = plane.head("over trade", ident, f"{quality} over {cost}", words)
-    ticks = [(v, f"{v:g}") for v in _ticks(*plane.x, 4 if width < 500 else 8)]
+    ticks = [(v, f"{v:g}") for v in even_ticks(*plane.x, 4 if width < 500 else 8)]
     head = f"{cost}, {cost_unit}" if cost_unit else cost
     out += plane.ground(ticks, quality, unit, up, head, "less is better")
     taken: list[Box] = []
@@ -734,7 +734,7 @@ def _block(
         f'<svg class="bells" role="img" viewBox="0 0 {BLOCK} {bottom + 18}" width="{BLOCK}" height="{bottom + 18}">'
         f"<title>Change of each {escape(part)} from the {escape(parent)} parent, in {escape(unit)}: {escape(label)}</title><desc>{escape(told)}</desc>"
     ]
-    ticks = _ticks(*axis, 4)
+    ticks = even_ticks(*axis, 4)
     out.append(f'<path class="grid" d="{"".join(f"M{at(v):.0f} {top - 4}V{bottom}" for v in ticks)}"/>')
     out += [
         f'<text class="tick" text-anchor="middle" x="{at(v):.0f}" y="{bottom + 14}">{f"{v:g}".replace("-", "−")}</text>'
@@ -804,7 +804,7 @@ def who_pays(
     out = [
         f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each {escape(part)} from the {escape(parent)} parent, in {unit}</title>'
     ]
-    for v in _ticks(low, high, 4 if width < 500 else 8):
+    for v in even_ticks(low, high, 4 if width < 500 else 8):
         out.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="{top}" y2="{height - 30}"/>')
         out.append(f'<text class="tick" text-anchor="middle" x="{at(v):.1f}" y="{height - 12}">{_signed(v)}</text>')
     out.append(f'<line class="hair" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top}" y2="{height - 30}"/>')
@@ -834,7 +834,7 @@ def _span(p: Point) -> tuple[float, float]:
     return around(p.y, p.y_half)
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def even_ticks(low: float, high: float, count: int) -> list[float]:
     raw = (high - low) / count
     unit = 10 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw)
@@ -856,7 +856,7 @@ def _decade_ticks(low: float, high: float, count: int) -> list[float]:
     for digits in ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [round(d * 10.0**e, 9) for e in decades for d in digits if low <= d * 10.0**e <= high]
         if len(ticks) <= count:
-            return ticks if len(ticks) > 1 else _ticks(low, high, count)
+            return ticks if len(ticks) > 1 else even_ticks(low, high, count)
     return ticks[:: math.ceil(len(ticks) / count)]
 
 

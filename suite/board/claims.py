@@ -167,17 +167,24 @@ def _stage(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -
 
 
 def _runs(
-    db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, str], stage: str, *, missed: bool = False
+    db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, Any], stage: str, *, missed: bool = False
 ) -> list[tuple[int, str, str]]:
     """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality.
 
-    Only runs on their target, or, with `missed`, only those off it.
+    Only runs on their target, or, with `missed`, only those off it.  A row that says ``off_target = true`` is of a method that
+    saves what it saves, whatever it is asked for: there all runs count.
     """
+    if row.get("off_target"):
+        if missed:
+            return []
+        on_target = ""
+    else:
+        on_target = f" AND id {'IN' if missed else 'NOT IN'} (SELECT id FROM kept WHERE off_target)"
     asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
     return db.execute(
         f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'}"
         ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
-        f" AND starts_with(device, ?) AND id {'IN' if missed else 'NOT IN'} (SELECT id FROM kept WHERE off_target) ORDER BY seed",
+        f" AND starts_with(device, ?){on_target} ORDER BY seed",
         [*asked, row["method"], row.get("variant", ""), row.get("device", "") if stage else ""],
     ).fetchall()
 

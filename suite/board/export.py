@@ -58,7 +58,7 @@ def latex(board: Board, task: Task[Any, Any]) -> str:
     ranked = f"{_escape(task.ranked)} ({_escape(board.unit)})"
     names = [ranked, *(["on paper ($\\times$)"] if task.promised else []), "in fact ($\\times$)", "seeds"]
     head = " & ".join(["method", *names]) + " \\\\"
-    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}{f', {r.target}' if r.target else ''}; {task.speed} on card {board.card}, {board.device}."
+    caption = f"weighin {r.task} version {r.version}, {r.tier}, {r.division}, {r.case}{f', {r.target}' if r.target else ''}; {task.show.spoken(task.speed)} on card {board.card}, {board.device}."
     body = "\n".join(lines)
     return f"\\begin{{table}}\n\\begin{{tabular}}{{l{'r' * len(names)}}}\n\\hline\n{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\caption{{{_escape(caption)}}}\n\\end{{table}}\n"
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from suite import fields, place, registry
-from suite.board import charts, claims, export, gallery, series, showing, statistics, store, tables, tradeoffs
+from suite.board import charts, claims, crossed, export, gallery, histories, series, showing, statistics, store, tables, tradeoffs
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.naming import UserError
@@ -112,6 +112,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     drawings={b.ranking: showing.drawings(db, b, registry.task_of(b.ranking)) for b in mine},
                     traded={b.ranking: tradeoffs.traded(db, b, registry.task_of(b.ranking)) for b in mine},
                     reached={b.ranking: tradeoffs.reaching(db, b, registry.task_of(b.ranking)) for b in mine},
+                    told={b.ranking: histories.history(db, b, registry.task_of(b.ranking)) for b in mine},
+                    crossings={b.ranking: crossed.crossing(db, b, registry.task_of(b.ranking)) for b in mine},
                     galleries=galleries,
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )
@@ -208,18 +210,24 @@ def _safe(function: Any) -> Any:
 def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
     """Shares of the parent, latency, speed-ups of other workloads, memory and training time: what rows have.
 
-    Latency is that of the family of the task's own workload (what stands before the ``@``), at its smallest size.
+    Latency is that of the family of the task's own workload (what stands before the ``@``), at its smallest size.  A task whose
+    speed is that of a whole job has the job's time instead, and no columns of what its jobs are made of.
     """
+    job = task.speed in task.jobs
+    of_jobs = tuple(beginning for found in task.jobs.values() for beginning in found) if job else ()
     keys = {k for row in board.rows for k in row.cells} - ({"train_seconds"} if board.ranking.division == "speed" else set())
     names = sorted((k.partition(" ")[2] for k in keys if k.startswith("time ")), key=_natural)
     out = [Column(key, f"{head}, %", "↓", "share", True) for key, head in task.show.shares.items() if key in keys]
-    first = next((n for n in names if n.partition("@")[0] == task.speed.partition("@")[0]), "")
-    out += [Column(f"time {first}", f"Latency {first}, ms", "↓", "ms", False)] if first else []
-    others = [n for n in names if n not in (first, task.speed)]
+    first = task.speed if job else next((n for n in names if n.partition("@")[0] == task.speed.partition("@")[0]), "")
+    if first in names:
+        head, kind = (f"{task.show.head(first)}, s", "span") if job else (f"Latency {first}, ms", "ms")
+        out.append(Column(f"time {first}", head, "↓", kind, False))
+    others = [n for n in names if n not in (first, task.speed) and not n.startswith(of_jobs)]
+    others.sort(key=lambda n: n not in task.jobs)
     out += [Column(f"speedup {n}", task.show.head(n), "↑", "times", False) for n in others]
     slanted = [
         Column(f"memory_peak {task.speed}", "Peak memory, MiB", "↓", "mib", True),
-        Column("train_seconds", "Training, s", "↓", "s", True),
+        Column("train_seconds", "Whole solve, s" if job else "Training, s", "↓", "s", True),
     ]
     return out + [c for c in slanted if c.key in keys]
 
@@ -300,9 +308,9 @@ def _least(row: Row) -> Part | None:
 
 
 def _figure(value: float, kind: str) -> str:
-    if kind == "ms":  # three significant figures, trailing zeros too
-        ms = value * 1e3
-        return f"{ms:.0f}" if ms >= 1000 else f"{ms:#.3g}".rstrip(".")
+    if kind in ("ms", "span"):  # three significant figures, trailing zeros too
+        time = value * 1e3 if kind == "ms" else value
+        return f"{time:.0f}" if time >= 1000 else f"{time:#.3g}".rstrip(".")
     if kind == "mib":
         return f"{value / 2**20:.1f}"
     if kind == "share":
@@ -454,7 +462,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
         quality=task.ranked,
         unit=board.unit,
         up=board.up,
-        speed=task.speed,
+        speed=task.show.spoken(task.speed),
         width=width,
         ident=ident,
     )
@@ -733,7 +741,7 @@ def _speed_list(board: Board, task: Task[Any, Any]) -> str:
         f"<td>{'<span class=' + chr(34) + 'tag paper' + chr(34) + '>only on paper</span>' if _only_paper(r, task) else ''}</td></tr>"
         for r in rows
     ]
-    words = f"{board.ranking.task}, {board.ranking.target}: dashed is the speed-up that counting promises, <b>solid what the clock found</b>, {task.speed}, card {board.card[:4]}."
+    words = f"{board.ranking.task}, {board.ranking.target}: dashed is the speed-up that counting promises, <b>solid what the clock found</b>, {task.show.spoken(task.speed)}, card {board.card[:4]}."
     return f'<table class="speedlist">{"".join(lines)}</table><p class="note">{words}</p>' if lines else ""
 
 

@@ -54,6 +54,25 @@ CREATE TABLE IF NOT EXISTS series (
     value DOUBLE
 );
 
+-- What runs told of themselves on their way, of the one value that a task shows (Task.show): nothing but a replay confirms it.
+CREATE TABLE IF NOT EXISTS histories (
+    run VARCHAR,
+    name VARCHAR,
+    look INTEGER,              -- from 1, in the order in which the run told them
+    examples BIGINT,           -- handled so far
+    seconds DOUBLE,            -- so far, on the clock of the solve
+    value DOUBLE
+);
+
+-- Right answers of a run by test picture, of those of its measures that a task holds against others' (Task.show).
+CREATE TABLE IF NOT EXISTS hits (
+    run VARCHAR,
+    measure VARCHAR,           -- name:part
+    picture BIGINT,
+    copies INTEGER,            -- rows of the evidence that show it
+    hits DOUBLE                -- sum over these of the share of right answers
+);
+
 -- Pictures that a task shows (Task.show): WebP without loss, as they lie in the bundles.
 CREATE TABLE IF NOT EXISTS pictures (
     run VARCHAR,

@@ -6,12 +6,13 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import bundle, pictures, registry, versions
+from suite.board import crossed
 from suite.files import atomic
 from suite.naming import UserError
 
@@ -46,6 +47,7 @@ COLUMNS = {
     "libraries": "JSON",
     "processes": "INTEGER",
     "measures": f"{MEASURE}[]",
+    "curve": "STRUCT(examples BIGINT, seconds DOUBLE, name VARCHAR, value DOUBLE)[]",
     "pictures": "JSON",
 }
 
@@ -156,58 +158,115 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         " method.configuration, libraries, coalesce(processes, 1) FROM incoming"
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
-    _series(db, results)
-    _pictures(db, results)
+    shown = list(_shown(db))
+    _series(db, results, shown)
+    _histories(db, shown)
+    _hits(db, results, shown)
+    _pictures(db, results, shown)
     db.execute("DROP TABLE incoming")
 
 
-def _series(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+@dataclass(frozen=True)
+class _Shown:
+    """An incoming run that the board shows something of beside its measures."""
+
+    id: str
+    path: str
+    task: Task[Any, Any]
+    method: str
+    variant: str
+    measures: Sequence[str]  #: ``name`` or ``name:part``
+    pictures: Sequence[str]  #: their names
+
+
+def _series(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
     """Curves of incoming runs, of those tasks that declare one: derived from the evidence, as its numbers are."""
     import numpy as np
     import pyarrow as pa
 
     parts = []
-    for run, path, task, _ in _shown(db, results):
-        curve = task.show.curve
-        if curve is None or not (results / path / bundle.EVIDENCE).is_file():
+    for run in shown:
+        curve, file = run.task.show.curve, results / run.path / bundle.EVIDENCE
+        if curve is None or not file.is_file():
             continue
         try:
-            evidence = bundle.read_table(results / path / bundle.EVIDENCE)
+            evidence = bundle.read_table(file)
             at, value = evidence[curve.along].astype(np.float64), np.asarray(curve.of(evidence), np.float64)
         except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
-            raise UserError(f"{results / path}: no curve of its evidence ({e}); run `weighin check` on the results") from e
+            raise UserError(f"{results / run.path}: no curve of its evidence ({e}); run `weighin check` on the results") from e
         kept = np.unique(np.linspace(0, len(at) - 1, MOST_POINTS).round().astype(int)) if len(at) > MOST_POINTS else slice(None)
-        parts.append(pa.table({"run": [run] * len(at[kept]), "place": at[kept], "value": value[kept]}))
+        parts.append(pa.table({"run": [run.id] * len(at[kept]), "place": at[kept], "value": value[kept]}))
     if parts:
         db.register("points", pa.concat_tables(parts))
         db.execute("INSERT INTO series SELECT * FROM points WHERE isfinite(place) AND isfinite(value)")
         db.unregister("points")
 
 
-def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
-    """Pictures of incoming runs, each looked at before it is put on a page."""
-    for run, path, task, names in _shown(db, results):
-        if task.show.gallery is None:
+def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
+    """What incoming runs told on their way of the value that their task shows."""
+    wanted = [(run.id, run.task.show.history.curve) for run in shown if run.task.show.history]
+    if wanted:
+        db.execute(
+            "INSERT INTO histories SELECT run, told.name, row_number() OVER (PARTITION BY run ORDER BY place),"
+            " told.examples, told.seconds, told.value FROM (SELECT unnest(?) AS run, unnest(?) AS name) AS wanted"
+            " JOIN (SELECT id AS run, unnest(curve) AS told, generate_subscripts(curve, 1) AS place FROM incoming) USING (run)"
+            " WHERE told.name = wanted.name",
+            [list(column) for column in zip(*wanted, strict=True)],
+        )
+
+
+def _hits(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
+    """Right answers by picture of those incoming runs that a task crosses, for the measures of its gaps that a run has."""
+    import pyarrow as pa
+
+    parts = []
+    for run in shown:
+        names = crossed.wanted(run.task.show.crossed, run.method, run.variant).intersection(run.measures)
+        file = results / run.path / bundle.EVIDENCE
+        if run.task.show.crossed is None or not names or not file.is_file():
             continue
-        for name in names:
+        try:
+            evidence = bundle.read_table(file)
+            found = {name: crossed.by_picture(evidence, run.task.show.crossed, name) for name in sorted(names)}
+        except (OSError, KeyError, ValueError) as e:
+            raise UserError(f"{results / run.path}: no hits of its evidence ({e}); run `weighin check` on the results") from e
+        parts += [
+            pa.table({"run": [run.id] * len(h.hits), "measure": [name] * len(h.hits), "picture": h.picture, "copies": h.copies, "hits": h.hits})
+            for name, h in found.items()
+        ]  # fmt: skip
+    if parts:
+        db.register("answers", pa.concat_tables(parts))
+        db.execute("INSERT INTO hits SELECT * FROM answers")
+        db.unregister("answers")
+
+
+def _pictures(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
+    """Pictures of incoming runs, each looked at before it is put on a page."""
+    for run in shown:
+        if run.task.show.gallery is None:
+            continue
+        for name in run.pictures:
+            file = results / run.path / name
             try:
-                data = (results / path / name).read_bytes()
-                height, width, _ = pictures.decode(data, task.show.gallery.size).shape
+                data = file.read_bytes()
+                height, width, _ = pictures.decode(data, run.task.show.gallery.size).shape
             except (OSError, ValueError) as e:
-                raise UserError(f"{results / path / name}: no picture ({e}); run `weighin check` on the results") from e
-            db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", [run, name.removesuffix(".webp"), width, height, data])
+                raise UserError(f"{file}: no picture ({e}); run `weighin check` on the results") from e
+            db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", [run.id, name.removesuffix(".webp"), width, height, data])
 
 
-def _shown(db: duckdb.DuckDBPyConnection, results: Path) -> Iterator[tuple[str, str, Task[Any, Any], list[str]]]:
-    """Incoming runs that the board shows, of tasks in their present version: id, path, task, names of pictures."""
+def _shown(db: duckdb.DuckDBPyConnection) -> Iterator[_Shown]:
+    """Incoming runs that the board shows, of tasks in their present version."""
     tasks = {name: registry.task(name) for name in registry.tasks()}
     rows = db.execute(
-        'SELECT id, path, spec.task, spec.version, spec."case", json_keys(pictures) FROM incoming'
+        'SELECT id, path, spec.task, spec.version, spec."case", method.name, method.variant,'
+        " list_transform(measures, lambda m: concat_ws(':', m.name, nullif(m.part, ''))), json_keys(pictures) FROM incoming"
         " WHERE status = 'ok' AND spec.tier <> 'smoke' AND spec.division <> 'speed' ORDER BY path"
     ).fetchall()
-    for run, path, name, version, case, names in rows:
+    for run, path, name, version, case, method, variant, measures, names in rows:
         if name in tasks and tasks[name].version == version:
-            yield run, path, tasks[name].of(case), [n for n in names or () if pictures.NAME.fullmatch(n)]
+            seen = [n for n in names or () if pictures.NAME.fullmatch(n)]
+            yield _Shown(run, path, tasks[name].of(case), method, variant or "", measures or (), seen)
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
@@ -231,7 +290,7 @@ def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
 
 def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     gone = list(paths)
-    for table in ("measures", "series", "pictures"):
+    for table in ("measures", "series", "histories", "hits", "pictures"):
         db.execute(f"DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE path IN (SELECT unnest(?)))", [gone])
     db.execute("DELETE FROM runs WHERE path IN (SELECT unnest(?))", [gone])
 

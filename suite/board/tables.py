@@ -404,6 +404,27 @@ def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: A
             out[f"{name} {part}".strip()] = Cell(
                 float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings
             )
+    return out | _peaks(task, timed, measures)
+
+
+def _peaks(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:
+    """Memory of the task's jobs: of each run the most that a workload of the job took, as the mean over runs."""
+    out = {}
+    for job, beginnings in task.jobs.items():
+        found = [
+            max(peaks, key=lambda m: m.value)
+            for r in timed
+            if (
+                peaks := [
+                    m
+                    for (name, part), m in measures[r["id"]].items()
+                    if name == "memory_peak" and part.startswith(tuple(beginnings))
+                ]
+            )
+        ]
+        if found:
+            warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
+            out[f"memory_peak {job}"] = Cell(float(np.mean([m.value for m in found])), source=found[0].source, warnings=warnings)
     return out
 
 

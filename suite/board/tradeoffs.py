@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from suite import fields, registry
 from suite.board import charts, statistics
+from suite.board.runs import Runs, kinds, measured, solved_on
 from suite.board.tables import Board, Row, asked, papers_of
 
 if TYPE_CHECKING:
@@ -103,13 +104,13 @@ def traded(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) ->
     declared = task.show.tradeoff
     if declared is None or board.ranking.division == "speed":
         return None
-    runs = _runs(db, board, (declared.quality, declared.cost, declared.floor))
-    kinds = _kinds(db, board, (declared.quality, declared.cost))
+    runs = measured(db, board, (declared.quality, declared.cost, declared.floor))
+    told = kinds(db, board, (declared.quality, declared.cost))
     parent, curves = _curves(board, declared, runs, _settings(db, board, declared))
     drawn = [*([parent] if parent else []), *(spot for spots in curves.values() for spot in spots)]
     if len(drawn) < 2:
         return None
-    (way, unit), (_, cost_unit) = (kinds[name] for name in (declared.quality, declared.cost))
+    (way, unit), (_, cost_unit) = (told[name] for name in (declared.quality, declared.cost))
     up = way != "down"
     sign = 1 if up else -1
     floors = [m[declared.floor] for found in runs.values() for m in found.values() if declared.floor in m]
@@ -283,7 +284,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     if declared is None or board.ranking.division == "speed":
         return None
     names = [*declared.counts, *declared.clocked]
-    runs, first = _runs(db, board, names), names[0]
+    runs, first = measured(db, board, names), names[0]
     rows = [
         r
         for r in [*board.ranked, *board.unranked]
@@ -291,9 +292,27 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     ]
     if not any(first in m for r in rows for m in runs[r.method, r.variant].values()):
         return Reaching(declared, [], "", len(rows)) if rows else None
-    solved = _cards(db, board)
-    often = Counter(solved[r.method, r.variant, seed] for r in rows for seed in runs[r.method, r.variant])
-    card = board.card if board.card in often else min(often, key=lambda c: (-often[c], c))
+    return reached(declared, rows, runs, solved_on(db, board), board.card)
+
+
+def common_card(runs: Iterable[tuple[str, str, int]], solved: Mapping[tuple[str, str, int], str], card: str) -> str:
+    """The card whose times are compared: a board's own where any of these runs was solved there, else the one that solved most."""
+    often = Counter(solved[run] for run in runs)
+    return card if card in often else min(often, key=lambda c: (-often[c], c))
+
+
+def reached(declared: Reach, rows: Sequence[Row], runs: Runs, solved: Mapping[tuple[str, str, int], str], card: str) -> Reaching:
+    """When rows reached something, soonest first: those of which most runs did, then by what is counted, then by the clock.
+
+    Args:
+        rows: at least one.
+        runs: of each of them; what a run without the first of `counts` has not reached.
+        solved: the card of each run.
+        card: the board's own.
+    """
+    names = [*declared.counts, *declared.clocked]
+    first = names[0]
+    card = common_card([(r.method, r.variant, seed) for r in rows for seed in runs[r.method, r.variant]], solved, card)
     out = []
     for row in rows:
         mine = runs[row.method, row.variant]
@@ -307,42 +326,3 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
 def _middle(runs: Mapping[int, Mapping[str, float]], name: str) -> tuple[float, Sequence[float]] | None:
     values = sorted(m[name] for m in runs.values() if name in m)
     return (statistics.median_reached(values, len(runs)), values) if runs else None
-
-
-Runs = Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]  #: measures by method and variant, then by seed
-
-
-def _runs(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> Runs:
-    """The measures (``name`` or ``name:part``) of the runs that count on a board; a run without any of them is there, empty."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
-    found: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    rows = db.execute(
-        "SELECT c.method, c.variant, c.seed, m.name, m.part, m.value FROM counted AS c LEFT JOIN measures AS m"
-        " ON m.run = c.id AND concat_ws(':', m.name, nullif(m.part, '')) IN (SELECT unnest(?))"
-        f" WHERE {where} ORDER BY c.seed",
-        [list(filter(None, names)), *values],
-    ).fetchall()
-    for method, variant, seed, name, part, value in rows:
-        mine = found[method, variant][seed]
-        if name is not None:
-            mine[f"{name}:{part}" if part else name] = value
-    return found
-
-
-def _kinds(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-    """Direction and unit of measures."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
-    rows = db.execute(
-        "SELECT DISTINCT concat_ws(':', m.name, nullif(m.part, '')), m.direction, m.unit FROM counted AS c JOIN measures AS m"
-        f" ON m.run = c.id WHERE {where} ORDER BY ALL",
-        values,
-    ).fetchall()
-    found = {name: (direction, unit) for name, direction, unit in rows}
-    return {name: found.get(name, ("", "")) for name in names}
-
-
-def _cards(db: duckdb.DuckDBPyConnection, board: Board) -> Mapping[tuple[str, str, int], str]:
-    """The card that each run was solved on."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
-    rows = db.execute(f"SELECT method, variant, seed, solve_card FROM counted AS c WHERE {where}", values).fetchall()
-    return {(method, variant, seed): card or "" for method, variant, seed, card in rows}

@@ -21,6 +21,9 @@ SHARED = {
     "nonzero": "a column of the operations that every task counts (`Operations`)",
     "filters": "what a reader narrows a table by",
     "digits": "those of a number that is written",
+    "training": "what most methods do to a network, and the mode that it is in",
+    "before": "earlier",
+    "tokens": "those of a text that is read",
     "weights": "those of any network: its initial ones, the bytes that they take",
 }
 

@@ -78,6 +78,14 @@ def test_two_pairs_and_rows_off_their_target_prove_nothing(tmp_path: Path) -> No
     assert charts.claim_bar(found.value, found.low, found.high, found.least) == ""
 
 
+def test_a_method_that_saves_what_it_saves_counts_off_its_target(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 89.5, kept=0.6)
+    assert judged(tmp_path).verdict == "too few rows"
+    assert judged(tmp_path, row=ROW | {"off_target": True}).value == pytest.approx(-0.5)
+
+
 def test_a_claim_can_ask_for_more_seeds_than_three(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "dense", seed, 90.0)

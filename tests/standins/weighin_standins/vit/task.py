@@ -43,6 +43,7 @@ class ViTraining(Base):
     name, question, ranked, speed = "vit", "Trained on less?", "top1", "train_step@0.5"
     tiers = sizes("noise/vit", "step_macs=0.5")
     parent_method = "all_tokens"
+    jobs = {"training": ("train_step@",)}
     show = Show(words={"step_macs": "work of a step"}, families={"train_step": "Step at", "infer": "Forward"})
     columns = {"row": "int32", "label": "uint8", "all": "uint8", "pruned": "uint8"}
 
