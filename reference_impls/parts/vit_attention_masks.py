@@ -46,17 +46,23 @@ class MaskFlow(Flow):
 def masked_softmax(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Weights of attention as released (tri_level_evit.md 2.2), (B, H, n, n) in float32.
 
-    The largest logit is that of all columns, masked ones too: where it is a masked one, the two eps count.  A row that is masked
-    whole would weigh all columns alike.
-
     Args:
         mask: (B, 1, n, n) of 0 and 1; None: all 1.
     """
-    logits = (q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5
+    return eps_softmax((q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5, mask)
+
+
+def eps_softmax(logits: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """A softmax over the last of n columns in which masked ones weigh about 1e-6 / n: of float32, in its shape.
+
+    The largest logit is that of all columns, masked ones too: where it is a masked one, the two eps count.  A row that is masked
+    whole would weigh all columns alike.
+    """
     weights = (logits - logits.amax(-1, keepdim=True)).exp()
     if mask is not None:
         weights = weights * mask
-    return (weights + EPS / weights.shape[-1]) / (weights.sum(-1, keepdim=True) + EPS)
+    found: torch.Tensor = (weights + EPS / weights.shape[-1]) / (weights.sum(-1, keepdim=True) + EPS)
+    return found
 
 
 def kth_largest(values: torch.Tensor, count: int) -> torch.Tensor:

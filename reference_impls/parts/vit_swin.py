@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reference_impls.parts.vit_attention_masks import EPS, kth_largest
+from reference_impls.parts.vit_attention_masks import eps_softmax, kth_largest
 from reference_impls.parts.vit_blocks import heads, merge
 from tasks.vit_training.patches import timm
 
@@ -39,14 +39,12 @@ def policy_softmax(logits: torch.Tensor, policy: torch.Tensor | None) -> torch.T
         logits: (B, H, n, n)
         policy: (B, n) of 0 and 1, by key; None: all 1.
 
-    Returns weights (B, H, n, n) in float32.  The largest logit is that of all keys, as DynamicViT has it.
+    Returns weights (B, H, n, n) in float32.
     """
-    logits, n = logits.float(), logits.shape[-1]
-    weights = (logits - logits.amax(-1, keepdim=True)).exp()
-    if policy is not None:
-        counts = policy[:, None, None].float()
-        weights = weights * (counts + (1 - counts) * torch.eye(n, device=logits.device))
-    return (weights + EPS / n) / (weights.sum(-1, keepdim=True) + EPS)
+    if policy is None:
+        return eps_softmax(logits.float(), None)
+    counts = policy[:, None, None].float()
+    return eps_softmax(logits.float(), counts + (1 - counts) * torch.eye(logits.shape[-1], device=logits.device))
 
 
 class StandingBlock(_swin.SwinTransformerBlock):  # type: ignore[misc, name-defined]

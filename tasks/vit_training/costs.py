@@ -88,7 +88,7 @@ def weigh(problem: VitProblem, solution: Trained) -> list[Measure]:
         "kept.train_macs": train / parent,
         "total_macs": total,
         "total_macs_parent": parent,
-        "kept.total_macs": total / parent,
+        "total_macs_share": total / parent,
         "images_processed": images,
         "images_parent": images_parent,
         "kept.examples": images / images_parent,

@@ -10,7 +10,7 @@ import numpy as np
 from suite import parallel
 from suite.naming import UserError
 from suite.protocol import Measure, Operations, Run, Spec, Table, Task, Tier, Workload
-from suite.show import Crossed, Gallery, History, Show
+from suite.show import Crossed, Gallery, History, Parts, Show
 from tasks.common.cases import data_and_model, shapes_digest
 from tasks.common.libraries import LIBRARIES
 from tasks.common.scoring import by_class, calibration_error, share
@@ -58,7 +58,7 @@ class VitTraining(Task[VitProblem, Trained]):
     within = {"train_macs_ideal": "train_macs", "train_macs": "total_macs"}
     quotients = {
         "kept.train_macs": "train_macs/train_macs_parent",
-        "kept.total_macs": "total_macs/total_macs_parent",
+        "total_macs_share": "total_macs/total_macs_parent",
         "kept.examples": "images_processed/images_parent",
     }
     jobs = {"training": ("train_step@",), "training_total": ("train_step@", "before/")}
@@ -82,16 +82,24 @@ class VitTraining(Task[VitProblem, Trained]):
     truth = ("row", "label", "picture")
     evidence_bytes = 4_000_000
     show = Show(
-        shares={"kept.train_macs": "Training MACs", "kept.total_macs": "with pre-runs", "kept.examples": "Examples"},
-        words={"top1": "accuracy", "train_macs": "training MACs", "tokens": "patches"},
+        shares={"kept.train_macs": "Training MACs", "total_macs_share": "with pre-runs", "kept.examples": "Examples"},
+        words={
+            "top1": "accuracy",
+            "train_macs": "training MACs",
+            "tokens": "patches",
+            "val_top1": "accuracy on the validation split",
+            "tested": "accuracy",
+            "parent_tested": "accuracy of the network trained on all patches",
+        },
+        parts=(Parts("class_accuracy", "class"),),
         families={
             "train_step": "Step at",
             "infer": "Batch",
             "before": "Before",
-            "training": "Training",
-            "training_total": "Training and what ran before",
+            "training": "Whole training",
+            "training_total": "Whole training and what ran before",
         },
-        history=History("val_top1", "Validation accuracy over the training", unit="%"),
+        history=History("val_top1", "Validation accuracy", unit="%"),
         crossed=Crossed(
             "Trained on, tested on",
             {

@@ -203,7 +203,7 @@ def words_of(task: Task) -> set[str]:
     show = task.show
     targets = {t.partition("=")[0] for tier in task.tiers.values() for text in tier.targets for t in text.split(",") if t}
     named = {task.name, task.parent_method, task.ranked, *task.beside, *targets, *task.quotients, *task.within, *task.amounts}
-    named |= {task.speed, *show.words, *show.words.values(), *show.families.values(), *show.shares.values()}
+    named |= {task.speed, *task.jobs, *show.words, *show.words.values(), *show.families.values(), *show.shares.values()}
     named |= {case for tier in task.tiers.values() for case in tier.cases}
     return {name for name in named if name}
 

@@ -751,7 +751,7 @@ def test_the_task_finds_what_the_method_says(arm: str) -> None:
     measures = {m.name: m.value for m in task.weigh(p, found)}
     assert measures["kept.tokens"] == 0.75
     costs = {"ticket": 2, "random": 0.5, "variance": 0.5}  # a dense training besides, or none
-    assert measures["kept.total_macs"] > costs[arm]
+    assert measures["total_macs_share"] > costs[arm]
     evidence = task.examine(p, found)
     columns = ("all", "ticket", "random", "parent_all", "parent_ticket", "parent_random", "found")
     assert all(evidence[c].min() >= 0 for c in columns)

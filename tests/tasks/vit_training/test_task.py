@@ -101,7 +101,8 @@ def test_the_dense_training_costs_what_it_costs(trained: tuple[VitProblem, Train
     assert problem.run.spent == {"": images}
     assert found["images_processed"] == found["images_parent"] == images
     assert found["train_macs"] == 3 * images * problem.vit.macs(problem.vit.full) == found["total_macs"]
-    assert [found[f"kept.{k}"] for k in ("train_macs", "total_macs", "examples", "tokens")] == [1.0] * 4
+    assert [found[f"kept.{k}"] for k in ("train_macs", "examples", "tokens")] == [1.0] * 3
+    assert found["total_macs_share"] == 1.0
 
 
 def test_a_step_and_inference_are_timed(trained: tuple[VitProblem, Trained]) -> None:

@@ -1,4 +1,4 @@
-"""All tokens at every step."""
+"""All patches at every step."""
 
 from __future__ import annotations
 

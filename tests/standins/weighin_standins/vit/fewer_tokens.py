@@ -1,4 +1,4 @@
-"""Fewer tokens, and fewer still."""
+"""Fewer patches, and fewer still."""
 
 from __future__ import annotations
 
