@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from suite import compat
 from suite.extras import need
@@ -35,12 +36,14 @@ class ChosenPatches(nn.Module):
 
 def take_patches(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The class token and the patches of these numbers, in their order: (B, 1 + N, C) and (B, T) int64 to (B, 1 + T, C)."""
-    return torch.cat([x[:, :1], gather_patches(x[:, 1:], index)], 1)
+    return gather_patches(x, F.pad(index + 1, (1, 0)))
 
 
 def gather_patches(patches: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """(B, N, C) and (B, T) int64 to (B, T, C)."""
-    return patches.gather(1, index.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+    """(B, N, C) and (B, T) int64 to (B, T, C): whole rows are copied, which a gather does value by value."""
+    batch, count, width = patches.shape
+    flat = (index + count * torch.arange(batch, device=index.device).unsqueeze(1)).flatten()
+    return patches.reshape(batch * count, width).index_select(0, flat).view(batch, -1, width)
 
 
 def choose(model: nn.Module, index: torch.Tensor | None) -> None:

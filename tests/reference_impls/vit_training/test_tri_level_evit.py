@@ -41,7 +41,7 @@ from tests.reference_impls.vit_training.thinning import BATCH, DEPTH, PATCHES, S
 
 LOWEST = torch.finfo(torch.float32).min
 EXACT = pytest.mark.parametrize("exact", [True, False], ids=["eps", "fused"])
-DENSE = {"examples": 1.0, "tokens": 1.0, "attention": 1.0}
+DENSE: dict[str, Any] = {"examples": 1.0, "tokens": 1.0, "attention": 1.0}
 small = partial(thinning.problem, architecture="vit-24-4-2-p4", epochs=10)
 
 
@@ -81,7 +81,7 @@ def test_the_schedule_is_the_authors() -> None:
 
 
 def golden_block(z: dict[str, Any], exact: bool) -> MaskedBlock:
-    block = MaskedBlock(12, z["num_heads"], qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
+    block: MaskedBlock = MaskedBlock(12, z["num_heads"], qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
     block.load_state_dict({k[2:]: v for k, v in z.items() if k.startswith("w.")})
     block.flow = MaskFlow(target=z["token_ratio"], links_target=z["attn_ratio"], exact=exact, record=True)
     block.flow.mask = z["mask_in"][:, None].float() if exact else additive(z["mask_in"])
@@ -554,10 +554,11 @@ def test_the_variance_of_the_last_class_attention_goes_with_the_answers(monkeypa
 
     recorded: list[tuple[torch.Tensor, torch.Tensor | None]] = []
     monkeypatch.setattr(SwappedExamples, "record", lambda self, logits, y, variance=None: recorded.append((logits, variance)))
-    for criterion in ("forgetting", "forgetting+cls"):
+    criteria: tuple[Any, ...] = ("forgetting", "forgetting+cls")
+    for criterion in criteria:
         recorded.clear()
         problem = small(epochs=1)
-        TriLevelEvit(examples=0.75, tokens=0.8, criterion=criterion).solve(problem)  # type: ignore[arg-type]
+        TriLevelEvit(examples=0.75, tokens=0.8, criterion=criterion).solve(problem)
         assert [len(logits) for logits, _ in recorded] == [BATCH] * 4
         for _, variance in recorded:
             assert (variance is None) == (criterion == "forgetting")

@@ -1,4 +1,4 @@
-"""All patches at every step."""
+"""All of the image at every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fewer patches, and fewer still."""
+"""Less of the image, and less still."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 2-block ViT trained on fewer patches: the trainer is part of the Solution, training steps are workloads with counts."""
+"""A 2-block ViT trained on parts of its images: the trainer is part of the Solution, training steps are workloads with counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TinyViT(nn.Module):
 
 
 class ViTraining(Base):
-    """A 2-block ViT trained on fewer patches."""
+    """A 2-block ViT trained on parts of its images."""
 
     name, question, ranked, speed = "vit", "Trained on less?", "top1", "train_step@0.5"
     tiers = sizes("noise/vit", "step_macs=0.5")
