@@ -9,8 +9,9 @@ import pytest
 from suite import bundle, registry, replay, runner, system
 from suite.naming import UserError
 from suite.order import Order
-from tests.helpers import method_file, spec
+from tests.helpers import method_file
 from tests.suite.conftest import CARD, settings, silent
+from tests.tasks.fair_pruning.helpers import spec as fair_spec
 
 Weighed = tuple[Path, runner.Settings, Order]
 
@@ -77,17 +78,13 @@ def test_what_is_not_at_hand_is_asked_for(weighed: Weighed, tmp_path: Path, chan
         replay.order_of(path)
 
 
-def test_somebodys_own_method_is_replayed_from_its_file(weighed: Weighed, tmp_path: Path) -> None:
-    mine = method_file(tmp_path, "return Network(problem.model())")
-    ordered = runner.make_order(spec(), mine, [])
-    body = bundle.read(weighed[0]).model_dump(mode="json")
-    body["method"] |= {"name": ordered.method, "origin": ordered.origin, "version": ordered.version, "stated_version": None}
-    body["method"] |= {"configuration": dict(ordered.configuration), "variant": ordered.variant}
-    body["key"] = ordered.key(body["systems"])
-    path = bundle.write(tmp_path / "results", bundle.seal(body), {n: weighed[0] / n for n in body["files"]})
-    order, record = replay.order_of(path, method=mine)
+def test_somebodys_own_method_is_replayed_from_its_file(tmp_path: Path) -> None:
+    # of the task whose rows are weighed soonest: one small network, one workload
+    mine = method_file(tmp_path, "from tasks.fair_pruning.problem import FairNetwork\nreturn FairNetwork(problem.model())")
+    outcome = runner.run(runner.make_order(fair_spec(), mine, []), settings(tmp_path), CARD, silent)
+    assert outcome.status == "ok", outcome.reason
+    order, record = replay.order_of(outcome.path, method=mine)
     assert order.key(record.systems) == record.key
-    assert (order.method, order.path, order.origin) == (ordered.method, mine, "file")
 
 
 def test_a_row_of_processes_that_shared_nothing_is_not_replayed(

@@ -151,9 +151,9 @@ def evidence_of(work: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_killed_runner_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    # chex has all that a checkpoint may hold: stages, and state of its own within one
-    words = ["run", "image_pruning", "-m", "chex", "--tier", "smoke", "--solve-only", "--out"]
+@pytest.mark.parametrize("method", ["chex", "l1_filters"])
+def test_a_killed_runner_goes_on_bit_for_bit(method: str, tmp_path: Path) -> None:
+    words = ["run", "image_pruning", "-m", method, "--tier", "smoke", "--solve-only", "--out"]
     straight = command(*words, str(tmp_path / "a"), work=tmp_path / "straight")
     assert straight.wait(120) == 0
     reference = evidence_of(tmp_path / "straight")

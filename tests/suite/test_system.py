@@ -57,9 +57,12 @@ def test_a_setting_that_steers_is_on_the_card_and_its_paths_are_not(
 ) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     monkeypatch.setenv("KMP_AFFINITY", "granularity=fine,compact")
+    for name in system.SET_BY_IMPORTS:
+        monkeypatch.setenv(name, "/tmp/x")
     monkeypatch.setenv("LD_PRELOAD", "/home/somebody/lib/libjemalloc.so:/opt/x/libfoo.so")
     other = system._software()["steered_by"]
     assert other["MALLOC_ARENA_MAX"] == "1"
+    assert set(system.SET_BY_IMPORTS) & set(other) == set()
     assert other["KMP_AFFINITY"] == "granularity=fine,compact"
     assert other["LD_PRELOAD"] == "libjemalloc.so:libfoo.so"
     assert str(Path.home()) + os.sep not in json.dumps(card.model_dump())
@@ -75,7 +78,9 @@ for name in "{imports}".split(", "):
     __import__(name)
 assert system.card() == before, (before.software["steered_by"], system.card().software["steered_by"])
 """
-    subprocess.run([sys.executable, "-c", asked], check=True)
+    # what this process has imported stands in its environment already, and would be found unchanged
+    clean = {k: v for k, v in os.environ.items() if k not in system.SET_BY_IMPORTS}
+    subprocess.run([sys.executable, "-c", asked], check=True, env=clean)
 
 
 def test_cards_are_stored_once_and_read_back(tmp_path: Path, card: system.SystemCard) -> None:
