@@ -17,8 +17,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from reference_impls.parts.vit_blocks import Flow, TokenBlock, attend, connect, flow_of, heads, merge, strongest
+from reference_impls.parts.vit_blocks import (
+    TEST_SEED,
+    Flow,
+    TokenBlock,
+    attend,
+    connect,
+    drawn_scores,
+    flow_of,
+    heads,
+    merge,
+    strongest,
+)
 from reference_impls.parts.vit_schedule import Ramp, kept, prune_blocks, pruned
+from suite.naming import address
 from tasks.vit_training.networks import Shape, Tokens
 
 EPS = 1e-6  #: of the released softmax
@@ -35,6 +47,8 @@ class MaskFlow(Flow):
     links_target: float = 1.0  #: the same in evaluation
     exact: bool = False  #: whether attention is the released code's softmax
     watch: bool = False  #: whether `spread` is filled
+    drawn: bool = False  #: whether patches leave by uniform draws instead of the class attention
+    seed: int = TEST_SEED  #: of this step's draws
     #: (B, 1, n, n) of the coming blocks: 0 and the lowest number, or 1 and 0 where exact; None: all open
     mask: torch.Tensor | None = None
     open: float | torch.Tensor = 0.0  #: how many connections this mask leaves, a mean over the images
@@ -169,11 +183,18 @@ class MaskedBlock(TokenBlock):
         """The class token's attention to the patches (B, N); it is never masked."""
         return self.score(q, k) if weights is None else weights[:, :, 0, 1:].mean(1)
 
+    def ranking(self, q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """What patches are ranked by where some leave (B, N)."""
+        if not self.flow.drawn:
+            return self.classes(q, k, weights)
+        # every prune sees another number of tokens, or none leaves
+        return drawn_scores(q, address(self.flow.seed if self.training else TEST_SEED, q.shape[2]))
+
     def prune(self, x: torch.Tensor, q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Patches (B, 1 + N, C) to those that stay (B, 1 + K, C), in falling order of the class token's attention to them."""
         flow, count = self.flow, x.shape[1] - 1
         stay = kept(count, self.ratio)
-        index = None if stay == count else strongest(self.classes(q, k, weights), stay)
+        index = None if stay == count else strongest(self.ranking(q, k, weights), stay)
         if flow.record:
             flow.kept.append(torch.arange(count, device=x.device).expand(len(x), -1) if index is None else index)
         if index is not None:

@@ -14,6 +14,8 @@ from reference_impls.parts.vit_schedule import Ramp, kept, prune_blocks, pruned
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import gather_patches, timm
 
+TEST_SEED = 0  #: of the draws outside training
+
 _vit = timm("timm.models.vision_transformer")
 
 
@@ -49,6 +51,16 @@ def class_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """The class token's attention to the patches, mean over heads (B, n - 1): the one row of the matrix that is needed."""
     row = (q[:, :, :1] * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return row.softmax(-1).mean(1)[:, 0, 1:]
+
+
+def drawn_scores(like: torch.Tensor, seed: int) -> torch.Tensor:
+    """Uniform numbers in place of the class attention (B, n - 1), by a seed alone: a stream of their own.
+
+    Args:
+        like: queries or keys (B, H, n, d).
+    """
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.rand(len(like), like.shape[2] - 1, device=like.device, generator=generator)
 
 
 def strongest(score: torch.Tensor, count: int) -> torch.Tensor:

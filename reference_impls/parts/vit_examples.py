@@ -142,13 +142,14 @@ def highest(
     Args:
         scores: (M,)
         skipped: so many of the very highest are left out.
-        labels: given, the highest are taken of each class: round(`share` n) of its n examples (DeepCore), all in all about `size`.
+        labels: given, the highest are taken of each class.
+        share: round(`share` n) of a class's n examples, as DeepCore has it; None: as many as make `size` in all.
     """
     order = ranked(torch.arange(len(scores)), [scores], draw).flip(0)[skipped:]
     if labels is None or not len(labels):
         return order[:size].sort().values
-    part = size / len(scores) if share is None else share
-    count = torch.tensor([round(part * n) for n in labels.bincount().tolist()])
+    of_class = labels.bincount().tolist()
+    count = quotas(labels, size) if share is None else torch.tensor([round(share * n) for n in of_class])
     return first_of_each(order, labels, count).sort().values
 
 

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from suite.naming import UserError
 from tasks.vit_training.networks import Shape, Tokens
+
+LOW = 0.02  #: the least keep ratio that is tried
+RAMP_POINTS = (0.0, 0.2, 0.4)  #: of a training: before the ramp, on it, behind it
 
 
 def prune_blocks(depth: int) -> tuple[int, ...]:
@@ -94,7 +98,27 @@ def mean_macs(shape: Shape, tokens: Callable[[float], Tokens], steps: int) -> fl
     return whole(0, steps - 1) / steps
 
 
-def ratio_for(share: Callable[[float], float], wanted: float, low: float = 0.02) -> float:
+@dataclass(frozen=True)
+class IfMasksSaved:
+    """Multiply-adds of an image's forward pass by point, where attention cost what its masks leave of it."""
+
+    shape: Shape
+    tokens: Callable[[float], Tokens]
+    left: Callable[[float], float]  #: share of attention's products that masks leave, by point
+
+    def __call__(self, point: float) -> float:
+        tokens = self.tokens(point)
+        products = sum(2 * n * n for n, _ in tokens) * self.shape.width
+        return self.shape.macs(tokens) - products * (1 - self.left(point))
+
+
+def out_of_reach(target: str, wanted: float, least: float) -> None:
+    """Raises UserError where a target lies more than 1 % below the least that a method can do."""
+    if least > 1.01 * wanted:
+        raise UserError(f"target {target!r} is out of reach: the least here is {least:.3f}; ask for more")
+
+
+def ratio_for(share: Callable[[float], float], wanted: float, low: float = LOW) -> float:
     """The ratio in `low`..1 at which a rising function comes nearest to what is wanted, by halving."""
     a, b = low, 1.0
     for _ in range(40):

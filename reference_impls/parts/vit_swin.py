@@ -93,7 +93,7 @@ class StandingBlock(_swin.SwinTransformerBlock):  # type: ignore[misc, name-defi
         windows = _swin.window_partition(x, self.window_size).flatten(1, 2)
         policy = None if moving is None else _swin.window_partition(moving, self.window_size).flatten(1)
         q, k, v = heads(self.attn, windows)
-        logits = (q * self.attn.scale) @ k.transpose(-2, -1) + self.attn._get_rel_pos_bias()
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.attn._get_rel_pos_bias()
         if self.attn_mask is not None:  # between tokens that only the roll made neighbours
             logits = (logits.unflatten(0, (-1, len(self.attn_mask))) + self.attn_mask[:, None]).flatten(0, 1)
         weights = policy_softmax(logits, policy)

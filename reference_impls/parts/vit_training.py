@@ -15,6 +15,8 @@ from torch import nn
 
 from reference_impls.parts.stages import Stage, Stages
 from reference_impls.parts.training import Hooks, Loss
+from suite import parallel
+from suite.naming import address
 from suite.protocol import Run
 from tasks.images.recipes import Recipe
 from tasks.images.workloads import Training
@@ -141,7 +143,7 @@ class Lesson(Stage):
         """One pass over the epoch's examples; mean loss, or None where there were none."""
         problem, hooks = self.problem, self.hooks
         self.recipe.set_rate(self.optimizer, epoch, self.epochs)
-        torch.manual_seed(problem.run.seed("torch", epoch))  # drop path and the like
+        torch.manual_seed(_own(problem.run.seed("torch", epoch)))  # drop path and the like
         hooks.before_epoch(epoch)
         among = hooks.among(epoch)
         self.forward.train(not self.evaluating)
@@ -157,6 +159,8 @@ class Lesson(Stage):
                 value = self.loss(self.forward, x, y)
             self.optimizer.zero_grad()
             value.backward()
+            if problem.clip is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), problem.clip)
             if hooks.after_backward():
                 self.optimizer.step()
             hooks.after_step()
@@ -223,6 +227,11 @@ class Lesson(Stage):
             value = self.look(self.model)
             self.forward.train(not self.evaluating)
             problem.run.progress(self.seen / problem.batch, self.planned, val_top1=value)
+
+
+def _own(seed: int) -> int:
+    """A seed of this process: images of a batch that processes share drop paths of their own."""
+    return address(seed, parallel.rank()) if parallel.rank() else seed
 
 
 class Quiet:

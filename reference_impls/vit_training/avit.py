@@ -21,7 +21,8 @@ from reference_impls.parts.vit_blocks import attend, heads, merge
 from reference_impls.parts.vit_training import VitTrainer
 from suite.naming import UserError
 from tasks.images.recipes import Recipe
-from tasks.vit_training.problem import Before, Constant, Trained, VitProblem, asked
+from tasks.vit_training.networks import Shape
+from tasks.vit_training.problem import Before, Constant, Same, Trained, VitProblem, asked
 
 __all__ = ["Avit"]
 
@@ -56,9 +57,10 @@ class Avit:
     def solve(self, problem: VitProblem) -> Trained:
         asked(problem, "train_macs")
         shape, trainer = problem.vit, VitTrainer(problem)
-        model, epochs, before = problem.network(), problem.epochs, []
+        model, epochs, before, seconds_before = problem.network(), problem.epochs, [], [0.0]
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
+            seconds_before = [dense.seconds]
             before = [Before("dense", dense.model, dense.steps, problem.batch, dense.training)]
             model.load_state_dict(dense.model.state_dict())
             epochs = max(1, round(self.share * epochs))
@@ -66,14 +68,15 @@ class Avit:
         with_halting(model, Gate(self.gate_scale, center, self.eps))
         loss = Objective(problem.recipe, self.ponder, self.prior)
         fitted = trainer.fit("train", model, epochs=epochs, loss=loss)
-        seconds = {"train": fitted.seconds, "total": problem.run.seconds}
+        seconds = {"train": fitted.seconds, "total": fitted.seconds + sum(seconds_before)}
         with problem.run.off_clock():
-            blocks = blocks_taken(problem, model)
+            going = still_going(problem, model)
         return Trained(
             model,
-            {"blocks_taken": blocks} if blocks is not None else {},
+            {} if going is None else {"blocks_taken": float(going.mean(0).sum())},
             training=fitted.training,
             schedule=Constant(shape.full),
+            ideal=None if going is None else Same(macs_of(shape, going)),
             before=before,
             seconds=seconds,
         )
@@ -207,16 +210,26 @@ def prior_term(means: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def blocks_taken(problem: VitProblem, model: nn.Module) -> float | None:
-    """Blocks that a token takes, its mean over the validation images; None where there is none."""
+def still_going(problem: VitProblem, model: nn.Module) -> torch.Tensor | None:
+    """Share of the tokens that go through each block, of each validation image (n, depth); None where there is none."""
     was, blocks = model.training, blocks_of(model)
     model.eval()
-    total, count = 0.0, 0
+    shares = []
     for x, _ in problem.plain("val"):
         model(x)
         assert blocks.seen is not None
-        total += float(blocks.seen.taken.sum())
-        count += blocks.seen.taken.numel()
+        number = torch.arange(len(blocks), device=x.device)
+        shares.append((blocks.seen.taken[..., None] > number).double().mean(1).cpu())
     blocks.seen = None
     model.train(was)
-    return total / count if count else None
+    return torch.cat(shares) if shares else None
+
+
+def macs_of(shape: Shape, going: torch.Tensor) -> float:
+    """Multiply-adds of an image's forward pass if stopped tokens were gone, the mean over images.
+
+    Args:
+        going: share of the tokens in each block, class token included (n, depth).
+    """
+    tokens = ((1 + shape.patches) * going).round().long().tolist()
+    return sum(shape.macs([(n, n) for n in image]) for image in tokens) / len(tokens)

@@ -7,8 +7,8 @@ A dense network is trained on all patches; its weights are fine-tuned as an EViT
 network of the same initial weights is trained on the patches (the ticket) that the frozen selector has left of the very batch. Both
 trainings before it are on the clock, as `before`. `arm` says which patches that network is given instead.
 
-Departs: the keep ratio follows from the target, tokens=SHARE or train_macs=SHARE of the network's own multiply-adds, unless `k` is
-given; the selector's multiply-adds are told apart. Accuracy is that of Figure 1's caption (the ticket arm tested on tickets), not
+Departs: the keep ratio follows from the target, tokens=SHARE or train_macs=SHARE, in which a step's selector counts, unless `k` is
+given. Accuracy is that of Figure 1's caption (the ticket arm tested on tickets), not
 the released log's on all patches. The selector stops where its last prune has ranked the patches and builds no graph; the released
 loop runs all of it, with a graph. Its learning rate starts at a tenth of the training's and falls to a hundredth; the authors start
 at a 25th on ImageNet (`selector_rate=0.04`). Random patches are drawn by a seed, and in one draw, which equals three nested ones.
@@ -49,8 +49,8 @@ from reference_impls.parts.vit_tickets import (
 from reference_impls.parts.vit_training import Fitted, VitTrainer
 from suite.naming import UserError
 from tasks.vit_training import networks
-from tasks.vit_training.networks import Shape
-from tasks.vit_training.problem import BEFORE_TRAININGS, Before, Trained, VitProblem, asked
+from tasks.vit_training.networks import BACKWARD, Shape
+from tasks.vit_training.problem import BEFORE_TRAININGS, Before, Same, Trained, VitProblem, asked
 
 __all__ = ["DataLevelLth"]
 
@@ -103,9 +103,11 @@ class DataLevelLth:
             tuned = self.tuned(trainer, chooser, dense, plan.k)
             selector = plan.learned(tuned.model)
             stages = {"dense": dense, "selector": tuned}
-            before = [Before(n, f.model, f.steps, problem.batch, f.training) for n, f in stages.items() if f.steps]
+            before = [
+                Before(n, f.model, f.steps, problem.batch, f.training, evaluating=f is tuned) for n, f in stages.items() if f.steps
+            ]
         student = self.student(trainer, problem, plan, selector)
-        total = problem.run.seconds
+        total = sum(f.seconds for f in (student, *(stages.values() if self.arm in LEARNED else ())))
         # what only the tests ask for is no part of what the method costs
         with problem.run.off_clock():
             # a dense training of the same weights, order and draws would be arm=all's once more
@@ -151,9 +153,13 @@ class DataLevelLth:
         def left(count: int) -> float:
             """What is left of the target's measure where so many patches enter at last: the mean over the steps."""
             steps = 1 if constant else problem.epochs * problem.steps_per_epoch
-            tokens = entering(ratio_leaving(shape.patches, count, prunes)).tokens
+            schedule = entering(ratio_leaving(shape.patches, count, prunes))
+            tokens = schedule.tokens
             if name == "train_macs":
-                return mean_macs(shape, tokens, steps) / shape.macs(shape.full)
+                selecting = Selecting(schedule, chooser) if self.arm in LEARNED else Same(0.0)
+                # forward and backward of the network, forward alone of its selector
+                ours = mean_macs(shape, tokens, steps) + sum(selecting(i / steps) for i in range(steps)) / steps / BACKWARD
+                return ours / shape.macs(shape.full)
             return sum(tokens(i / steps)[0][0] - 1 for i in range(steps)) / steps / shape.patches
 
         if self.k is not None:

@@ -64,9 +64,10 @@ class DynamicVit:
         shape, trainer = problem.vit, VitTrainer(problem)
         ratios = stage_ratios(self.keep, len(set(prune_blocks(shape.depth))))
         model, recipe, epochs = problem.network(), problem.recipe, problem.epochs
-        teacher, before = None, []
+        teacher, before, seconds_before = None, [], [0.0]
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
+            seconds_before = [dense.seconds]
             before = [Before("dense", dense.model, dense.steps, problem.batch, dense.training)]
             teacher = Teacher(dense.model)
             model.load_state_dict(dense.model.state_dict())
@@ -86,9 +87,10 @@ class DynamicVit:
             model,
             training=fitted.training,
             schedule=Constant(shape.full),
+            ideal=Same(float(shape.macs(thinned(shape, ratios)))),
             frozen=Same(float(problem.macs(teacher.network))) if teacher else None,
             before=before,
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            seconds={"train": fitted.seconds, "total": fitted.seconds + sum(seconds_before)},
             keeps=Kept(model),
         )
 

@@ -15,15 +15,13 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from reference_impls.parts.vit_blocks import Flow, Kept, Pruning, TokenBlock, connect, flow_of
-from reference_impls.parts.vit_schedule import Ramp, mean_macs, ratio_for
+from reference_impls.parts.vit_schedule import LOW, RAMP_POINTS, Ramp, mean_macs, out_of_reach, ratio_for
 from reference_impls.parts.vit_training import VitTrainer
 from suite.naming import UserError
 from tasks.vit_training.problem import Trained, VitProblem, asked
 
 __all__ = ["Evit"]
 
-LOW = 0.02  #: the least keep ratio that is tried
-RAMP_POINTS = (0.0, 0.2, 0.4)  #: before the ramp, on it, behind it
 Way = Literal["cosine", "constant"]
 
 
@@ -51,7 +49,7 @@ class Evit:
             training=fitted.training,
             schedule=schedule,
             points=(0.5,) if ramp.constant else RAMP_POINTS,
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            seconds={"train": fitted.seconds, "total": fitted.seconds},
             keeps=Kept(model),
         )
 
@@ -87,14 +85,8 @@ def ramp_for(problem: VitProblem, keep: float | None, way: Way, *, fused: bool) 
     def share(base: float) -> float:
         return mean_macs(shape, Pruning(ramp(base), shape, fused).tokens, steps) / shape.macs(shape.full)
 
-    out_of_reach(problem, wanted, share(LOW))
+    out_of_reach(problem.spec.target, wanted, share(LOW))
     return ramp(ratio_for(share, wanted, LOW))
-
-
-def out_of_reach(problem: VitProblem, wanted: float, least: float) -> None:
-    """Raises UserError where a target lies more than 1 % below the least that a method can do."""
-    if least > 1.01 * wanted:
-        raise UserError(f"target {problem.spec.target!r} is out of reach: the least here is {least:.3f}; ask for more")
 
 
 def check_keep(keep: float | None) -> None:

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from reference_impls.parts.vit_schedule import out_of_reach
 from reference_impls.parts.vit_training import VitHooks, VitTrainer
-from reference_impls.vit_training.evit import out_of_reach
 from suite import parallel
 from suite.naming import UserError, address
 from suite.protocol import Run
@@ -54,7 +54,7 @@ class PatchDropout:
             training=fitted.training,
             schedule=schedule,
             points=schedule.points,
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            seconds={"train": fitted.seconds, "total": fitted.seconds},
         )
 
     def schedule(self, problem: VitProblem) -> Dropping:
@@ -73,7 +73,7 @@ class PatchDropout:
                 one = shape.macs(((keep + 1, keep + 1),) * shape.depth) / shape.macs(shape.full)
             return (begin * one + steps - begin) / steps
 
-        out_of_reach(problem, wanted, share(1))
+        out_of_reach(problem.spec.target, wanted, share(1))
         keep = min(range(1, shape.patches + 1), key=lambda k: abs(share(k) - wanted))
         return Dropping(shape, keep, begin, steps)
 

@@ -5,7 +5,7 @@ Paper: no paper; the equal-compute control of vit_baselines.md 3.2 (9) and 5.14.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from reference_impls.parts.vit_examples import known_share, trained
@@ -30,7 +30,5 @@ class ShorterDense:
         _, wanted = asked(problem, "train_macs")
         share = wanted if self.share is None else self.share
         epochs = max(1, round(share * problem.epochs))
-        warmup = problem.recipe.warmup and max(1, round(problem.recipe.warmup * epochs / problem.epochs))
-        recipe = replace(problem.recipe, warmup=warmup)
-        fitted = VitTrainer(problem).fit("train", problem.network(), epochs=epochs, recipe=recipe)
+        fitted = VitTrainer(problem).fit("train", problem.network(), epochs=epochs, recipe=problem.recipe_of(epochs))
         return trained(fitted, {"epochs": epochs})

@@ -18,10 +18,10 @@ from torch import nn
 
 from reference_impls.parts.vit_attention_masks import linked
 from reference_impls.parts.vit_blocks import attend, heads, merge
-from reference_impls.parts.vit_schedule import kept
+from reference_impls.parts.vit_schedule import IfMasksSaved, kept
 from reference_impls.parts.vit_training import VitTrainer
 from suite.naming import UserError, address
-from tasks.vit_training.problem import Constant, Trained, VitProblem, asked
+from tasks.vit_training.problem import Constant, Same, Trained, VitProblem, asked
 
 __all__ = ["SparseAttention"]
 
@@ -50,24 +50,14 @@ class SparseAttention:
         shape = problem.vit
         count = kept(shape.patches, self.keep)
         model = with_masks(problem.network(), self.pattern, shape.patches, count, problem.run.seed("sparse_attention connections"))
-        fitted = VitTrainer(problem).fit("train", model)
+        fitted, schedule = VitTrainer(problem).fit("train", model), Constant(shape.full)
         return Trained(
             model,
             training=fitted.training,
-            schedule=Constant(shape.full),
-            ideal=Left(left_share(shape.patches, count)),
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            schedule=schedule,
+            ideal=IfMasksSaved(shape, schedule.tokens, Same(left_share(shape.patches, count))),
+            seconds={"train": fitted.seconds, "total": fitted.seconds},
         )
-
-
-@dataclass(frozen=True)
-class Left:
-    """Share of a step's attention products that masks leave, the same at every point."""
-
-    share: float
-
-    def __call__(self, point: float) -> float:
-        return self.share
 
 
 def left_share(patches: int, count: int) -> float:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from reference_impls.parts.vit_blocks import Flow, Kept, TokenBlock, class_attention, connect
+from reference_impls.parts.vit_blocks import TEST_SEED, Flow, Kept, TokenBlock, class_attention, connect, drawn_scores
+from reference_impls.parts.vit_schedule import RAMP_POINTS
 from reference_impls.parts.vit_tickets import cut
 from reference_impls.parts.vit_training import VitHooks, VitTrainer
-from reference_impls.vit_training.evit import RAMP_POINTS, Current, Way, check_keep, ramp_for
+from reference_impls.vit_training.evit import Current, Way, check_keep, ramp_for
 from suite import parallel
 from suite.naming import address
 from suite.protocol import Run
@@ -23,7 +24,6 @@ from tasks.vit_training.problem import Trained, VitProblem
 
 __all__ = ["TokenSelection"]
 
-TEST_SEED = 0  #: of the draws outside training
 Score = Literal["random", "inverted", "variance", "class"]
 
 
@@ -57,7 +57,7 @@ class TokenSelection:
             training=fitted.training,
             schedule=schedule,
             points=(0.5,) if ramp.constant else RAMP_POINTS,
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            seconds={"train": fitted.seconds, "total": fitted.seconds},
             keeps=Kept(model),
         )
 
@@ -81,10 +81,7 @@ class ScoredBlock(TokenBlock):
         if flow.by == "inverted":
             return -class_attention(q, k)
         if flow.by == "random":
-            # a generator a prune: nothing of it must outlive the pass
-            seed = address(flow.seed if self.training else TEST_SEED, len(flow.kept))
-            generator = torch.Generator(q.device).manual_seed(seed)
-            return torch.rand(len(q), q.shape[2] - 1, device=q.device, generator=generator)
+            return drawn_scores(q, address(flow.seed if self.training else TEST_SEED, len(flow.kept)))
         assert flow.variance is not None
         variance = flow.variance
         for index in flow.kept:

@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from reference_impls.parts.vit_blocks import attend, heads, merge
+from reference_impls.parts.vit_schedule import out_of_reach
 from reference_impls.parts.vit_training import VitTrainer
-from reference_impls.vit_training.evit import out_of_reach
 from suite.naming import UserError
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import gather_patches
@@ -50,7 +50,7 @@ class Tome:
             merges = parse_r(shape.depth, self.r, self.inflection)
         else:  # the same in every step, so the training costs the share that an image does
             merges = merges_for(shape, wanted, self.inflection)
-            out_of_reach(problem, wanted, shape.macs(merged(shape, merges)) / shape.macs(shape.full))
+            out_of_reach(problem.spec.target, wanted, shape.macs(merged(shape, merges)) / shape.macs(shape.full))
         model = with_merging(problem.network(), merges, proportional=self.proportional)
         schedule = Constant(merged(shape, merges))
         fitted = VitTrainer(problem).fit("train", model, schedule=schedule)
@@ -58,7 +58,7 @@ class Tome:
             model,
             training=fitted.training,
             schedule=schedule,
-            seconds={"train": fitted.seconds, "total": problem.run.seconds},
+            seconds={"train": fitted.seconds, "total": fitted.seconds},
         )
 
 

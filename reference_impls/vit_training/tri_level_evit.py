@@ -23,17 +23,18 @@ from torch import nn
 from reference_impls.parts.vit_attention_masks import MaskedBlock, MaskFlow, Masking, connect_masked
 from reference_impls.parts.vit_blocks import Kept, flow_of
 from reference_impls.parts.vit_examples import Criterion, SwappedExamples, known_share, subset_size, trained
-from reference_impls.parts.vit_schedule import Ramp, mean_macs, ratio_for
+from reference_impls.parts.vit_schedule import LOW, RAMP_POINTS, IfMasksSaved, Ramp, mean_macs, out_of_reach, ratio_for
 from reference_impls.parts.vit_swin import Standing, StandingBlock, connect_standing
 from reference_impls.parts.vit_training import VitTrainer
-from reference_impls.vit_training.evit import LOW, RAMP_POINTS, out_of_reach
-from suite.naming import UserError
+from suite import parallel
+from suite.naming import UserError, address
 from tasks.images.recipes import Recipe
 from tasks.vit_training.networks import SWIN
 from tasks.vit_training.problem import Trained, VitProblem, asked
 
 __all__ = ["TriLevelEvit"]
 
+Choice = Literal["learned", "random"]
 Masked = Literal["fused", "eps"]
 FEW = 20  #: steps of an epoch that tell the one ratio; what an epoch's own steps leave over is solved after it
 SWIN_RATIO = 0.9  #: of the released code, a constant there
@@ -53,12 +54,14 @@ class TriLevelEvit:
     keep_lowest: int = 0  #: so many of the least forgotten examples stay at each swap
     clean_stats: bool = False  #: whether forgetting counts leave out batches that are mixed with less than half of their own images
     masked: Masked = "fused"  #: how connections are masked: fused, at exactly 0; eps, by the released softmax
+    #: learned: patches by class attention, examples by the criterion; random: as many of both are drawn, the control of all choices
+    choice: Choice = "learned"
     corrected: bool = False  #: on a Swin: whether exactly the share moves on, and what stands stays so; else as released
 
     def __post_init__(self) -> None:
         for name in ("examples", "tokens", "attention"):
             known_share(name, getattr(self, name))
-        for name, known in (("masked", get_args(Masked)), ("criterion", get_args(Criterion))):
+        for name, known in (("masked", get_args(Masked)), ("criterion", get_args(Criterion)), ("choice", get_args(Choice))):
             if getattr(self, name) not in known:
                 raise UserError(f"{name}={getattr(self, name)}: choose {' or '.join(known)}")
         if not 0 <= self.swap_share <= 1 or self.keep_lowest < 0:
@@ -69,11 +72,14 @@ class TriLevelEvit:
     def solve(self, problem: VitProblem) -> Trained:
         if problem.architecture in SWIN:
             return self._swin(problem)
+        if self.corrected:
+            raise UserError("corrected=true is about what stands still on a Swin; leave it out on a ViT")
         size, tokens = self.sizes(problem)
         masking = masking_of(problem, size // problem.batch, tokens, self.attention)
-        flow = MaskFlow(target=tokens, links_target=self.attention, exact=self.masked == "eps")
+        random = self.choice == "random"
+        flow = MaskFlow(target=tokens, links_target=self.attention, exact=self.masked == "eps", drawn=random)
         levels = Levels(problem, size, self, flow)
-        swapping = len(levels.pool) > 0
+        swapping = len(levels.pool) > 0 and not random
         flow.watch = swapping and self.criterion == "forgetting+cls"
         model = connect_masked(problem.network(MaskedBlock), flow)
         loss = RecordedLoss(problem.recipe, levels) if swapping else None
@@ -83,7 +89,7 @@ class TriLevelEvit:
             trained(fitted, levels.notes | {"token_ratio": tokens, "attention_left": left[-1]}),
             schedule=masking,
             points=RAMP_POINTS if min(tokens, self.attention) < 1 else (0.5,),
-            ideal=Left(masking, left) if self.attention < 1 else None,
+            ideal=IfMasksSaved(problem.vit, masking.tokens, Left(masking, left)) if self.attention < 1 else None,
             keeps=Kept(model) if tokens < 1 else None,
         )
 
@@ -110,13 +116,15 @@ class TriLevelEvit:
         if tokens is None:
             steps = size // problem.batch
             part = steps / whole
-            out_of_reach(problem, wanted, part * cost(LOW, steps))
+            out_of_reach(problem.spec.target, wanted, part * cost(LOW, steps))
             tokens = ratio_for(lambda r: part * cost(r, steps), wanted, LOW) if part > wanted else 1.0
         return size, tokens
 
     def _swin(self, problem: VitProblem) -> Trained:
         if self.criterion == "forgetting+cls":
             raise UserError("criterion forgetting+cls asks for a class token, and a Swin has none; choose forgetting, or a ViT")
+        if self.masked != "fused" or self.choice != "learned":
+            raise UserError("a Swin masks no connection and draws no patch; leave masked and choice out")
         _, wanted = asked(problem, "train_macs")
         count = problem.source.train_count
         size = subset_size(problem, wanted, self.examples)
@@ -145,7 +153,7 @@ class Examples(SwappedExamples):
             problem.epochs,
             (count - size) / count,
             criterion=method.criterion,
-            swap_share=method.swap_share,
+            swap_share=0.0 if method.choice == "random" else method.swap_share,
             keep_lowest=method.keep_lowest,
             clean_stats=method.clean_stats,
         )
@@ -156,7 +164,7 @@ class Levels(Examples):
 
     def __init__(self, problem: VitProblem, size: int, method: TriLevelEvit, flow: MaskFlow) -> None:
         super().__init__(problem, size, method)
-        self.flow, self.epoch = flow, 0
+        self.flow, self.epoch, self.steps = flow, 0, 0
         self.shares = torch.zeros(2, problem.epochs, dtype=torch.float64, device=problem.device)  #: summed over steps; steps
 
     @property
@@ -166,7 +174,14 @@ class Levels(Examples):
         return (total / steps).tolist()  # type: ignore[no-any-return]
 
     def before_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.epoch, self.steps = epoch, 0
+
+    def before_step(self, rows: torch.Tensor) -> None:
+        super().before_step(rows)
+        if self.flow.drawn:
+            seed = self.problem.run.seed("tri_level_evit scores", self.epoch)
+            self.flow.seed = address(seed, self.steps, parallel.rank())
+        self.steps += 1
 
     def after_step(self) -> None:
         self.shares[0, self.epoch] += self.flow.left / self.flow.whole

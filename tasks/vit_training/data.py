@@ -20,7 +20,7 @@ from tasks.images.sources import ALL, Batches
 HERE = Path(__file__).resolve().parent / "data"
 EMBEDDED = {"clothing10": HERE / "clothing10_64_jpeg.zip", "digits": HERE / "digits.npz"}
 FOLDERS = {"train": "train", "val": "validation", "test": "test"}  #: of the photographs' archive
-#: shape of an image, training images and classes of the sets that the speed division knows without their files
+#: shape of an image, classes and training images of the sets that the speed division knows without their files
 SHAPES = {
     "imagenet": ((3, 224, 224), 1000, 1_271_167),
     "clothing10": ((3, 64, 64), 10, 3_068),
@@ -42,26 +42,27 @@ def digest(name: str, folder: str) -> str:
     return datasets.digest(locate(name, folder))
 
 
-def source(name: str, folder: str, sliver: Mapping[str, int] | None = None) -> sources.Source:
+def source(name: str, folder: str, sliver: Mapping[str, int] | None = None, varied: Deit | None = None) -> sources.Source:
     """Where the batches of a set come from, by its case name.
 
     Args:
         sliver: so many images of each split, the first ones; None: all.
+        varied: how training images are varied; None: by a crop and a flip. Digits on noise are placed anew instead.
     """
     if name == "imagenet":
-        return replace(sources.imagenet(locate(name, folder)), augmentation=Deit())
+        return replace(sources.imagenet(locate(name, folder)), augmentation=varied or Deit())
     if name == "digits":
         return DigitsOnNoise(read_digits(), sliver)
     images = clothing() if name == "clothing10" else datasets.load(name, folder)
-    return sources.InMemory(images.take(sliver) if sliver else images)
+    images = images.take(sliver) if sliver else images
+    return sources.InMemory(images, varied) if varied else sources.InMemory(images)
 
 
 def shapes(name: str) -> sources.Source:
     """A set of the speed division, which looks at no file; raises UserError on one that it does not know."""
     if name not in SHAPES:
         raise UserError(f"the speed division knows no set {name!r}; there are: {', '.join(SHAPES)}")
-    shape, train, classes = SHAPES[name]
-    return sources.Shapes(shape, classes, train)
+    return sources.Shapes(*SHAPES[name])
 
 
 @lru_cache(maxsize=1)

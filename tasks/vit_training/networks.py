@@ -24,6 +24,8 @@ DEEP = 12  #: a ViT so deep drops paths in training, as DeiT does
 DROP_PATH = 0.1
 SWIN_DROP_PATH = 0.2
 
+BACKWARD = 3  #: multiply-adds of a training step over those of its forward pass
+
 Tokens = Sequence[tuple[int, int]]  #: of each block how many tokens its attention and its MLP see, class token included
 
 

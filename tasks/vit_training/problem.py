@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.images.recipes import Recipe
     from tasks.images.workloads import Training
     from tasks.vit_training.networks import Shape, Tokens
 
@@ -66,6 +67,7 @@ class Before:
     batches: float  #: how many it took
     batch: int
     training: Training | None = None  #: how its steps were taken; None: forward passes alone
+    evaluating: bool = False  #: whether these were taken in evaluation mode, drop path off
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Trained(Network):
     schedule: Schedule | None = None  #: None: all tokens in every step
     points: Sequence[float] = (0.5,)  #: of the training at which a step is timed, rising
     frozen: Callable[[float], float] | None = None  #: multiply-adds of an image by networks that do not learn, in a step by point
-    ideal: Callable[[float], float] | None = None  #: share of a step's attention products that a mask leaves, by point
+    ideal: Callable[[float], float] | None = None  #: multiply-adds of an image if masks saved what they hide, forward, by point
     before: Sequence[Before] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)  #: ``train`` and ``total``, by the clock of the solve
+    seconds: Mapping[str, float] = field(default_factory=dict)  #: of the solve's stages: ``train``, and ``total`` with those before
     #: images (B, C, h, w) to patches (B, T) int64: what a network is tested on beside all patches; None: there is none
     selector: nn.Module | None = None
     tested: Literal["all", "tickets"] = "all"  #: what the network that is ranked is tested on
@@ -115,6 +117,19 @@ class VitProblem(ClassificationProblem):
     def look_every(self) -> int:
         """Examples between two looks at the validation split."""
         return max(self.batch, self.epochs * self.steps_per_epoch * self.batch // LOOKS)
+
+    @property
+    def clip(self) -> float | None:
+        """The largest norm of a step's gradient; None: it is not cut."""
+        from tasks.vit_training import recipes
+
+        return recipes.clip(self.spec.tier, self.architecture)
+
+    def recipe_of(self, epochs: int) -> Recipe:
+        """What the task trains by for so many epochs: a shorter training warms up and falls to its end within them."""
+        from tasks.vit_training import recipes
+
+        return recipes.recipe(self.spec.tier, self.architecture, self.batch, epochs)
 
     def check(self) -> None:
         """Raises UserError where the network is none, or none for these images, before anything is trained."""
