@@ -41,7 +41,7 @@ PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
 
 
 def stage_of(measure: str) -> Literal["solve", "weigh"]:
-    """Whose system card a metered or timed number belongs to, by its name."""
+    """Whose system card a metered or timed number belongs to, by its name: a task's own of the solve begin with ``solve_``."""
     return "solve" if measure == "train_seconds" or measure.startswith("solve_") else "weigh"
 
 

@@ -320,8 +320,8 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
     derived += numbers.derive_timing(record, table, task.jobs)
     yield from numbers.same(case.where, record, derived)
     yield from numbers.block_lengths(case.where, table)
-    timed = {*table["workload"], *record.unsupported, *(m.part for m in derived if m.part in task.jobs)}
-    if task.speed not in timed:
+    yield from numbers.whole_jobs(case.where, record, table, derived, task)
+    if task.speed not in {*table["workload"], *record.unsupported, *task.jobs}:
         yield case.error("workload", f"{task.speed} is neither timed nor said to be unsupported", file=bundle.TIMING)
     spec_targets = (part.partition("=")[0] for part in record.spec.target.split(",") if part)
     for name in spec_targets:

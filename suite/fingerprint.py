@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
-NOT_DEPLOYED = frozenset({"notes"})  #: what a method wrote down of its own Solution: no part of what is deployed
+#: what a method wrote down of its own Solution, and how long the solve took: no part of what is deployed, and not twice the same
+NOT_DEPLOYED = frozenset({"notes", "seconds"})
 
 
 def fingerprint(work: Path) -> dict[str, dict[str, str]]:

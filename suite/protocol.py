@@ -169,6 +169,11 @@ class Task(ABC, Generic[P, S]):
     #: times of whole jobs, told beside those of workloads: the sums over the workloads whose names begin so, each as often as it
     #: is called; all of a job's workloads are timed against one call of the parent
     jobs: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: measures of examples trained on: the items of all calls of those workloads of jobs whose names begin so, by the candidate
+    #: (``calls``: no more than its solve spent) or by the parent (``parent_calls``): ``{"images": ("calls", "train_step@")}``
+    trained: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    #: measures that are more than another only where there are workloads whose names begin so: ``{"total": ("train", "before/")}``
+    exceeding: ClassVar[Mapping[str, tuple[str, str]]] = {}
     libraries: ClassVar[Sequence[str]] = ()  #: packages whose versions its bundles tell, beside torch, numpy and scipy
     show: ClassVar[Show] = Show()  #: words, curves, charts and pictures on the board
 

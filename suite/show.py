@@ -109,6 +109,7 @@ class History:
     unit: str = ""
     up: bool = True  #: more is better
     tolerance: float = 1.0  #: the target is the median of the last values of the parent's runs, less this
+    level: float = 1.0  #: the parent has levelled off where its runs gained less than this, on average, in the last sixth of theirs
 
 
 @dataclass(frozen=True)

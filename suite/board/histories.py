@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from markupsafe import Markup
 
-from suite.board import charts
+from suite.board import charts, statistics
 from suite.board.runs import Key
-from suite.board.showing import Drawing, shown
+from suite.board.showing import Drawing
 from suite.board.tables import Board, Row, asked
 from suite.board.tradeoffs import Reached, Reaching, common_card, reached
 from suite.show import Reach
@@ -32,6 +32,8 @@ MOST_POINTS = 100  #: of a drawn line
 ENOUGH = 5  #: runs of the parent that a target should be taken from
 NAME = 15  #: CSS pixels from a name to the next
 ROOM = 15  #: names that a chart for a phone has room for
+OFF = "off target"
+LAST = 1 / 6  #: of a training, at the end: where it gains little any more it has levelled off
 AXES = {"examples": "examples handled", "seconds": "seconds of training"}
 
 
@@ -65,22 +67,33 @@ class Told:
 
 
 def history(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Told | None:
-    """The training of a board's rows on target as it went; None where the task declares none, or no run told of it."""
+    """The training of a board's rows as it went, of those off target too; None where the task declares none, or no run told of it."""
     declared = task.show.history
     if declared is None or board.ranking.division == "speed":
         return None
     found = traces(db, board, declared.curve)
-    rows = [r for r in board.rows if not r.off_target and (r.method, r.variant) in found]
+    rows = [r for r in board.rows if (r.method, r.variant) in found]
     if not rows:
         return None
-    silent = [r.method for r in board.plain if (r.method, r.variant) not in found]
+    silent = [label(r) for r in _plain(board) if (r.method, r.variant) not in found]
     parents = found.get((board.parent.method, ""), {}) if board.parent else {}
     goal = target(parents, declared) if parents else None
     solved = {(*key, seed): trace.card for key, runs in found.items() for seed, trace in runs.items()}
     card = common_card([(r.method, r.variant, seed) for r in rows for seed in found[r.method, r.variant]], solved, board.card)
     word = task.show.word(declared.curve)
     drawings = [d for x in declared.x if (d := _drawing(board, declared, word, found, x, card, goal))]
-    return Told(drawings, _reaching(board, declared, word, rows, silent, found, solved, card, goal) if goal else None)
+    level = levelled(board.parent.label, parents, declared) if board.parent else ""
+    return Told(drawings, _reaching(board, declared, word, rows, silent, found, solved, card, goal, level) if goal else None)
+
+
+def label(row: Row) -> str:
+    """What a row is called where its line stands: one off its target says so, as it saved more or less than was asked."""
+    return f"{row.label}, {OFF}" if row.off_target else row.label
+
+
+def _plain(board: Board) -> list[Row]:
+    """Rows of methods as their papers set them, off target or not."""
+    return [r for r in board.rows if not r.variant]
 
 
 def traces(db: duckdb.DuckDBPyConnection, board: Board, curve: str) -> Traces:
@@ -110,6 +123,34 @@ def reached_at(trace: Trace, value: float, up: bool) -> dict[str, float]:
     return {"examples": float(trace.examples[there[0]]), "seconds": float(trace.seconds[there[0]])} if len(there) else {}
 
 
+def gained(parents: Mapping[int, Trace], up: bool) -> list[float]:
+    """What each run gained in the last sixth of its training, straight between two looks; of those that looked before it began."""
+    out = []
+    for trace in parents.values():
+        start = (1 - LAST) * trace.examples[-1]
+        if trace.examples[0] <= start:
+            gain = float(trace.value[-1] - np.interp(start, trace.examples, trace.value))
+            out.append(gain if up else -gain)
+    return out
+
+
+def levelled(parent: str, parents: Mapping[int, Trace], declared: History) -> str:
+    """Whether the parent has levelled off, in a sentence: before it has, a method that lags may only need longer."""
+    gains = gained(parents, declared.up)
+    if len(gains) < statistics.LEAST_SEEDS:
+        return f"Whether {parent} has levelled off is not judged: {len(gains)} of at least {statistics.LEAST_SEEDS} runs of it."
+    mean = float(np.mean(gains))
+    found = _amount(f"{mean:.2f}", declared.unit)
+    verdict = "so it has levelled off" if mean < declared.level else "so it has not levelled off"
+    bound = f"{'' if mean < declared.level else 'not '}under {_amount(f'{declared.level:g}', declared.unit)}"
+    return f"In the last sixth of its training {parent} gained {found}, the mean of {len(gains)} runs: {bound}, {verdict}."
+
+
+def _amount(number: str, unit: str) -> str:
+    """A difference of values in words: of per cents it is points."""
+    return f"{number} {('point' if number == '1' else 'points') if unit == '%' else unit}".rstrip()
+
+
 def middle(runs: Sequence[Trace], x: Literal["seconds", "examples"]) -> list[tuple[float, float]]:
     """A row's curve: at each look, by their order, the medians of x and of the value over its runs, as far as half of these go on.
 
@@ -134,14 +175,14 @@ def _drawing(
 ) -> Drawing | None:
     """The chart over one axis; None where no row has two looks."""
     lines, elsewhere = [], []
-    for row in shown(board):
+    for row in (r for r in _plain(board) if math.isfinite(r.quality.mean)):
         runs = list(found.get((row.method, row.variant), {}).values())
         here = [t for t in runs if x == "examples" or t.card == card]
         points = middle(here, x) if here else []
         if len(points) > 1:
-            lines.append(charts.Curve(row.label, [(at, value, math.nan) for at, value in points], row.mark, board.key(row)))
+            lines.append(charts.Curve(label(row), [(at, value, math.nan) for at, value in points], row.mark, board.key(row)))
         elif runs:
-            elsewhere.append(row.label)
+            elsewhere.append(label(row))
     if not lines:
         return None
     where = f", of the runs solved on card {card[:4]} alone" if x == "seconds" and card else ""
@@ -150,6 +191,8 @@ def _drawing(
         f"A line a method: the median over seeds at each look{where}{clock}. As the runs told it: only a replay can confirm it."
         " Coloured: methods from papers, five at most; grey: the others; in the colour of the text: the parent."
     )
+    if any(r.off_target and c.key == board.key(r) for r in board.rows for c in lines):
+        note += f" {OFF.capitalize()}: kept more or less than was asked, so its cost is another than that of the rows beside it."
     note += " A grey line that finds no room for its name tells it to a pointer." if len(lines) > ROOM else ""
     note += f" Not drawn here: {', '.join(elsewhere)}." if elsewhere else ""
     draw = partial(chart, coloured(lines), declared=declared, word=word, x=x, target=goal.value if goal else None)
@@ -278,18 +321,20 @@ def _reaching(
     solved: Mapping[tuple[str, str, int], str],
     card: str,
     goal: Target,
+    level: str,
 ) -> Reaching:
     """When each row reached the target, soonest on the clock first; the parent stands among them."""
     runs = {key: {seed: reached_at(t, goal.value, declared.up) for seed, t in mine.items()} for key, mine in found.items()}
     parent = board.parent.label if board.parent else ""
     few = "" if goal.parents >= ENOUGH else f" ({ENOUGH} are asked for)"
-    unit = ("point" if declared.tolerance == 1 else "points") if declared.unit == "%" else declared.unit
-    away = f"{declared.tolerance:g} {unit} {'short of' if declared.up else 'above'}" if declared.tolerance else "which is"
+    short = _amount(f"{declared.tolerance:g}", declared.unit)
+    away = f"{short} {'short of' if declared.up else 'above'}" if declared.tolerance else "which is"
     rule = (
         f"Target: {word} of {_told(goal.value, declared.unit)}{' ' + declared.unit if declared.unit else ''}, {away} the median that"
         f" {goal.parents} run{'s' * (goal.parents != 1)} of {parent}{few} ended at. Reached: at the first look that finds it."
     )
     rule += f" Not told of on their way: {', '.join(silent)}." if silent else ""
+    rule += f" {level}" if level else ""
     asked_for = Reach("Time to target", {"examples": "Examples, median"}, {"seconds": "Seconds, median"}, rule)
     told = reached(asked_for, rows, runs, solved, card)
 

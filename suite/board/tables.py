@@ -436,9 +436,10 @@ def _axes(
     for axis in task.show.against:
         name, _, part = axis.measure.partition(":")
         told = [m for r in runs if (m := measures[r["id"]].get((name, part))) and m.source == "evidence"]
-        found = told or [m for r in timed if (m := measures[r["id"]].get((name, part)))]
+        here = [r for r in timed if r[f"{stage_of(name)}_card"] == r["weigh_card"]]  # of those solved elsewhere none of the solve's
+        found = told or [m for r in here if (m := measures[r["id"]].get((name, part)))]
         # a mean over those seeds alone that have a value would flatter who seldom gets there
-        whole = len(found) == len(runs if told else timed)
+        whole = len(found) == len(runs if told else here)
         if found and whole and min(m.value for m in found) > 0:
             warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
             # a number without an interval of its own has no width: what is left is the scatter between seeds

@@ -109,6 +109,12 @@ def possible(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Iter
             if whole <= 0 or not equal(value.get((name, "")), value[over, ""] / whole):
                 yield _wrong(where, name, "", f"is not {over} over {under}")
     seconds, examples = value.get(("train_seconds", "")), value.get(("examples", ""))
+    for m in record.measures:  # a task's own seconds are by the clock of the solve, whose whole this is
+        if m.name.startswith("solve_") and m.unit != "B":  # and not memory
+            if seconds is None:
+                yield _wrong(where, "train_seconds", "", f"is missing, and {m.name} is a part of it")
+            elif m.value > seconds * (1 + CLOSE):
+                yield _wrong(where, m.name, m.part, f"{m.value:.9g} s is more than the {seconds:.9g} s of train_seconds")
     if seconds is not None and examples is not None and seconds < examples / FASTEST:
         yield _wrong(where, "train_seconds", "", f"{examples:g} examples in {seconds:g} s: no machine is so fast")
     if examples is not None and any(p.examples > examples for p in record.curve):
@@ -158,9 +164,48 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray], job
     try:
         with np.errstate(all="ignore"):  # absurd seconds overflow: then the numbers differ, which is said
             calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
-            return [*timing.derive(table), *timing.jobs(table, calls, jobs)]
+            return [*timing.derive(table), *timing.jobs(table, calls, jobs, record.unsupported)]
     except (ValueError, ArithmeticError) as e:
         raise Refused(bundle.TIMING, "blocks", str(e)) from e
+
+
+def whole_jobs(
+    where: str, record: bundle.RunRecord, table: Mapping[str, np.ndarray], derived: Sequence[Measure], task: Task[Any, Any]
+) -> Iterator[Finding]:
+    """A job is timed whole or not at all, and what was metered of it agrees with how often its workloads are called."""
+    items = {str(n): int(i) for n, i in zip(table["workload"], table["items"], strict=True)}
+    known, told = {*items, *record.unsupported}, {m.part for m in record.measures if m.source == "timing"}
+    timed = {m.part for m in derived}
+    for job, beginnings in task.jobs.items():
+        lacking = sorted(n for n in record.unsupported if n.startswith(tuple(beginnings)))
+        if lacking and job in told:
+            yield _untimed(
+                where, f"{job} is told without {lacking[0]}, which is said not to be supported: then the job is not either"
+            )
+        elif not lacking and job not in timed:
+            yield _untimed(where, f"{job} is not timed whole, and no workload of it is said not to be supported")
+    calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
+    spent = record.measure("examples")
+    for name, (whose, beginning) in task.trained.items():
+        stored = record.measure(name)
+        if stored is None:
+            yield _wrong(where, name, "", "is missing")
+            continue
+        # the speed division trains nothing, so that nothing is spent
+        if whose == timing.CALLS[0] and record.spec.division != "speed" and stored.value > (spent.value if spent else 0):
+            yield _wrong(where, name, "", f"{stored.value:.9g} are more than the {spent.value if spent else 0:.9g} examples spent")
+        if any(n.startswith(beginning) for n in record.unsupported):
+            continue  # how many items it takes stands with its times alone
+        mine = [n for n in items if n.startswith(beginning)]
+        total = sum(items[n] * calls.get(n, (np.nan, np.nan))[timing.CALLS.index(whose)] for n in mine)
+        if not equal(stored.value, total):
+            yield _wrong(where, name, "", f"says {stored.value:.9g}, {whose} of {beginning}… times their items are {total:.9g}")
+    for name, (other, beginning) in task.exceeding.items():
+        more, less = record.measure(name), record.measure(other)
+        if more is None or less is None or any(n.startswith(beginning) for n in known):
+            continue
+        if more.value > less.value and not equal(more.value, less.value):
+            yield _wrong(where, name, "", f"is more than {other}, and there is no workload {beginning}… that it was spent on")
 
 
 def block_lengths(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
@@ -183,6 +228,10 @@ def block_lengths(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Findi
             if middle < ENOUGH * timing.BLOCK_SECONDS:
                 told = f"{name}: blocks of {1000 * middle:.3g} ms, shorter than {1000 * timing.BLOCK_SECONDS:.0f} ms"
                 yield Finding(where, bundle.TIMING, "seconds", "mark", told, "weigh again on a quiet machine")
+
+
+def _untimed(where: str, message: str) -> Finding:
+    return Finding(where, bundle.TIMING, "workload", "error", message, AGAIN)
 
 
 def _wrong(where: str, name: str, part: str, message: str) -> Finding:

@@ -174,20 +174,32 @@ def _no_fused_path() -> Iterator[None]:
 
 
 def _exclusive(flops: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
-    """MACs by module path, without those of its children.  The counter reports inclusive FLOPs under ``Root.path``."""
+    """MACs by module path, without those of its children.  The counter reports inclusive FLOPs under ``Root.path``.
+
+    A child may be called outside its parent, by what stands around both: the parent then lacks what is taken off it for the
+    child.  What it lacks is taken off the next ancestor instead, so that no layer has less than nothing and the sum stays.
+    """
     # a module that is called and is none of the network's stands under a name of its own: the whole holds it already
     ours = (name for name in flops if name == root or name.startswith(f"{root}."))
     inclusive = {name: sum(flops[name].values()) for name in ours}
     inclusive[root] = sum(flops.get("Global", {}).values())
     own = dict(inclusive)
+    above = {name: next((a for a in _ancestors(name) if a in inclusive), None) for name in inclusive}
     for name, value in inclusive.items():
-        parent = name
-        while "." in parent:
-            parent = parent.rpartition(".")[0]
-            if parent in own:
-                own[parent] -= value
-                break
+        if (parent := above[name]) is not None:
+            own[parent] -= value
+    for name in sorted(own, key=lambda n: n.count("."), reverse=True):  # deepest first: a lack may move up more than once
+        if own[name] < 0 and (parent := above[name]) is not None:
+            own[parent] += own[name]
+            own[name] = 0
     return {name[len(root) + 1 :] if name != root else "": value // 2 for name, value in own.items()}
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """The paths above a module's, nearest first."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:

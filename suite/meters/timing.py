@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -197,7 +197,12 @@ def derive(table: Table) -> list[Measure]:
     return measures
 
 
-def jobs(table: Table, calls: Mapping[str, tuple[float, float]], wanted: Mapping[str, Sequence[str]]) -> list[Measure]:
+def jobs(
+    table: Table,
+    calls: Mapping[str, tuple[float, float]],
+    wanted: Mapping[str, Sequence[str]],
+    unsupported: Collection[str] = (),
+) -> list[Measure]:
     """Measures of whole jobs: `time`, `speedup` and `parent_time`, each job's name their part.  Pure.
 
     A job calls its workloads so often; the parent does the same job by calls of the one workload that all of these were timed
@@ -208,6 +213,7 @@ def jobs(table: Table, calls: Mapping[str, tuple[float, float]], wanted: Mapping
         table: as in `derive`.
         calls: of each workload how often the candidate and the parent call it in the whole job.
         wanted: of each job how the names of its workloads begin; one that not all workloads were timed of is left out.
+        unsupported: workloads that could not be timed, whether or not `calls` tells of them.
 
     Raises ValueError where a workload of a job has no calls, or the parent has none in it at all.
     """
@@ -215,7 +221,7 @@ def jobs(table: Table, calls: Mapping[str, tuple[float, float]], wanted: Mapping
     names = list(dict.fromkeys(str(w) for w in table["workload"]))
     measures: list[Measure] = []
     for job, beginnings in wanted.items():
-        of_job = [n for n in {*names, *calls} if n.startswith(tuple(beginnings))]
+        of_job = [n for n in {*names, *calls, *unsupported} if n.startswith(tuple(beginnings))]
         mine = [n for n in names if n in of_job]
         if not mine or len(mine) < len(of_job):  # a part that could not be timed
             continue

@@ -60,7 +60,9 @@ class VitTraining(Task[VitProblem, Trained]):
     promised = "total_macs/total_macs_parent"
     shares_batches = True
     amounts = ("train_macs_ideal", "train_macs_counted", "total_macs", "total_macs_parent", "images_processed", "images_parent")
-    within = {"train_macs_ideal": "train_macs", "train_macs": "total_macs"}
+    within = {"train_macs_ideal": "train_macs", "train_macs": "total_macs", "solve_train": "solve_total"}
+    trained = {"images_processed": ("calls", "train_step@"), "images_parent": ("parent_calls", "train_step@")}
+    exceeding = {"total_macs": ("train_macs", "before/")}
     quotients = {
         "kept.train_macs": "train_macs/train_macs_parent",
         "total_macs_share": "total_macs/total_macs_parent",

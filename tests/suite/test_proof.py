@@ -32,6 +32,7 @@ class Small:
     model: nn.Module
     kept: dict[str, torch.Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Moved:
     model: nn.Module
     kept: dict[str, torch.Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def network() -> nn.Module:
@@ -56,6 +58,10 @@ def told(value: Any) -> dict[str, str]:
 
 def test_where_a_class_stands_does_not_count_and_notes_neither() -> None:
     assert told(solution(Moved, notes={"seconds": 3.0})) == told(solution())
+
+
+def test_what_the_solve_took_does_not_count() -> None:
+    assert told(solution(seconds={"train": 3.0, "total": 4.0})) == told(solution(seconds={"train": 3.1, "total": 4.2}))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,23 @@ def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
     assert found.verdict == "met"
 
 
+def test_seconds_of_solves_are_compared_on_the_card_that_solved(tmp_path: Path) -> None:
+    def solved(name: str, seed: int, card: str, seconds: float) -> None:
+        method = {"name": name, "origin": "reference", "version": "a" * 16}
+        told = {"name": "solve_total", "value": seconds, "source": "meter"}
+        systems, target = {"solve": card * 16, "weigh": "c" * 16}, "" if name == "dense" else "macs=0.5"
+        light(tmp_path, seed, method=method, spec={"target": target}, systems=systems, measures=[*measured(90), told])
+
+    for seed in range(3):
+        solved("dense", seed, "c", 100.0)
+        solved("chex", seed, "c", 50.0 + seed)
+    for seed in range(3, 5):
+        solved("dense", seed, "c", 100.0)
+        solved("chex", seed, "d", 1.0)  # as well weighed on c, but solved where it went faster
+    found = judged(tmp_path, test="ratio", measure="solve_total", least=0.4)
+    assert found.value == pytest.approx(0.51)
+
+
 def test_two_rows_are_timed_on_one_card(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "chex", seed, 90.0, speedup=2.0)

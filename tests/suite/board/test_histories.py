@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -157,6 +157,69 @@ def test_fewer_than_five_runs_of_the_parent_are_said(tmp_path: Path, monkeypatch
     assert told is not None
     assert told.reaching is not None
     assert "that 3 runs of dense (5 are asked for) ended at" in told.reaching.declared.rule
+
+
+def test_rows_off_their_target_are_drawn_and_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings.show(monkeypatch)
+    told_by = trainings.measures
+
+    def off(method: str, *rest: Any) -> list[dict[str, Any]]:
+        kept = 0.61 if method in ("fpgm", "imp") else 0.5
+        return [m | {"value": kept} if m["name"] == "kept.macs" else m for m in told_by(method, *rest)]
+
+    monkeypatch.setattr(trainings, "measures", off)
+    root = trainings.write(tmp_path / "r", {**SMALL, ("imp", "rate=0.3"): trainings.PLAN["imp", ""]}, seeds=range(3))
+    board, told = told_of(root)
+    assert told is not None
+    assert told.reaching is not None
+    assert [d for d in told.drawings if ">fpgm, off target<" in d.wide and ">imp, off target<" in d.narrow] == told.drawings
+    assert all("Off target: kept more or less than was asked" in d.note for d in told.drawings)
+    found = {r.row.label: r.row.off_target for r in told.reaching.rows}
+    assert {label for label, why in found.items() if why} == {"fpgm", "imp", "imp (rate=0.3)"}
+    assert {"dense", "chex", "l1_filters"} < set(found)
+    with store.connect(tmp_path / "b.duckdb") as db:
+        pages.write_pages(db, tmp_path / "site")
+    text = (tmp_path / "site" / "tasks/image_pruning-small.md").read_text(encoding="utf-8")
+    table = text.partition("<h3>Time to target</h3>")[2].partition("</table>")[0]
+    assert table.count('<span class="tag off" title="kept 0.61 of macs where 0.5 was asked">off target</span>') == 3
+    lit = ElementTree.fromstring(re.findall(r'<svg class="rows history w640".*?</svg>', text)[0])
+    assert {board.key(r) for r in board.rows if not r.variant} == {
+        g.get("data-m") for g in lit.iter("g") if "pt" in g.get("class", "").split()
+    }
+
+
+def levels(*gains: float, looks: int = 24, up: bool = True) -> dict[int, Trace]:
+    """Runs that gain so much after five sixths of their looks, and far more before."""
+    last = looks // 6
+    steps = [np.r_[np.linspace(10, 60, looks - last), 60 + np.linspace(gain / last, gain, last)] for gain in gains]
+    return {seed: trace(list(values if up else -values)) for seed, values in enumerate(steps)}
+
+
+def test_the_parent_has_levelled_off_where_its_runs_gain_under_a_point_in_the_last_sixth() -> None:
+    assert histories.gained(levels(0.4, 2.0), up=True) == pytest.approx([0.4, 2.0])
+    assert histories.gained(levels(0.4, up=False), up=False) == pytest.approx([0.4])
+    assert histories.gained({0: trace([50.0])}, up=True) == []  # one look at the end says nothing of what was before
+    between = {0: trace([0.0, 10.0, 20.0])}  # the last sixth begins at 2.5 looks
+    assert histories.gained(between, up=True) == pytest.approx([5.0])
+    gained = "In the last sixth of its training dense gained"
+    assert histories.levelled("dense", levels(0.4, 1.9, 0.5), HISTORY) == (
+        f"{gained} 0.93 points, the mean of 3 runs: under 1 point, so it has levelled off."
+    )
+    assert histories.levelled("dense", levels(0.4, 2.9, 0.5), HISTORY) == (
+        f"{gained} 1.27 points, the mean of 3 runs: not under 1 point, so it has not levelled off."
+    )
+    assert (
+        histories.levelled("dense", levels(0.1, 0.2), HISTORY)
+        == "Whether dense has levelled off is not judged: 2 of at least 3 runs of it."
+    )
+
+
+def test_whether_the_parent_has_levelled_off_stands_beside_the_target(db: duckdb.DuckDBPyConnection) -> None:
+    told = histories.history(db, the_board(db), TASK)
+    assert told is not None
+    assert told.reaching is not None
+    assert told.reaching.declared.rule.count("levelled off") == 1
+    assert "the mean of 5 runs" in told.reaching.declared.rule
 
 
 def test_without_a_parent_there_are_curves_and_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

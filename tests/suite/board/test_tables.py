@@ -14,6 +14,7 @@ import pytest
 from suite import registry
 from suite.board import export, pages, store, tables
 from suite.board.tables import Board
+from suite.show import Against, Show
 from tests import demo
 from tests.suite.board.test_store import light
 
@@ -141,18 +142,29 @@ def test_what_a_solve_took_is_shown_on_its_own_card_alone(tmp_path: Path) -> Non
         seconds = [
             {"name": "train_seconds", "value": 100.0 if solved == "c" else 20.0, "source": "meter"},
             {"name": "solve_resident", "value": 1e9, "source": "meter"},
+            {"name": "solve_total", "value": 90.0 if solved == "c" else 10.0, "source": "meter"},  # a task's own of the solve
         ]
         light(tmp_path / "r", seed, measures=[*measured(90), *seconds], systems=systems)
     (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
     (row,) = found.rows
     assert row.timed == 3
-    assert row.cells["train_seconds"].value == 100.0
+    assert (row.cells["train_seconds"].value, row.cells["solve_total"].value) == (100.0, 90.0)
     for path in sorted((tmp_path / "r").rglob("run.json")):
         if '"solve": "cccc' in path.read_text():
             shutil.rmtree(path.parent)
     (row,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")[0].rows
     assert row.timed == 2
-    assert not {"train_seconds", "solve_resident"} & set(row.cells)
+    assert not {"train_seconds", "solve_resident", "solve_total"} & set(row.cells)
+
+
+def test_what_a_solve_took_is_drawn_over_on_its_own_card_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = Show(against=(Against("solve_total", "Seconds"),))
+    monkeypatch.setattr(type(registry.task("image_pruning")), "show", show)
+    for seed, solved in enumerate("cff"):
+        seconds = {"name": "solve_total", "value": 90.0 if solved == "c" else 10.0, "source": "meter"}
+        light(tmp_path / "r", seed, measures=[*measured(90), seconds], systems={"solve": solved * 16, "weigh": "c" * 16})
+    (row,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")[0].rows
+    assert row.axes["solve_total"].value == pytest.approx(90.0)
 
 
 def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -> None:

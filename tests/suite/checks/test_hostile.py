@@ -267,13 +267,17 @@ def _rows(file: Path) -> int:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    root = tmp_path_factory.mktemp("house")
+    return House(furnished(tmp_path_factory.mktemp("house")))
+
+
+def furnished(root: Path) -> Path:
+    """A folder with what a registry's task and methods have on disk."""
     columns = {"row": np.arange(ROWS, dtype=np.int32), "label": labels()}
     digests = ", ".join(f'{k} = "{column_digest(v, v.dtype.str)}"' for k, v in columns.items())
     case = f'[[case]]\ntier = "small"\nname = "dots"\ndata = "{DATA}"\nrows = {ROWS}\ncolumns = {{ {digests} }}\nclasses = []\n'
     (root / "truth.toml").write_text(case)
     (root / "plain.py").write_text('"""Plain."""\n')
-    return House(root)
+    return root
 
 
 @contextmanager

@@ -88,6 +88,37 @@ def test_macs_stand_with_the_layer_that_spends_them() -> None:
     assert layers == {"0": ("Conv2d", 27 * 4 * 4), "1": ("BatchNorm2d", 0), "2.1": ("Linear", 32)}
 
 
+class Block(nn.Module):
+    """Has a child that it does not call: what stands around the blocks does."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.inner, self.beside, self.own = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 50), nn.Linear(50, 1)), own
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) @ torch.eye(4) if self.own else self.inner(x)  # type: ignore[no-any-return]
+
+
+class Around(nn.Module):
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(own), Block(own))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x * block.beside(x))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_child_that_is_called_beside_its_parent_leaves_no_layer_with_less_than_nothing(own: bool) -> None:
+    layers = {layer["name"]: layer["macs"] for layer in operations.count(Around(own), (torch.ones(1, 4),)).layers}
+    assert min(layers.values()) >= 0
+    assert {layers[f"blocks.{i}.beside.0"] for i in range(2)} == {200}
+    assert sum(layers.values()) == 2 * (250 + 16 + 16 * own) + 12
+
+
 def test_a_count_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).train()
     model[0].eval()

@@ -328,6 +328,8 @@ def test_a_job_whose_calls_nobody_told_or_whose_part_was_not_timed() -> None:
     table = timing.to_table(blocks("step@0", 1.0))
     assert of_job(table, {"step@0": (5, 5), "step@1": (5, 5)}, "step@") == {}
     assert of_job(table, {}, "other@") == {}
+    assert timing.jobs(table, {"step@0": (5, 5)}, {"training": ("step@",)}, ["step@1"]) == []  # whether its calls were told or not
+    assert timing.jobs(table, {"step@0": (5, 5)}, {"training": ("step@",)}, ["infer"])
     for calls in ({}, {"step@0": (math.nan, 1.0)}, {"step@0": (-1.0, 1.0)}, {"step@0": (0.0, 1.0)}, {"step@0": (1.0, 0.0)}):
         with pytest.raises(ValueError, match="calls"):
             of_job(table, calls, "step@")
