@@ -308,10 +308,9 @@ def memory_of(stage: Stage, name: str) -> dict[str, Any]:
 
     problem, solution = stage.problem(), stage.solution()
     workload = stage.workloads(problem, solution)[name]
+    weights = size.weight_bytes(stage.task.deployed(solution))
     try:
-        figures = memory.measure(
-            workload.prepare, device=stage.spec.device, workload=name, solution_bytes=size.weight_bytes(solution)
-        )
+        figures = memory.measure(workload.prepare, device=stage.spec.device, workload=name, solution_bytes=weights)
     except Unsupported as e:
         return {"unsupported": {name: str(e)}, "measures": []}
     return {"unsupported": {}, "measures": [asdict(m) for m in figures]}

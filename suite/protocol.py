@@ -200,6 +200,10 @@ class Task(ABC, Generic[P, S]):
     def score(self, spec: Spec, evidence: Table) -> Sequence[Measure]:
         """Evidence to measures: pure numpy, called by the runner and again by the checker."""
 
+    def deployed(self, solution: S) -> object:
+        """What of a Solution is used in the end: its weights are those whose memory is told."""
+        return solution
+
     @abstractmethod
     def workloads(self, problem: P, solution: S) -> Iterable[Workload]: ...
 

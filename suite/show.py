@@ -105,7 +105,10 @@ class History:
 
     curve: str  #: name of the points that runs leave on their way (`Run.progress`)
     title: str  #: what they tell, in words
-    x: Sequence[Literal["seconds", "examples"]] = ("seconds", "examples")  #: a drawing over each: the solve's clock, examples
+    x: Sequence[Literal["seconds", "examples"]] = ("seconds", "examples")  #: a drawing over each: the clock, examples
+    #: beginnings of workloads by whose weighed time seconds are told: of what runs before the training, and of its steps at points
+    #: 0 to 1 (`train_step@0.5`); None: the clock of the solve, which a busy machine makes run on
+    clock: tuple[str, str] | None = None
     unit: str = ""
     up: bool = True  #: more is better
     tolerance: float = 1.0  #: the target is the median of the last values of the parent's runs, less this

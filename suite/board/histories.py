@@ -41,7 +41,7 @@ AXES = {"examples": "examples handled", "seconds": "seconds of training"}
 class Trace:
     """What a run told on its way."""
 
-    card: str  #: that it was solved on
+    card: str  #: that its seconds are of: it was solved there, or weighed where these are of weighed workloads
     examples: np.ndarray
     seconds: np.ndarray
     value: np.ndarray
@@ -71,7 +71,7 @@ def history(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -
     declared = task.show.history
     if declared is None or board.ranking.division == "speed":
         return None
-    found = traces(db, board, declared.curve)
+    found = traces(db, board, declared)
     rows = [r for r in board.rows if (r.method, r.variant) in found]
     if not rows:
         return None
@@ -83,7 +83,8 @@ def history(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -
     word = task.show.word(declared.curve)
     drawings = [d for x in declared.x if (d := _drawing(board, declared, word, found, x, card, goal))]
     level = levelled(board.parent.label, parents, declared) if board.parent else ""
-    return Told(drawings, _reaching(board, declared, word, rows, silent, found, solved, card, goal, level) if goal else None)
+    told = _reaching(board, declared, word, rows, silent, found, solved, card, goal, level) if goal else None
+    return Told(drawings, replace(told, clocked_by=clocked_by(declared)) if told else None)
 
 
 def label(row: Row) -> str:
@@ -96,18 +97,63 @@ def _plain(board: Board) -> list[Row]:
     return [r for r in board.rows if not r.variant]
 
 
-def traces(db: duckdb.DuckDBPyConnection, board: Board, curve: str) -> Traces:
+def clocked_by(declared: History) -> Literal["solved", "weighed"]:
+    """What was done on the card that seconds are of."""
+    return "weighed" if declared.clock else "solved"
+
+
+def traces(db: duckdb.DuckDBPyConnection, board: Board, declared: History) -> Traces:
     """What the runs that count on a board told of a value; a run that told nothing is not there."""
     where, values = asked(board.ranking, board.parent.method if board.parent else "")
     found: dict[Key, dict[int, Trace]] = defaultdict(dict)
     rows = db.execute(
-        "SELECT c.method, c.variant, c.seed, c.solve_card, list(h.examples ORDER BY h.look), list(h.seconds ORDER BY h.look),"
-        " list(h.value ORDER BY h.look) FROM counted AS c JOIN histories AS h ON h.run = c.id"
+        f"SELECT c.id, c.method, c.variant, c.seed, c.{'weigh' if declared.clock else 'solve'}_card, max(h.ended),"
+        " list(h.examples ORDER BY h.look), list(h.seconds ORDER BY h.look), list(h.value ORDER BY h.look)"
+        " FROM counted AS c JOIN histories AS h ON h.run = c.id"
         f" WHERE h.name = ? AND {where} GROUP BY ALL ORDER BY ALL",
-        [curve, *values],
+        [declared.curve, *values],
     ).fetchall()
-    for method, variant, seed, card, *columns in rows:
-        found[method, variant][seed] = Trace(card or "", *(np.array(c, np.float64) for c in columns))
+    timed: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    if declared.clock:
+        for run, name, part, value in db.execute(
+            "SELECT m.run, m.name, m.part, m.value FROM measures AS m JOIN counted AS c ON m.run = c.id"
+            f" WHERE m.name IN ('time', 'throughput', 'calls') AND {where}",
+            values,
+        ).fetchall():
+            timed[run][name, part] = value
+    for run, method, variant, seed, card, ended, *columns in rows:
+        told = Trace(card or "", *(np.array(c, np.float64) for c in columns))
+        if declared.clock:
+            seconds = weighed(told.examples, ended, timed[run], declared.clock)
+            # what was not timed whole has no seconds, and so is of no card
+            told = replace(told, card="") if seconds is None else replace(told, seconds=seconds)
+        found[method, variant][seed] = told
+    return found
+
+
+def weighed(
+    examples: np.ndarray, ended: float, timed: Mapping[tuple[str, str], float], clock: tuple[str, str]
+) -> np.ndarray | None:
+    """Seconds at looks, by the time of weighed workloads: all that ran before, then the steps of the training one after the other.
+
+    Args:
+        examples: handled at each look, with those of what ran before (looks,).
+        ended: the same at the training's end.
+        timed: ``time``, ``throughput`` and ``calls`` of workloads, by measure and workload.
+        clock: see `History.clock`; each point's steps lie around it, as many as it is called.
+
+    Returns (looks,), or None where one of them was not timed or none is there.
+    """
+    before, along = ([part for name, part in timed if name == "calls" and part.startswith(start)] for start in clock)
+    if not along or any(("time", part) not in timed for part in (*before, *along)):
+        return None
+    along.sort(key=lambda part: float(part.rpartition("@")[2]))
+    calls, seconds, rate = (np.array([timed[name, part] for part in along]) for name in ("calls", "time", "throughput"))
+    items = calls * seconds * rate  # examples of each point's steps
+    ends = np.cumsum(items)
+    at = np.clip(examples - (ended - ends[-1]), 0, ends[-1])
+    done = np.clip((at[:, None] - (ends - items)) / items, 0, 1)  # of each point's steps (looks, points)
+    found: np.ndarray = sum(timed["time", p] * timed["calls", p] for p in before) + done @ (calls * seconds)
     return found
 
 
@@ -185,8 +231,11 @@ def _drawing(
             elsewhere.append(label(row))
     if not lines:
         return None
-    where = f", of the runs solved on card {card[:4]} alone" if x == "seconds" and card else ""
+    by = clocked_by(declared)
+    where = f", of the runs {by} on card {card[:4]} alone" if x == "seconds" and card else ""
     clock = ", on the clock of the solve, which stands still while a run is looked at" if x == "seconds" else ""
+    if x == "seconds" and by == "weighed":
+        clock = ", each step at the time that it was weighed at, what ran before the training first"
     note = (
         f"A line a method: the median over seeds at each look{where}{clock}. As the runs told it: only a replay can confirm it."
         " Coloured: methods from papers, five at most; grey: the others; in the colour of the text: the parent."

@@ -61,7 +61,8 @@ CREATE TABLE IF NOT EXISTS histories (
     look INTEGER,              -- from 1, in the order in which the run told them
     examples BIGINT,           -- handled so far
     seconds DOUBLE,            -- so far, on the clock of the solve
-    value DOUBLE
+    value DOUBLE,
+    ended BIGINT               -- examples handled at the last point that the run told, of whatever
 );
 
 -- Right answers of a run by test picture, of those of its measures that a task holds against others' (Task.show).

@@ -208,8 +208,9 @@ def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
     if wanted:
         db.execute(
             "INSERT INTO histories SELECT run, told.name, row_number() OVER (PARTITION BY run ORDER BY place),"
-            " told.examples, told.seconds, told.value FROM (SELECT unnest(?) AS run, unnest(?) AS name) AS wanted"
-            " JOIN (SELECT id AS run, unnest(curve) AS told, generate_subscripts(curve, 1) AS place FROM incoming) USING (run)"
+            " told.examples, told.seconds, told.value, ended FROM (SELECT unnest(?) AS run, unnest(?) AS name) AS wanted"
+            " JOIN (SELECT id AS run, unnest(curve) AS told, generate_subscripts(curve, 1) AS place,"
+            " list_max(list_transform(curve, lambda p: p.examples)) AS ended FROM incoming) USING (run)"
             " WHERE told.name = wanted.name",
             [list(column) for column in zip(*wanted, strict=True)],
         )

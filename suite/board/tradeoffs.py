@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -97,6 +97,7 @@ class Reaching:
     rows: Sequence[Reached]  #: empty where none of those asked got there
     card: str  #: of the times
     asked: int  #: rows that could have got there
+    clocked_by: Literal["solved", "weighed"] = "solved"  #: what was done on that card
 
 
 def traded(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Traded | None:

@@ -113,7 +113,7 @@ class VitTraining(Task[VitProblem, Trained]):
             "training": "Whole training",
             "training_total": "Whole training and what ran before",
         },
-        history=History("val_top1", "Validation accuracy", unit="%"),
+        history=History("val_top1", "Validation accuracy", clock=("before/", "train_step@"), unit="%"),
         crossed=Crossed(
             "Trained on, tested on",
             {
@@ -245,6 +245,11 @@ class VitTraining(Task[VitProblem, Trained]):
         label = np.concatenate([y.numpy() for _, y in source.evaluate("test", 5000)])
         columns = {"row": np.arange(len(label)), "label": label, "picture": pictures(source, len(label))}
         return entry(self, spec, name, columns, source.classes)
+
+    def deployed(self, solution: Trained) -> object:
+        from tasks.vit_training.examining import deployed
+
+        return deployed(solution)
 
     def workloads(self, problem: VitProblem, solution: Trained) -> list[Workload]:
         """Training steps at the method's points of the schedule, what runs before them, and inference as it is tested."""

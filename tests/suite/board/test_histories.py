@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -88,7 +89,7 @@ def test_what_runs_told_is_loaded_once_and_leaves_with_its_bundle(tmp_path: Path
     run = bundle.read(first)
     mine = [row[2:] for row in found if row[0] == run.id]
     there = [p for p in run.curve if p.name == "val_top1"]
-    assert mine == [(k, p.examples, p.seconds, p.value) for k, p in enumerate(there, 1)]
+    assert mine == [(k, p.examples, p.seconds, p.value, run.curve[-1].examples) for k, p in enumerate(there, 1)]
     shutil.rmtree(first)
     store.publish(root, steps)
     assert ask(steps, "SELECT count(*) FROM histories WHERE run = ?", run.id) == [(0,)]
@@ -255,6 +256,60 @@ def test_seconds_are_of_one_card_and_examples_of_all(tmp_path: Path, monkeypatch
     assert (len(examples[1]), len(seconds[1])) == (5, 3)
     assert found["hrank"].cells[1] is None
     assert found["hrank"].cells[0] is not None
+
+
+def timings(**parts: tuple[float, float, float]) -> dict[tuple[str, str], float]:
+    """Calls, seconds of one and items of it, by workload."""
+    out = {}
+    for part, (calls, seconds, items) in parts.items():
+        out |= {("calls", part): calls, ("time", part): seconds, ("throughput", part): items / seconds}
+    return out
+
+
+CLOCK = ("before/", "train_step@")
+
+
+def test_weighed_seconds_are_of_what_ran_before_and_of_each_points_steps() -> None:
+    """30 steps of 10 images at 2 s, 70 at 1 s, behind 40 forward passes of 0.5 s on 400 images."""
+    told = timings(
+        **{"train_step@0.6": (70, 1.0, 10), "train_step@0": (30, 2.0, 10), "before/dense": (40, 0.5, 10), "infer@64": (1, 9, 64)}
+    )
+    looks = np.array([400.0, 550.0, 700.0, 710.0, 1400.0])
+    assert histories.weighed(looks, 1400, told, CLOCK) == pytest.approx([20, 50, 80, 81, 150])
+    del told["time", "before/dense"]
+    assert histories.weighed(looks, 1400, told, CLOCK) is None, "what ran before was not timed"
+    assert histories.weighed(looks, 1400, timings(**{"infer@64": (1, 9, 64)}), CLOCK) is None
+
+
+def test_a_task_may_tell_seconds_by_weighed_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine took to solve: every run that is weighed on the card has its seconds."""
+    trainings.show(monkeypatch)
+    clocked = replace(trainings.SHOW, history=replace(HISTORY, clock=CLOCK))
+    monkeypatch.setattr(type(TASK), "show", clocked)
+    told_by = trainings.measures
+
+    def stepped(*args: Any) -> list[dict[str, Any]]:
+        steps = told_by(*args)
+        parts = {m["part"]: m["value"] for m in steps if m["name"] == "time" and m["part"].startswith(CLOCK)}
+        for part, seconds in parts.items():
+            steps += [
+                {"name": "calls", "part": part, "value": 100.0, "source": "meter"},
+                {"name": "throughput", "part": part, "value": 288 / seconds, "unit": "1/s", "direction": "up", "source": "timing"},
+            ]
+        return steps
+
+    monkeypatch.setattr(trainings, "measures", stepped)
+    only = {k: SMALL[k] for k in (("dense", ""), ("chex", ""), ("imp", ""))}
+    _, told = told_of(trainings.write(tmp_path / "r", only, cards={3: "d" * 16, 4: "d" * 16}))
+    assert told is not None
+    assert told.reaching is not None
+    assert (told.reaching.card, told.reaching.clocked_by) == ("c" * 16, "weighed")
+    assert "weighed on card cccc alone, each step at the time that it was weighed at" in told.drawings[0].note
+    seconds = {r.row.label: r.cells[1] for r in told.reaching.rows}
+    dense = seconds["dense"]
+    assert dense is not None
+    assert len(dense[1]) == 5, "also of those that were solved elsewhere"
+    assert max(dense[1]) <= 100 * 0.05 * (1 + 1e-9)
 
 
 def test_a_line_is_the_median_over_seeds_at_each_look() -> None:
