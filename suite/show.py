@@ -116,6 +116,50 @@ class History:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Measures that a row of a board is not ranked by, in a table of their own: mean over seeds, a column each.
+
+    What one method's runs define and another's do not is left empty, and what only some seeds of a row define says so.
+    """
+
+    title: str
+    columns: Mapping[str, str]  #: measure, ``name`` or ``name:part``, and its head in words
+    rule: str = ""  #: what the columns are, a sentence; ``[words](address)`` is a link
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points of the evidence in a plane: a small drawing a method, of its runs of seed 0."""
+
+    title: str
+    #: evidence to points, a line each: ``x`` and ``y``, and ``colour``, ``shape`` and ``landmark`` as indices of the names below;
+    #: a colour of -1 is grey, a landmark (-1: none) is drawn large, over the points: pure numpy
+    of: Callable[[Table], Table]
+    colours: Sequence[str]  #: what each colour stands for, five at most
+    shapes: Sequence[str]  #: what each shape stands for, two at most
+    landmarks: Sequence[str] = ()  #: what each landmark is, in the colour of its index
+    rule: str = ""  #: what is drawn, a sentence
+
+    def __post_init__(self) -> None:
+        if len(self.colours) > 5 or len(self.shapes) > 2 or len(self.landmarks) > len(self.colours):
+            raise ValueError("a scatter has at most five colours, two shapes, and a landmark a colour")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What makes up a whole along the training, as runs told of it on their way: a small drawing a method, its parts stacked."""
+
+    title: str
+    prefix: str  #: what the names of such points begin with (`Run.progress`); the part's name follows, the value is its share
+    parts: Mapping[str, str]  #: names of parts, and in words, in the order in which they are stacked, five at most
+    rule: str = ""  #: what the shares are of, a sentence
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.parts) <= 5:
+            raise ValueError("a composition has one part or more, five at most")
+
+
+@dataclass(frozen=True)
 class Crossed:
     """What networks that were trained on one thing are worth on another: a table of all pairs, and a hypothesis judged from it.
 
@@ -156,6 +200,9 @@ class Show:
     reach: Reach | None = None
     history: History | None = None
     crossed: Crossed | None = None
+    figures: Sequence[Figures] = ()
+    scatter: Scatter | None = None
+    composition: Composition | None = None
     notes: Sequence[str] = ()  #: sentences under a board's table: what a reader may take for something else
     cautions: Mapping[str, str] = field(default_factory=dict)  #: by a case's data, above its boards: what is wrong with the data
     sources: Mapping[str, str] = field(default_factory=dict)  #: by a case's data: who made the data, under which licence

@@ -20,7 +20,23 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from suite import fields, place, registry
-from suite.board import charts, claims, crossed, export, gallery, histories, series, showing, statistics, store, tables, tradeoffs
+from suite.board import (
+    charts,
+    claims,
+    clouds,
+    compositions,
+    crossed,
+    export,
+    figures,
+    gallery,
+    histories,
+    series,
+    showing,
+    statistics,
+    store,
+    tables,
+    tradeoffs,
+)
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.naming import UserError
@@ -114,6 +130,9 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     reached={b.ranking: tradeoffs.reaching(db, b, registry.task_of(b.ranking)) for b in mine},
                     told={b.ranking: histories.history(db, b, registry.task_of(b.ranking)) for b in mine},
                     crossings={b.ranking: crossed.crossing(db, b, registry.task_of(b.ranking)) for b in mine},
+                    further={b.ranking: figures.figures(db, b, registry.task_of(b.ranking)) for b in mine},
+                    clouds={b.ranking: clouds.clouds(db, b, registry.task_of(b.ranking)) for b in mine},
+                    composed={b.ranking: compositions.compositions(db, b, registry.task_of(b.ranking)) for b in mine},
                     galleries=galleries,
                     claims=[v for v in ledger[name] if v.tier in (tier, "")],
                 )

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS series (
     value DOUBLE
 );
 
--- What runs told of themselves on their way, of the one value that a task shows (Task.show): nothing but a replay confirms it.
+-- What runs told of themselves on their way, of the values that a task shows (Task.show): nothing but a replay confirms it.
 CREATE TABLE IF NOT EXISTS histories (
     run VARCHAR,
     name VARCHAR,
@@ -72,6 +72,16 @@ CREATE TABLE IF NOT EXISTS hits (
     picture BIGINT,
     copies INTEGER,            -- rows of the evidence that show it
     hits DOUBLE                -- sum over these of the share of right answers
+);
+
+-- Points of the evidence in a plane, of those tasks that draw them (Task.show), of runs of seed 0.
+CREATE TABLE IF NOT EXISTS clouds (
+    run VARCHAR,
+    x DOUBLE,
+    y DOUBLE,
+    colour TINYINT,            -- -1: grey
+    shape TINYINT,
+    landmark TINYINT           -- -1: a point like others
 );
 
 -- Pictures that a task shows (Task.show): WebP without loss, as they lie in the bundles.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import bundle, pictures, registry, versions
-from suite.board import crossed
+from suite.board import clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
 
@@ -162,6 +162,7 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
     _series(db, results, shown)
     _histories(db, shown)
     _hits(db, results, shown)
+    _clouds(db, results, shown)
     _pictures(db, results, shown)
     db.execute("DROP TABLE incoming")
 
@@ -175,6 +176,7 @@ class _Shown:
     task: Task[Any, Any]
     method: str
     variant: str
+    seed: int
     measures: Sequence[str]  #: ``name`` or ``name:part``
     pictures: Sequence[str]  #: their names
 
@@ -203,11 +205,14 @@ def _series(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown
 
 
 def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
-    """What incoming runs told on their way of the value that their task shows."""
+    """What incoming runs told on their way of the values that their task shows."""
     wanted = [(run.id, run.task.show.history.curve) for run in shown if run.task.show.history]
+    for run in shown:
+        if declared := run.task.show.composition:
+            wanted += [(run.id, f"{declared.prefix}{part}") for part in declared.parts]
     if wanted:
         db.execute(
-            "INSERT INTO histories SELECT run, told.name, row_number() OVER (PARTITION BY run ORDER BY place),"
+            "INSERT INTO histories SELECT run, told.name, row_number() OVER (PARTITION BY run, told.name ORDER BY place),"
             " told.examples, told.seconds, told.value, ended FROM (SELECT unnest(?) AS run, unnest(?) AS name) AS wanted"
             " JOIN (SELECT id AS run, unnest(curve) AS told, generate_subscripts(curve, 1) AS place,"
             " list_max(list_transform(curve, lambda p: p.examples)) AS ended FROM incoming) USING (run)"
@@ -241,6 +246,26 @@ def _hits(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown])
         db.unregister("answers")
 
 
+def _clouds(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
+    """Points in a plane of those incoming runs whose task draws them; finite ones alone."""
+    import pyarrow as pa
+
+    parts = []
+    for run in shown:
+        scatter, file = run.task.show.scatter, results / run.path / bundle.EVIDENCE
+        if scatter is None or run.seed or not file.is_file():
+            continue
+        try:
+            points = clouds.read(scatter, bundle.read_table(file))
+        except (OSError, KeyError, ValueError) as e:
+            raise UserError(f"{results / run.path}: no points of its evidence ({e}); run `weighin check` on the results") from e
+        parts.append(pa.table({"run": [run.id] * len(points["x"]), **points}))
+    if parts:
+        db.register("dots", pa.concat_tables(parts))
+        db.execute("INSERT INTO clouds SELECT * FROM dots")
+        db.unregister("dots")
+
+
 def _pictures(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
     """Pictures of incoming runs, each looked at before it is put on a page."""
     for run in shown:
@@ -260,14 +285,14 @@ def _shown(db: duckdb.DuckDBPyConnection) -> Iterator[_Shown]:
     """Incoming runs that the board shows, of tasks in their present version."""
     tasks = {name: registry.task(name) for name in registry.tasks()}
     rows = db.execute(
-        'SELECT id, path, spec.task, spec.version, spec."case", method.name, method.variant,'
+        'SELECT id, path, spec.task, spec.version, spec."case", method.name, method.variant, spec.seed,'
         " list_transform(measures, lambda m: concat_ws(':', m.name, nullif(m.part, ''))), json_keys(pictures) FROM incoming"
         " WHERE status = 'ok' AND spec.tier <> 'smoke' AND spec.division <> 'speed' ORDER BY path"
     ).fetchall()
-    for run, path, name, version, case, method, variant, measures, names in rows:
+    for run, path, name, version, case, method, variant, seed, measures, names in rows:
         if name in tasks and tasks[name].version == version:
             seen = [n for n in names or () if pictures.NAME.fullmatch(n)]
-            yield _Shown(run, path, tasks[name].of(case), method, variant or "", measures or (), seen)
+            yield _Shown(run, path, tasks[name].of(case), method, variant or "", seed, measures or (), seen)
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
@@ -291,7 +316,7 @@ def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
 
 def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     gone = list(paths)
-    for table in ("measures", "series", "histories", "hits", "pictures"):
+    for table in ("measures", "series", "histories", "hits", "clouds", "pictures"):
         db.execute(f"DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE path IN (SELECT unnest(?)))", [gone])
     db.execute("DELETE FROM runs WHERE path IN (SELECT unnest(?))", [gone])
 

@@ -23,6 +23,7 @@ SHARED = {
     "digits": "those of a number that is written",
     "training": "what most methods do to a network, and the mode that it is in",
     "before": "earlier",
+    "frame": "what is drawn around, and a table of pandas",
     "tested": "tried, of anything",
     "tokens": "those of a text that is read",
     "weights": "those of any network: its initial ones, the bytes that they take",

@@ -1,0 +1,82 @@
+"""FLAME 1: RGB frames for classification, `Training/{Fire,No_Fire}` and `Test/{Fire,No_Fire}`.  flame_baselines.md 3.
+
+There is no thermal picture: brightness takes its place.  Labels of patches are of the RGB picture; the folder, which tells whether
+a frame shows fire at all, is its scene.  The training folders are numbered in time: their last tenth is the validation, 50 frames
+apart from what is trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from suite.naming import UserError
+from tasks.flame_detection import patches, reading
+from tasks.flame_detection.problem import Fold, Patches, PatchSet
+
+PATCH = 32
+SCENES = ("No_Fire", "Fire")
+PARTS = ("Training", "Test")
+HELD, GAP = 0.1, 50  #: of a training folder's frames, for validation; frames between the two
+WANTED = (
+    "Training/ and Test/, each with Fire/ and No_Fire/ (FLAME, IEEE DataPort doi 10.21227/qad6-r683, the classification archives;"
+    " CC BY 4.0)"
+)
+
+
+def files(root: Path, part: str, step: int = 1) -> list[list[Path]]:
+    """Pictures of `No_Fire` and of `Fire` by their number, every step-th."""
+    found = []
+    for scene in SCENES:
+        named = reading.listing(root / part / scene, (*reading.PICTURES, ".png"))
+        found.append(sorted(named.values(), key=_number)[::step])
+    return found
+
+
+def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
+    """The set, one fold; scenes are `No_Fire` and `Fire`.
+
+    Raises:
+        UserError: no frame can be used, or none is left to train on or to test.
+    """
+    left: dict[str, str] = {}
+    rows: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
+    gap = -(-GAP // step)
+    for scene, paths in enumerate(files(root, "Training", step)):
+        at = len(paths) - int(HELD * len(paths))
+        rows["train"] += [(p, scene) for p in paths[: at if at == len(paths) else max(1, at - gap)]]
+        rows["val"] += [(p, scene) for p in paths[at:]]
+    for scene, paths in enumerate(files(root, "Test", step)):
+        rows["test"] += [(p, scene) for p in paths]
+    size: list[tuple[int, int]] = []
+    numbered = iter(range(sum(map(len, rows.values()))))
+
+    def shots(pictures: list[tuple[Path, int]]) -> Iterator[Patches]:
+        for path, scene in pictures:
+            number = next(numbered)
+            try:
+                rgb = reading.read_rgb(path)
+                if size and rgb.shape[:2] != size[0]:
+                    raise UserError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels, the others have {size[0][1]}x{size[0][0]}")
+            except UserError as e:
+                left[path.relative_to(root).as_posix()] = str(e)
+                continue
+            if not size:
+                size.append(rgb.shape[:2])
+            yield reading.Shot(reading.luma(rgb), rgb, False, number, scene).patches(patch)
+
+    none = reading.empty(patch)
+    parts = {name: reading.gathered(shots(r), len(r), none) for name, r in rows.items()}
+    if not size:
+        raise reading.none_left(root, left, WANTED)
+    for name, folder in (("train", "Training"), ("test", "Test")):
+        if not len(parts[name]):
+            raise UserError(f"{root}: no picture in {folder}/Fire and {folder}/No_Fire; put there {WANTED}")
+    return PatchSet("flame1", patch, (Fold(*parts.values()),), SCENES, patches.grid(*size[0], patch), left)
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """The last number in a file's name, which is the frame's."""
+    digits = re.findall(r"\d+", path.stem)
+    return (int(digits[-1]) if digits else -1), path.name

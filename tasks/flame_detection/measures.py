@@ -1,0 +1,494 @@
+"""The measures of flame detection, from the evidence alone: numpy and scikit-learn, no torch (flamefinder.md 3).
+
+What an answer is held to is the truth where somebody knows it, else the label that the RGB picture gives; patches that have
+neither, as frames of smoke whose temperatures are not known, count in no share.  Patches of one frame share its scale, its smoke
+and its scene: intervals are percentiles over resampled frames, and where there are fewer than `LEAST_FRAMES` of them, closed forms
+that take patches for independent, with a warning that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from suite.naming import UserError
+from suite.protocol import Measure, Table
+from tasks.common.fairness import percentiles, share
+from tasks.common.intervals import mean_interval, wilson
+from tasks.common.scoring import MIN_GROUP
+from tasks.flame_detection import clustering
+
+DIMENSIONS = 64  #: of an embedding in the evidence
+LEAST_FRAMES = 10  #: that are resampled for an interval
+RESAMPLES = 1000
+MOST_PAIRS = 4_000_000  #: of a patch with flame and one without, up to which the area under the curve has an interval
+NOBODY = -1  #: truth that is not known, distance to a centre that there is not
+HALF = 0.02  #: relative difference of two distances below which half precision cannot tell which is the less
+
+HEAD, NEAREST = "head", "nearest centre"
+CLEAR, OBSCURED = "clear", "obscured"
+PREDICTED, TRUE = "by prediction", "by truth"
+HOT = {80: "truth", 200: "truth_200"}  #: degrees, and the evidence column that tells of them
+
+Direction = Literal["up", "down", ""]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The evidence, read: a line a test patch over all folds (n)."""
+
+    fold: np.ndarray
+    frame: np.ndarray
+    scene: np.ndarray
+    obscured: np.ndarray  #: bool
+    label: np.ndarray  #: of the RGB picture; -1: it gives none
+    truth: np.ndarray  #: -1: nobody knows
+    truth_200: np.ndarray
+    score: np.ndarray  #: the head's logit, float64
+    away: np.ndarray  #: (n, 2) distance to the centre of no flame and of flame, float64; -1: there are none
+    sampled: np.ndarray  #: bool
+    kept: np.ndarray  #: of its fold's sample: share of the variance that the embedding in the evidence keeps
+    z: np.ndarray  #: (n, 64) embedding of sampled patches, float64
+    turned: np.ndarray  #: (n, 2): component i of both centres in the i-th row of a fold
+
+    @classmethod
+    def read(cls, evidence: Table) -> Answers:
+        """From evidence columns; raises UserError where they cannot be what they say."""
+        whole = {k: evidence[k].astype(np.int64) for k in ("fold", "frame", "scene", "label", "truth", "truth_200")}
+        flags = {k: evidence[k].astype(np.int64) for k in ("obscured", "sampled")}
+        found = cls(
+            **whole,
+            **{k: v > 0 for k, v in flags.items()},
+            score=evidence["score"].astype(np.float64),
+            away=np.stack([evidence[f"distance_{k}"].astype(np.float64) for k in (0, 1)], 1),
+            kept=evidence["kept"].astype(np.float64),
+            z=np.stack([evidence[f"z{i}"].astype(np.float64) for i in range(DIMENSIONS)], 1),
+            turned=np.stack([evidence[f"centre_{k}"].astype(np.float64) for k in (0, 1)], 1),
+        )
+        _check(found, flags)
+        return found
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether there is something that the answer can be held to, bool."""
+        found: np.ndarray = (self.truth != NOBODY) | (self.label != NOBODY)
+        return found
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """What answers are held to where something is known, bool: the truth, else the RGB label."""
+        found: np.ndarray = np.where(self.truth == NOBODY, self.label, self.truth) == 1
+        return found
+
+    @property
+    def head(self) -> np.ndarray:
+        """What the head answers, bool."""
+        found: np.ndarray = self.score > 0
+        return found
+
+    @property
+    def centred(self) -> np.ndarray:
+        """Whether there are centres, bool."""
+        found: np.ndarray = self.away[:, 0] >= 0
+        return found
+
+    @property
+    def near(self) -> np.ndarray:
+        """Whether the centre of flame is the nearer one, bool; of no meaning without centres."""
+        found: np.ndarray = self.away[:, 1] < self.away[:, 0]
+        return found
+
+    @cached_property
+    def deployed(self) -> np.ndarray:
+        """The answer that is given: by the nearest centre under smoke, where there are centres; else by the head."""
+        return np.where(self.obscured & self.centred, self.near, self.head)
+
+    def centres(self, fold: int) -> np.ndarray | None:
+        """Both centres of a fold in the space of `z`, (2, 64); None where there are none."""
+        rows = np.flatnonzero(self.fold == fold)
+        if not self.centred[rows].all():
+            return None
+        found = np.zeros((2, DIMENSIONS))
+        found[:, : min(DIMENSIONS, len(rows))] = self.turned[rows[:DIMENSIONS]].T
+        return found
+
+
+def measures(evidence: Table, scenes: Sequence[str]) -> list[Measure]:
+    """Every measure that the evidence defines; one that it does not define is not there.
+
+    Args:
+        scenes: names by number.
+
+    Raises:
+        UserError: the evidence cannot be what it says.
+    """
+    answers = Answers.read(evidence)
+    return [
+        *_patches(answers),
+        *_frames(answers),
+        *_alarms(answers),
+        *_hot(answers),
+        *_scenes(answers, scenes),
+        *_labels(answers),
+        *_clusters(answers),
+    ]
+
+
+# -- patches and frames
+
+
+def _patches(a: Answers) -> list[Measure]:
+    """Clear and obscured patches, by the head and by the nearest centre; the head on clear ones is what is ranked."""
+    margin = a.away[:, 0] - a.away[:, 1]
+    found = []
+    for kind, rows in ((CLEAR, ~a.obscured & a.known), (OBSCURED, a.obscured & a.known)):
+        ranked = "" if kind == CLEAR else f"{kind}, {HEAD}"
+        found += classified(ranked, a.head[rows], a.reference[rows], a.score[rows], a.frame[rows], a.fold[rows])
+        if a.centred[rows].all():
+            part = f"{kind}, {NEAREST}"
+            found += classified(part, a.near[rows], a.reference[rows], margin[rows], a.frame[rows], a.fold[rows])
+    rows = ~a.obscured & (a.label != NOBODY)
+    if (a.truth[rows] != NOBODY).any():  # else it is what is ranked
+        found += classified("clear, RGB label", a.head[rows], a.label[rows] == 1, a.score[rows], a.frame[rows], a.fold[rows])
+    return found
+
+
+def _frames(a: Answers) -> list[Measure]:
+    """A frame is fire if any patch is, in truth and by what is deployed; one with an obscured patch is an obscured frame."""
+    index, known, smoky = _whole_frames(a)
+    true, called = (np.bincount(index, flag) > 0 for flag in (a.reference, a.deployed))
+    found = []
+    for part, rows in (("", known & ~smoky), (OBSCURED, known & smoky)):
+        found += [replace(m, name=f"frame_{m.name}") for m in classified(part, called[rows], true[rows])]
+    return found
+
+
+def _whole_frames(a: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each patch its frame, counted from 0 (n,); of each frame whether all of it is known, and whether smoke hides any of it."""
+    _, index = np.unique(a.frame, return_inverse=True)
+    return index, np.bincount(index, ~a.known) == 0, np.bincount(index, a.obscured) > 0
+
+
+def classified(
+    part: str,
+    answer: np.ndarray,
+    true: np.ndarray,
+    score: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
+    fold: np.ndarray | None = None,
+) -> list[Measure]:
+    """Accuracy, balanced accuracy, precision, recall, F1 and area under the ROC curve, in per cent, by scikit-learn.
+
+    A figure that these answers leave undefined is not there: precision where nothing is called flame, recall where nothing is,
+    balanced accuracy and the area where all is of one class.  The ranked one (`part` empty, of patches) is then over the class that
+    there is, with a warning.
+
+    Args:
+        answer, true: (n,) bool, flame.
+        score: (n,) that ranks patches, for the area; None: no area.
+        frame: (n,) that patches are resampled by; None: each is one by itself.
+        fold: (n,) whose detectors have scales of their own: the area is then the mean over folds that hold both classes.
+    """
+    from sklearn import metrics
+
+    if not len(true):
+        return []
+    both = bool(true.any() and not true.all())
+    found: dict[str, float] = {"accuracy": metrics.accuracy_score(true, answer)}
+    if both:
+        found["balanced_accuracy"] = metrics.balanced_accuracy_score(true, answer)
+    elif not part and frame is not None:
+        found["balanced_accuracy"] = found["accuracy"]
+    three = metrics.precision_recall_fscore_support(true, answer, average="binary", zero_division=np.nan)[:3]
+    found |= dict(zip(("precision", "recall", "f1"), three, strict=True))
+    folds = np.unique(fold).tolist() if fold is not None else [None]
+    if score is not None:
+        mine = [np.ones(len(true), bool) if f is None else fold == f for f in folds]
+        areas = [metrics.roc_auc_score(true[m], score[m]) for m in mine if 0 < true[m].sum() < m.sum()]
+        found["auc"] = float(np.mean(areas)) if areas else np.nan
+    frames = len(np.unique(frame)) if frame is not None else 0
+    told: tuple[str, ...] = ()
+    if frame is not None and frames >= LEAST_FRAMES:
+        ends = _resampled(answer, true, score if both and len(folds) == 1 else None, frame)
+    else:
+        ends = _closed(answer, true)
+        told = (f"few frames: the interval takes patches of {frames} for independent",) if frames else ()
+    one = () if both else ("one class: there is no patch of the other",)
+    return [
+        Measure(
+            name, 100 * float(value), "%", "up", part, ends.get(name), warnings=told + (one if name == "balanced_accuracy" else ())
+        )
+        for name, value in found.items()
+        if np.isfinite(value)
+    ]
+
+
+def _closed(answer: np.ndarray, true: np.ndarray) -> dict[str, tuple[float, float] | None]:
+    """Intervals in per cent of what has a closed form."""
+    hit = answer == true
+    shares = {"accuracy": hit, "precision": true[answer], "recall": answer[true]}
+    found: dict[str, tuple[float, float] | None] = {k: wilson(int(v.sum()), len(v)) for k, v in shares.items() if len(v)}
+    classes = [hit[true == k] for k in (False, True) if (true == k).any()]
+    recall, count = np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
+    return found | {"balanced_accuracy": mean_interval(recall, count)}
+
+
+def _resampled(
+    answer: np.ndarray, true: np.ndarray, score: np.ndarray | None, frame: np.ndarray
+) -> dict[str, tuple[float, float] | None]:
+    """95 % percentile intervals in per cent over `RESAMPLES` draws of as many frames, by a fixed generator."""
+    _, index = np.unique(frame, return_inverse=True)
+    frames = int(index.max()) + 1
+    # of each frame: hits, misses, false alarms, rightly let be
+    kinds = (true & answer, true & ~answer, ~true & answer, ~true & ~answer)
+    counts = np.stack([np.bincount(index, kind, frames) for kind in kinds], 1)
+    area = _area(score, true, index) if score is not None and true.sum() * (~true).sum() <= MOST_PAIRS else None
+    totals, areas = [], []
+    for often in _draws(frames):
+        totals.append(often @ counts)
+        if area is not None:
+            areas.append(area(often))
+    hits, misses, alarms, rest = np.concatenate(totals).T
+    recall, specificity = share(hits, hits + misses), share(rest, rest + alarms)
+    found = {
+        "accuracy": (hits + rest) / (hits + misses + alarms + rest),
+        "balanced_accuracy": (recall + specificity) / 2
+        if true.any() and not true.all()
+        else np.where(true.any(), recall, specificity),
+        "precision": share(hits, hits + alarms),
+        "recall": recall,
+        "f1": share(2 * hits, 2 * hits + misses + alarms),
+    }
+    if areas:
+        found["auc"] = np.concatenate(areas)
+    return {name: _ends(percentiles(value), frames) for name, value in found.items()}
+
+
+def _draws(frames: int, held: int = 2**20) -> list[np.ndarray]:
+    """How often each frame is drawn, (r, frames) in pieces of r that add up to `RESAMPLES`; alike for equal numbers of frames."""
+    draw = np.random.Generator(np.random.Philox(0))
+    step = max(1, held // frames)
+    out = []
+    for done in range(0, RESAMPLES, step):
+        rows = min(step, RESAMPLES - done)
+        picked = draw.integers(0, frames, (rows, frames)) + frames * np.arange(rows)[:, None]
+        out.append(np.bincount(picked.ravel(), minlength=rows * frames).reshape(rows, frames).astype(np.float64))
+    return out
+
+
+def _area(score: np.ndarray, true: np.ndarray, index: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Area under the ROC curve where frame i is there `often[:, i]` times: the share of pairs in their order, ties half."""
+    frames = int(index.max()) + 1
+    up, down = score[true][:, None], score[~true][None]
+    won = ((up > down) + 0.5 * (up == down)).astype(np.float64)  # (flame, none)
+    of_up, of_down = ((np.arange(frames)[:, None] == index[kind]).astype(np.float64) for kind in (true, ~true))
+    pairs = of_up @ won @ of_down.T  # won by a flame of one frame against a patch of another; halves add up without rounding
+    flame, none = of_up.sum(1), of_down.sum(1)
+
+    def area(often: np.ndarray) -> np.ndarray:
+        return share(((often @ pairs) * often).sum(1), (often @ flame) * (often @ none))
+
+    return area
+
+
+def _ends(ends: tuple[float, float] | None, frames: int) -> tuple[float, float] | None:
+    """In per cent; where every draw is wholly right, or wholly wrong, Wilson's of as many frames: draws then tell no width."""
+    if ends is None:
+        return None
+    if ends[0] == ends[1] and ends[0] in (0.0, 1.0):
+        return wilson(round(ends[0] * frames), frames)
+    return 100 * ends[0], 100 * ends[1]
+
+
+def _alarms(a: Answers) -> list[Measure]:
+    """Patches without fire that are called fire, in 100 frames, and frames without fire that are called so, by what is deployed."""
+    index, known, smoky = _whole_frames(a)
+    fire, called = (np.bincount(index, flag) > 0 for flag in (a.reference, a.deployed))
+    wrong = np.bincount(index, a.deployed & ~a.reference)
+    found = []
+    for part, rows in ((CLEAR, known & ~smoky), (OBSCURED, known & smoky)):
+        if rows.any():
+            count = wrong[rows]
+            ends = None
+            if rows.sum() >= LEAST_FRAMES:
+                per_frame = percentiles(np.concatenate([often @ count for often in _draws(len(count))]) / len(count))
+                ends = (100 * per_frame[0], 100 * per_frame[1]) if per_frame and count.any() else None
+            found.append(Measure("false_alarms", 100 * float(count.mean()), "per 100 frames", "down", part, ends))
+        calm = rows & ~fire
+        if calm.any():
+            hits = int(called[calm].sum())
+            ends = wilson(hits, int(calm.sum()))
+            found.append(Measure("false_alarm_frames", 100 * hits / int(calm.sum()), "%", "down", part, ends))
+    return found
+
+
+def _hot(a: Answers) -> list[Measure]:
+    """Recall under smoke against each temperature that somebody knows, by the head and by the nearest centre."""
+    found = []
+    for degrees, column in HOT.items():
+        hot = a.obscured & (getattr(a, column) == 1)
+        for name, answer, known in ((HEAD, a.head, True), (NEAREST, a.near, a.centred[hot].all())):
+            if hot.any() and known:
+                part = f"{degrees} degrees, {name}"
+                told = classified(part, answer[hot], np.ones(int(hot.sum()), bool), None, a.frame[hot])
+                found += [replace(m, name="smoke_recall") for m in told if m.name == "recall"]
+    return found
+
+
+# -- scenes, labels
+
+
+def _scenes(a: Answers, scenes: Sequence[str]) -> list[Measure]:
+    """`scene_accuracy` of each scene, clear and under smoke apart, and of the worst: the mean over its classes of their recall.
+
+    By what is deployed.  A slice of fewer than 30 patches is listed, and the worst one only where all are so small.
+    """
+    hit = a.deployed == a.reference
+    found = []
+    for k in np.unique(a.scene).tolist():
+        for smoky in (False, True):
+            rows = (a.scene == k) & (a.obscured == smoky) & a.known
+            classes = [hit[rows & (a.reference == c)] for c in (False, True)]
+            classes = [c for c in classes if len(c)]
+            if not classes:
+                continue
+            recall, count = np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
+            name = scenes[k] if k < len(scenes) else f"scene {k}"
+            n = int(count.sum())
+            small = (f"small: {n} of at least {MIN_GROUP} examples",) if n < MIN_GROUP else ()
+            part = f"{name}, smoke" if smoky else name
+            ends = mean_interval(recall, count)
+            found.append(Measure("scene_accuracy", 100 * float(recall.mean()), "%", "up", part, ends, warnings=small))
+    large = [m for m in found if not m.warnings] or found
+    worst = min(large, key=lambda m: m.value)
+    return [*found, replace(worst, name="worst_scene", part="", warnings=())]
+
+
+def _labels(a: Answers) -> list[Measure]:
+    """How good the RGB label is against the truth: no method's doing, and what bounds every accuracy against a label."""
+    found = []
+    for part, smoky in ((CLEAR, False), (OBSCURED, True)):
+        rows = (a.truth != NOBODY) & (a.label != NOBODY) & (a.obscured == smoky)
+        told = classified(part, a.label[rows] == 1, a.truth[rows] == 1, None, a.frame[rows])
+        found += [replace(m, name=f"label_{m.name}", direction="") for m in told]
+    return found
+
+
+# -- clusters
+
+
+def _clusters(a: Answers) -> list[Measure]:
+    """Scores of the sample's clusters, the mean over folds that define them; folds have spaces of their own."""
+    folds = np.unique(a.fold).tolist()
+    answer = np.where(a.centred, a.near, a.head)
+    found = []
+    for kind, smoky in ((OBSCURED, True), (CLEAR, False)):
+        for how, label, known in ((PREDICTED, answer, True), (TRUE, a.truth == 1, a.truth != NOBODY)):
+            part = f"{kind}, {how}"
+            parts = [a.sampled & (a.fold == f) & (a.obscured == smoky) & known for f in folds]
+            parts = [rows for rows in parts if rows.any()]
+            if not parts:
+                continue
+            scored = [clustering.scores(a.z[rows], label[rows].astype(int)) for rows in parts]
+            for name, direction in clustering.KINDS.items():
+                values = [value for s in scored if (value := s[name]) is not None]
+                if values:
+                    few = (f"undefined in {len(parts) - len(values)} of {len(parts)} folds",) if len(values) < len(parts) else ()
+                    found.append(Measure(name, float(np.mean(values)), "", direction, part, warnings=few))
+            least = [min(float(label[rows].mean()), float(1 - label[rows].mean())) for rows in parts]
+            found.append(Measure("smaller_cluster", 100 * float(np.mean(least)), "%", "", part))
+    if a.centred.all():
+        apart = [value for f in folds if (value := _apart(a, f)) is not None]
+        if apart:
+            found.append(Measure("centre_separation", float(np.mean(apart)), "", "up"))
+    if a.sampled.any():
+        kept = [float(a.kept[a.fold == f][0]) for f in folds]
+        found.append(Measure("variance_kept", 100 * float(np.mean(kept)), "%"))
+    return found
+
+
+def _apart(a: Answers, fold: int) -> float | None:
+    """Distance between the centres over the root mean square distance of the fold's sample from its mean."""
+    x, centres = a.z[a.sampled & (a.fold == fold)], a.centres(fold)
+    if centres is None or not len(x):
+        return None
+    spread = float(np.sqrt(np.square(x - x.mean(0)).sum(1).mean()))
+    return float(np.linalg.norm(centres[1] - centres[0])) / spread if spread else None
+
+
+# -- whether the evidence can be
+
+
+def _check(a: Answers, flags: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError with the first thing that cannot be."""
+    again = "; run the method again"
+    if not len(a.score):
+        raise UserError(f"evidence: there must be patches{again}")
+    if not all(np.isfinite(v).all() for v in (a.score, a.away, a.kept, a.z, a.turned)):
+        raise UserError(f"evidence: scores, distances and embeddings must be finite{again}")
+    if not all(np.isin(v, (0, 1)).all() for v in flags.values()) or not all(
+        np.isin(v, (NOBODY, 0, 1)).all() for v in (a.label, a.truth, a.truth_200)
+    ):
+        raise UserError(f"evidence: obscured and sampled are 0 or 1, label and truth may be -1 as well{again}")
+    if not (a.known & ~a.obscured).any():
+        raise UserError("evidence: no clear patch has a label or a truth, so nothing can be scored; use a set with labels")
+    if min(a.fold.min(), a.frame.min(), a.scene.min()) < 0 or (np.diff(a.fold) < 0).any():
+        raise UserError(f"evidence: folds, frames and scenes are counted from 0, a fold's patches stand together{again}")
+    if (sample(a.fold, a.obscured) != a.sampled).any():
+        raise UserError(f"evidence: the sampled rows are not those that their numbers choose{again}")
+    if ((a.away < 0) & (a.away != NOBODY)).any() or (a.centred != (a.away[:, 1] >= 0)).any():
+        raise UserError(f"evidence: distances to both centres are given, or -1{again}")
+    if a.kept.min() < 0 or a.kept.max() > 1:
+        raise UserError(f"evidence: kept is a share from 0 to 1{again}")
+    if (a.z[~a.sampled] != 0).any():
+        raise UserError(f"evidence: embeddings are of sampled rows alone{again}")
+    for fold in np.unique(a.fold).tolist():
+        mine = a.fold == fold
+        if len(np.unique(a.centred[mine])) > 1:
+            raise UserError(f"evidence: fold {fold} has centres for some of its patches{again}")
+        centres = a.centres(fold)
+        if centres is None or a.kept[mine][0] < 1 or not (a.sampled & mine).any():
+            continue
+        x, near = a.z[a.sampled & mine], a.near[a.sampled & mine]
+        to = np.linalg.norm(x[:, None] - centres, axis=2)
+        told = np.abs(to[:, 1] - to[:, 0]) > HALF * to.max(1)
+        if ((to[:, 1] < to[:, 0]) != near)[told].any():
+            raise UserError(f"evidence: the nearest centre is not the one that embeddings and centres give{again}")
+
+
+# -- the sample
+
+MOST_OBSCURED, MOST_CLEAR = 192, 64  #: patches of a fold whose embedding is in the evidence
+MOST_SAMPLED = 1024  #: of all folds: so many embeddings of 64 half-precision values are 128 KB
+
+
+def sample(fold: np.ndarray, obscured: np.ndarray) -> np.ndarray:
+    """Which rows carry their embedding, (n,) bool: of each fold the obscured and the clear ones whose numbers hash to the least.
+
+    Four folds have 192 obscured and 64 clear ones each, more folds proportionally fewer.
+
+    Args:
+        fold, obscured: (n,) of rows 0 to n - 1.
+    """
+    rank = _hashed(len(fold))
+    folds = np.unique(fold)
+    part = min(1.0, MOST_SAMPLED / ((MOST_OBSCURED + MOST_CLEAR) * max(1, len(folds))))
+    out = np.zeros(len(fold), bool)
+    for f in folds:
+        for rows, most in ((obscured, MOST_OBSCURED), (~obscured, MOST_CLEAR)):
+            mine = np.flatnonzero((fold == f) & rows)
+            out[mine[np.argsort(rank[mine], kind="stable")[: int(most * part)]]] = True
+    return out
+
+
+def _hashed(count: int) -> np.ndarray:
+    """A hash of each number below `count`, uint64: SplitMix64's finaliser (Steele, Lea, Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

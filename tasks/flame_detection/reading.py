@@ -1,0 +1,242 @@
+"""Pictures read from files by one decoder (Pillow, whose version a bundle tells), and a shot made into the task's patches.
+
+What is wrong with a file is one line; the loaders of sets leave such a file out and keep the line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from suite.naming import UserError
+from tasks.flame_detection import annotate, patches, temperatures
+from tasks.flame_detection.problem import Patches
+
+TAKEN = 306  #: the EXIF tag DateTime
+PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
+ASPECT = 0.02  #: how far the shapes of two pictures of one view may differ: 640x512 is not 4000x3000
+
+#: of a JPEG: start of the picture's data; application segments and comments, of which those that decoding needs are kept
+_SCAN, _APPLICATION, _COMMENT, _NEEDED = 0xDA, range(0xE0, 0xF0), 0xFE, (0xE0, 0xEE)
+_END, _MARKER = b"\xff\xd9", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+
+def read_rgb(path: Path, like: tuple[int, int] | None = None) -> np.ndarray:
+    """The colours of a picture, (H, W, 3) uint8.
+
+    Args:
+        like: (H, W) of the thermal picture beside it, which this one is resized to (bilinear over the area of a new pixel) where it
+            has another size.
+
+    Raises:
+        UserError: no picture, a truncated one, or one of another shape than `like`, which is not of the same view.
+    """
+    from PIL import Image
+
+    with _opened(path) as image:
+        picture = image.convert("RGB")
+        if like is not None and picture.size != like[::-1]:
+            width, height = picture.size
+            if abs(width / height * like[0] / like[1] - 1) > ASPECT:
+                raise UserError(
+                    f"{path}: {width}x{height} pixels beside a thermal picture of {like[1]}x{like[0]}: another field of view;"
+                    " take the RGB picture that was cut to the thermal one"
+                )
+            picture = picture.resize(like[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(picture)
+
+
+def read_luma(path: Path) -> np.ndarray:
+    """The brightness of a colour-mapped thermal picture, (H, W) float32 in 0..255.
+
+    Of a JPEG it is the stored brightness plane: decoders agree on it within 1, while they differ by dozens of levels on false
+    colours (findings/pyav_jpeg_colours_lie_far_from_pillows.sh).
+
+    Raises UserError like `read_rgb`.
+    """
+    with _opened(path) as image:
+        image.draft("L", None)
+        return np.asarray(image.convert("L"), np.float32)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A picture, to be decoded within; what goes wrong is one line."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # what is wrong is told once, below
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            yield image
+    except FileNotFoundError as e:
+        raise UserError(f"no {path}: a picture is expected") from e
+    except UnidentifiedImageError as e:
+        raise UserError(f"{path}: no picture that Pillow reads, or it is empty; get it again") from e
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as e:
+        raise UserError(f"{path}: truncated or damaged ({' '.join(str(e).split())}); get it again") from e
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """Brightness of colours (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B), (..., 3) uint8 to (...) float32."""
+    return np.asarray(rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
+
+
+def taken(paths: Iterable[Path]) -> datetime | None:
+    """When a shot was taken: EXIF DateTime of the first of its pictures that tells; None where none does."""
+    from PIL import Image
+
+    for path in paths:
+        with (
+            contextlib.suppress(OSError, ValueError, SyntaxError, TypeError),
+            warnings.catch_warnings(action="ignore"),
+            Image.open(path) as image,
+        ):
+            return datetime.strptime(str(image.getexif().get(TAKEN, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    return None
+
+
+def stripped(jpeg: bytes) -> bytes:
+    """A JPEG without EXIF (positions, a preview), XMP and comments; the picture's own data are the same to the byte.
+
+    Raises:
+        UserError: it is no JPEG, or it is truncated.
+    """
+    if jpeg[:2] != b"\xff\xd8":
+        raise UserError("not a JPEG: it does not begin with FF D8")
+    kept, at = [jpeg[:2]], 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, (length,) = jpeg[at + 1], struct.unpack(">H", jpeg[at + 2 : at + 4])
+        end = at + 2 + length
+        if marker == _SCAN:
+            # a scan lasts until the next marker; within it FF is followed by 0, or by the number of a restart
+            found = _MARKER.search(jpeg, end)
+            if found is None:
+                break
+            end = found.start()
+        if marker in _NEEDED or (marker not in _APPLICATION and marker != _COMMENT):
+            kept.append(jpeg[at:end])
+        at = end
+        if jpeg[at : at + 2] == _END:
+            # what follows the end, such as a second picture, is dropped
+            return b"".join([*kept, _END])
+    raise UserError("a truncated JPEG: it has no picture's data, or no end")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of one moment, as the cameras took it."""
+
+    thermal: np.ndarray  #: (H, W) float32: degrees Celsius, or the brightness of a colour-mapped picture
+    rgb: np.ndarray | None  #: (H, W, 3) uint8
+    radiometric: bool  #: whether `thermal` are degrees
+    frame: int  #: counted over the whole set
+    scene: int = 0
+    obscured: bool = False  #: smoke hides it
+    labelled: bool = True  #: whether its RGB picture labels it; otherwise its labels are -1
+
+    def patches(self, patch: int, stride: int | None = None, absolute: bool = False) -> Patches:
+        """Patches in raster order.
+
+        Args:
+            stride: None: patches do not overlap.
+            absolute: degrees are kept (divided by 600) instead of being scaled over the frame.
+        """
+        stride = stride or patch
+        whole = torch.from_numpy(np.ascontiguousarray(self.thermal, np.float32))[None, None]
+        scaled = whole / temperatures.FULL if absolute else patches.scale(whole)
+        thermal = patches.windows(scaled, patch, stride)
+        count = len(thermal)
+        unknown = torch.full((count,), -1)
+        label, rgb = unknown, None
+        if self.rgb is not None:
+            rgb = patches.windows(torch.from_numpy(self.rgb.transpose(2, 0, 1).copy())[None], patch, stride).float() / 255
+            if self.labelled:
+                flame = torch.from_numpy(annotate.flame_pixels(self.rgb[None]))[None]
+                label = patches.windows(flame, patch, stride).flatten(1).any(dim=1).long()
+        truth, truth_200, celsius, degrees = unknown, unknown, torch.full((count,), float("nan")), None
+        if self.radiometric:
+            degrees = patches.windows(whole, patch, stride)
+            celsius = degrees.amax(dim=(1, 2, 3))
+            limit = temperatures.limits(self.thermal).high
+            truth, truth_200 = (
+                torch.from_numpy(temperatures.truth(celsius.numpy(), at, limit)) for at in (temperatures.FIRE, temperatures.FLAMING)
+            )
+        return Patches(
+            thermal,
+            rgb,
+            label,
+            truth,
+            truth_200,
+            patches.warm(thermal.amax(dim=(1, 2, 3)), label, patches.hot_limit(scaled).expand(count)),
+            celsius,
+            torch.full((count,), self.frame),
+            torch.full((count,), self.scene),
+            torch.full((count,), self.obscured),
+            degrees,
+        )
+
+
+def empty(patch: int, colour: bool = True, radiometric: bool = False) -> Patches:
+    """No patch at all."""
+    whole, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
+    thermal = torch.zeros(0, 1, patch, patch)
+    rgb, degrees = torch.zeros(0, 3, patch, patch) if colour else None, thermal if radiometric else None
+    return Patches(thermal, rgb, whole, whole, whole, no, torch.zeros(0), whole, whole, no, degrees)
+
+
+def joined(parts: Sequence[Patches]) -> Patches:
+    """Patches of several shots one after the other; at least one part."""
+    columns: dict[str, Any] = {}
+    for field in fields(Patches):
+        values = [getattr(p, field.name) for p in parts]
+        columns[field.name] = None if any(v is None for v in values) else torch.cat(values)
+    return Patches(**columns)
+
+
+def gathered(parts: Iterator[Patches], count: int, none: Patches) -> Patches:
+    """The same of many shots with equally many patches each: memory is taken once, for at most `count` parts.
+
+    Args:
+        none: what there is where there is no part.
+    """
+    whole: Patches | None = None
+    at = 0
+    for part in parts:
+        if whole is None:
+            columns: dict[str, Any] = {}
+            for name, v in part.__dict__.items():
+                columns[name] = None if v is None else v.new_empty(count * len(v), *v.shape[1:])
+            whole = Patches(**columns)
+        for name, value in part.__dict__.items():
+            if value is not None:
+                getattr(whole, name)[at : at + len(value)] = value
+        at += len(part)
+    return none if whole is None else replace(whole, **{n: v[:at] for n, v in whole.__dict__.items() if v is not None})
+
+
+def listing(folder: Path, endings: Sequence[str]) -> Mapping[str, Path]:
+    """Files of a folder with one of these endings by their stem; of two with one stem the first by name."""
+    found: dict[str, Path] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in endings and not path.name.startswith("."):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def none_left(place: Path, left_out: Mapping[str, str], wanted: str) -> UserError:
+    """What to raise where no shot of a set can be used."""
+    if not left_out:
+        return UserError(f"no pictures in {place}: put there {wanted}")
+    name, why = next(iter(left_out.items()))
+    return UserError(f"{place}: none of its {len(left_out)} frames can be used, such as {name}: {why}")
