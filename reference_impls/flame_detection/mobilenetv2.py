@@ -2,8 +2,8 @@
 
 Paper: Sandler, Howard, Zhu, Zhmoginov, Chen. MobileNetV2: Inverted Residuals and Linear Bottlenecks. CVPR 2018, arXiv 1801.04381.
 
-Departs: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`
-(flame_baselines.md 2.1).
+Departs: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
+rate is the better of two on the synthetic validation patches (flame_baselines.md 2.1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Mobilenetv2:
     version: ClassVar[int] = 1
 
     mode: Literal["thermal", "late"] = "thermal"  #: late: RGB and thermal, a network for each
-    lr: float = 1e-3  #: Adam's first rate
+    lr: float = 3e-3  #: Adam's first rate
     pretrained: bool = False  #: whether it starts from ImageNet, torchvision's file in the folder weights of the data folder
 
     def solve(self, problem: FlameProblem) -> Detectors:

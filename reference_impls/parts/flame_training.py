@@ -197,7 +197,7 @@ class MetricLearning(Best):
         if metric:
             (self._gradient,) = torch.autograd.grad(sum(metric.values()), centres, retain_graph=True)  # type: ignore[arg-type]
         losses |= metric
-        weighted = {name: value if name == "bce" else getattr(self.terms, name) * value for name, value in losses.items()}
+        weighted = {name: self._weight(name) * value for name, value in losses.items()}
         self._note({f"loss_{name}": value.detach() for name, value in losses.items()})
         if self.steps % self._every == 0 and len(losses) > 1:
             self._look(weighted, {name: read.gated.get(name, read.z) for name in losses}, read.z)
@@ -232,6 +232,9 @@ class MetricLearning(Best):
         self.centres = state["centres"].clone().to(self.problem.device)
         self.history = copy.deepcopy(state["history"])
 
+    def _weight(self, term: str) -> float:
+        return 1.0 if term == "bce" else float(getattr(self.terms, term))
+
     def _note(self, values: Mapping[str, torch.Tensor]) -> None:
         """Add to the epoch's sums; they are looked at once an epoch, so nothing waits for the device in between."""
         for name, value in values.items():
@@ -246,10 +249,13 @@ class MetricLearning(Best):
                 self._note({f"gradient_{name}": own.float().norm(), f"gradient_z_{name}": before.float().norm()})
 
     def _row(self) -> dict[str, float]:
-        """The epoch's means: ``loss_<term>``, ``gradient_<term>`` and its ``share_<term>``, the same before the gate as ``_z_``."""
+        """The epoch's means: ``loss_<term>`` and its ``weight_<term>``, ``gradient_<term>`` of the weighted term and its
+        ``share_<term>``, the same before the gate as ``gradient_z_<term>`` and ``share_z_<term>``.
+        """
         names = [k.removeprefix("loss_") for k in self._sums if k.startswith("loss_")]
         row = {"fold": float(self.problem.fold), "epoch": float(self.epoch)}
         row |= {f"loss_{n}": float(self._sums[f"loss_{n}"]) / self.steps for n in names}
+        row |= {f"weight_{n}": self._weight(n) for n in names}
         for kind in ("", "z_"):
             norms = {n: float(self._sums[f"gradient_{kind}{n}"]) / self._looks for n in names}
             total = sum(norms.values())

@@ -88,7 +88,10 @@ class Detectors:
 
     folds: Sequence[Detector]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    #: by epoch and term of the loss: mean loss, its gradient's norm on z, the norm's share of all terms'; empty: one term only
+    #: a line an epoch of a fold (``fold``, ``epoch``, both from 0), and of each term of the loss (bce, rec, cl, tcl, tccl) its mean
+    #: ``loss_<term>``, its ``weight_<term>``, the norm ``gradient_<term>`` of the weighted term on the gated features that it reads
+    #: and that norm's ``share_<term>`` of all terms'; ``gradient_z_<term>`` and ``share_z_<term>`` on z before any gate;
+    #: ``centre_distance``.  Empty: there is one term only.
     terms: Sequence[Mapping[str, float]] = ()
 
 

@@ -188,7 +188,7 @@ def test_each_terms_share_is_told_once_an_epoch_and_shares_add_up_to_1(whole: tu
     assert not Bce().solve(problem(epochs=1)).terms
     assert set(Flamefinder(losses="rec").solve(problem(epochs=1)).terms[0]) == {
         *("fold", "epoch"),
-        *(f"{what}_{n}" for what in ("loss", "gradient", "gradient_z", "share", "share_z") for n in ("bce", "rec")),
+        *(f"{what}_{n}" for what in ("loss", "weight", "gradient", "gradient_z", "share", "share_z") for n in ("bce", "rec")),
     }
 
 
