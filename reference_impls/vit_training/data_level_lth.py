@@ -167,11 +167,12 @@ class DataLevelLth:
         elif name == "tokens" and constant:
             k = ratio_leaving(shape.patches, max(1, round(share * shape.patches)), prunes)
         else:
-            counts = range(1, shape.patches + 1)
+            counts = range(1, shape.patches)  # what is left rises with them; with all patches there is no selector to pay
             if left(1) > 1.01 * share:
                 raise UserError(f"target {problem.spec.target!r} is out of reach: one patch makes {left(1):.3f}; ask for more")
-            above = min(bisect_left(counts, share, key=left), len(counts) - 1)
-            count = min(counts[max(0, above - 1) : above + 1], key=lambda n: abs(left(n) - share))
+            above = bisect_left(counts, share, key=left)
+            near = (*counts[max(0, above - 1) : above + 1], shape.patches)
+            count = min(near, key=lambda n: abs(left(n) - share))
             k = ratio_leaving(shape.patches, count, prunes)
         # rounded first: 343 epochs at 0.7 are 1000, not 1000.0000000000003
         epochs = math.ceil(round(problem.epochs / k**prunes, 9)) if self.longer else problem.epochs

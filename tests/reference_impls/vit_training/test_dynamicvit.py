@@ -209,7 +209,7 @@ def test_predictors_learn_to_keep_the_share_that_should_stay(keep) -> None:
     model, x, y = predicting(keep, spread=0.1).train(), images(), torch.arange(6) % 3
     objective, blocks = Objective(AdamW(), stage_ratios(keep), ratio_weight=50.0), blocks_of(model)
     optimizer, shares = AdamW(lr=3e-3).optimizer(model), []
-    for _ in range(60):
+    for _ in range(45):
         blocks.seed += 1
         optimizer.zero_grad()
         objective(model, x, y).backward()
@@ -359,4 +359,4 @@ def test_what_cannot_be_is_refused() -> None:
 
 @pytest.mark.parametrize("method", [DynamicVit(), DynamicVit(start="dense", share=1.0)], ids=str)
 def test_a_stopped_run_ends_bit_for_bit_the_same(method) -> None:
-    thinning.assert_resumes(method, (7, 6) if method.start == "dense" else (7,))
+    thinning.assert_resumes(method, (4, 5, 4) if method.start == "dense" else (4,))

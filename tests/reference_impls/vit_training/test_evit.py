@@ -218,7 +218,7 @@ def test_random_scores_are_addressed_by_step_in_training_and_fixed_at_test() -> 
 
 @pytest.mark.parametrize("method", [Evit(), TokenSelection(score="variance"), TokenSelection()], ids=str)
 def test_a_stopped_run_ends_bit_for_bit_the_same(method) -> None:
-    thinning.assert_resumes(method, (5, 4), target="train_macs=0.95")
+    thinning.assert_resumes(method, (2, 4), target="train_macs=0.95")
 
 
 def test_solutions_are_saved_whole_and_leave_nothing_of_the_last_pass() -> None:
