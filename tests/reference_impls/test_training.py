@@ -170,7 +170,7 @@ def test_norm_parameters_decay_only_where_asked() -> None:
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
     from reference_impls.image_pruning.chex import Exploration
 
-    p = shrunk(problem(tier="small", division="open"), 8, train=1280, val=200, test=200)
+    p = shrunk(problem(tier="small", division="open"), 8, train=768, val=100, test=100)
     model = p.model()
     explorer = Exploration(Chex(), p, model)
     checked = 0
