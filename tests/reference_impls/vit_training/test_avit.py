@@ -222,7 +222,7 @@ def test_it_starts_from_dense_weights_which_are_counted_apart() -> None:
 
 def test_from_scratch_it_trains_for_all_epochs_and_nothing_runs_before() -> None:
     asked, found = solved(Avit(start="scratch"))
-    assert found.before == []
+    assert found.before == ()
     assert found.training.epochs == EPOCHS  # type: ignore[union-attr]
     assert asked.run.spent.get(BEFORE, 0) == 0
 

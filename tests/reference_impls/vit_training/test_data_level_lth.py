@@ -23,7 +23,6 @@ from reference_impls.parts.vit_tickets import (
     FixedPatches,
     InvertedSelector,
     OnPatches,
-    OnTickets,
     RandomPatches,
     Selecting,
     TicketSelector,
@@ -51,7 +50,7 @@ from tasks.images.sources import InMemory
 from tasks.images.workloads import Training, training_steps
 from tasks.vit_training.examining import examine
 from tasks.vit_training.networks import Shape, build
-from tasks.vit_training.patches import ChosenPatches, choose
+from tasks.vit_training.patches import ChosenPatches, OnTickets, choose
 from tasks.vit_training.problem import BEFORE, Trained, VitProblem
 from tests.helpers import MemoryRun, golden, golden_tensors
 from tests.tasks.images.helpers import timm
@@ -684,7 +683,7 @@ def test_validation_looks_at_what_the_arm_is_tested_on() -> None:
     for arm, tickets in (("ticket", True), ("inverted", True), ("random", False), ("all", False)):
         p, found = solved(arm)
         last = [value for name, value in p.run.values if name == "end_top1"]
-        tested = OnTickets(found.model, found.selector) if tickets else found.model
+        tested = OnTickets(found.selector, found.model) if tickets else found.model
         assert last == [p.validate(tested)]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reference_impls.vit_training.patch_dropout import Draws, Dropping, PatchDropout, RandomPatches, kept_patches
+from reference_impls.parts.vit_training import Draws
+from reference_impls.vit_training.patch_dropout import Dropping, PatchDropout, RandomPatches, kept_patches
 from suite.naming import UserError
 from tasks.images.workloads import Training, training_steps
 from tasks.vit_training.networks import Shape
@@ -144,7 +145,7 @@ def test_it_is_looked_at_on_all_patches_and_left_so() -> None:
 
 def test_draws_are_addressed_by_epoch_and_step_and_move_no_other_stream() -> None:
     asked, drop = problem(), RandomPatches()
-    draws, seen = Draws(asked.run, drop), []
+    draws, seen = Draws(asked.run, "patch_dropout patches", drop), []
     before = torch.get_rng_state()
     for epoch in (0, 1):
         draws.before_epoch(epoch)
