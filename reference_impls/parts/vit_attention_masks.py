@@ -188,7 +188,7 @@ class MaskedBlock(TokenBlock):
         if not self.flow.drawn:
             return self.classes(q, k, weights)
         # every prune sees another number of tokens, or none leaves
-        return drawn_scores(q, address(self.flow.seed if self.training else TEST_SEED, q.shape[2]))
+        return drawn_scores(q.transpose(1, 2), address(self.flow.seed if self.training else TEST_SEED, q.shape[2]))
 
     def prune(self, x: torch.Tensor, q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Patches (B, 1 + N, C) to those that stay (B, 1 + K, C), in falling order of the class token's attention to them."""

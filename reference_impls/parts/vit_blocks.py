@@ -53,14 +53,14 @@ def class_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     return row.softmax(-1).mean(1)[:, 0, 1:]
 
 
-def drawn_scores(like: torch.Tensor, seed: int) -> torch.Tensor:
-    """Uniform numbers in place of the class attention (B, n - 1), by a seed alone: a stream of their own.
+def drawn_scores(tokens: torch.Tensor, seed: int) -> torch.Tensor:
+    """A uniform number for each patch (B, N), by a seed alone: a stream of their own.
 
     Args:
-        like: queries or keys (B, H, n, d).
+        tokens: (B, 1 + N, ...), the class token first.
     """
-    generator = torch.Generator(like.device).manual_seed(seed)
-    return torch.rand(len(like), like.shape[2] - 1, device=like.device, generator=generator)
+    generator = torch.Generator(tokens.device).manual_seed(seed)
+    return torch.rand(len(tokens), tokens.shape[1] - 1, device=tokens.device, generator=generator)
 
 
 def strongest(score: torch.Tensor, count: int) -> torch.Tensor:

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reference_impls.parts.stages import Stage
-from reference_impls.parts.vit_examples import Chosen, agreed, drawing, highest, known_share, subset_size, trained
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_examples import Chosen, agreed, drawing, highest, known_share, subset_size
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from suite.protocol import Run
 from tasks.images.recipes import AdamW

@@ -6,20 +6,20 @@ in the order of presentation, by running counters: nothing grows with the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import nn
 
-from reference_impls.parts.vit_training import Fitted, VitHooks
+from reference_impls.parts.vit_training import VitHooks
 from suite import parallel
 from suite.naming import UserError
 from tasks.images.augment import Deit
 from tasks.images.recipes import Recipe
 from tasks.images.sources import ImageFiles, InMemory, Source
-from tasks.vit_training.problem import Before, Trained, VitProblem
+from tasks.vit_training.problem import VitProblem
 
 Criterion = Literal["forgetting", "forgetting+cls"]
 
@@ -30,12 +30,6 @@ LEFT_OUT = -1  #: in place of right (1) or wrong (0): a presentation that does n
 def drawing(seed: int) -> torch.Generator:
     """A stream of its own, on the processor."""
     return torch.Generator().manual_seed(seed)
-
-
-def trained(fitted: Fitted, notes: Mapping[str, Any], before: Sequence[tuple[Before, float]] = ()) -> Trained:
-    """A Solution: the network of a real training, and what ran before it with its seconds."""
-    seconds = {"train": fitted.seconds, "total": fitted.seconds + sum(s for _, s in before)}
-    return Trained(fitted.model, notes, training=fitted.training, before=tuple(b for b, _ in before), seconds=seconds)
 
 
 # How many, and of which class
@@ -236,17 +230,24 @@ class Recorder:
             self.log.add(right, *(() if class_variance is None else (class_variance.detach().float(),)))
 
 
+class Records(Protocol):
+    """Who books a step; see `Recorder.record`."""
+
+    def record(self, logits: torch.Tensor, y: torch.Tensor, class_variance: torch.Tensor | None = None) -> None: ...
+
+
 @dataclass(frozen=True)
 class Recorded:
-    """The recipe's loss, whose logits are recorded on the way."""
+    """The recipe's loss, whose logits are recorded on the way.  It can be pickled."""
 
     recipe: Recipe
-    recorder: Recorder
+    recorder: Records
+    variance: Callable[[nn.Module], torch.Tensor | None] | None = None  #: of the class attention in a network's last pass
 
     def __call__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         def forward(images: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = model(images)
-            self.recorder.record(logits, y)
+            self.recorder.record(logits, y, self.variance(model) if self.variance else None)
             return logits
 
         return self.recipe.loss(forward, x, y)  # type: ignore[arg-type]
@@ -386,6 +387,16 @@ def swap(
     return torch.cat([stay, shuffled[:count]]), torch.cat([shuffled[count:], gone])
 
 
+def check_swaps(criterion: str, swap_share: float, keep_lowest: int) -> None:
+    """Raises UserError for settings of the swap that cannot be; see `SwappedExamples`."""
+    if criterion not in get_args(Criterion):
+        raise UserError(f"criterion={criterion}: choose {' or '.join(get_args(Criterion))}")
+    if not 0 <= swap_share <= 1:
+        raise UserError(f"swap_share={swap_share}: a share lies within 0 to 1")
+    if keep_lowest < 0:
+        raise UserError(f"keep_lowest={keep_lowest}: a number of examples, 0 or more")
+
+
 def swap_epochs(epochs: int) -> tuple[int, ...]:
     """Epochs at whose start examples are swapped, five at most: a tenth of the training, two tenths, up to the half of it."""
     return tuple(sorted({round(j * epochs / 10) for j in range(1, 6)} - {0}))
@@ -423,14 +434,9 @@ class SwappedExamples(Counted):
 
         Raises UserError for settings that cannot be.
         """
-        if criterion not in get_args(Criterion):
-            raise UserError(f"criterion={criterion}: choose {' or '.join(get_args(Criterion))}")
+        check_swaps(criterion, swap_share, keep_lowest)
         if not 0 <= share_removed < 1:
             raise UserError(f"{share_removed} of the examples cannot be removed: a share lies from 0 on and below 1")
-        if not 0 <= swap_share <= 1:
-            raise UserError(f"swap_share={swap_share}: a share lies within 0 to 1")
-        if keep_lowest < 0:
-            raise UserError(f"keep_lowest={keep_lowest}: a number of examples, 0 or more")
         self.presentations = max(1, round(epochs / 10))
         super().__init__(problem, self.presentations, clean_stats=clean_stats)
         self.problem, self.name, self.criterion, self.keep_lowest = problem, name, criterion, keep_lowest

@@ -118,9 +118,9 @@ def out_of_reach(target: str, wanted: float, least: float) -> None:
         raise UserError(f"target {target!r} is out of reach: the least here is {least:.3f}; ask for more")
 
 
-def ratio_for(share: Callable[[float], float], wanted: float, low: float = LOW) -> float:
-    """The ratio in `low`..1 at which a rising function comes nearest to what is wanted, by halving."""
-    a, b = low, 1.0
+def ratio_for(share: Callable[[float], float], wanted: float) -> float:
+    """The ratio in `LOW`..1 at which a rising function comes nearest to what is wanted, by halving."""
+    a, b = LOW, 1.0
     for _ in range(40):
         middle = (a + b) / 2
         a, b = (middle, b) if share(middle) < wanted else (a, middle)

@@ -7,8 +7,7 @@ a patch was added to it before, so a network does not mind the order.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from reference_impls.parts.vit_training import VitHooks
 from suite import parallel
 from suite.naming import UserError, address
 from tasks.vit_training.networks import Shape, Tokens
-from tasks.vit_training.patches import ChosenPatches, choose, take_patches
+from tasks.vit_training.patches import ChosenPatches, entering, take_patches
 
 PRUNES = 3  #: of a selector of four blocks or more
 FIXED_SEED = 62  #: of the masks that stay the same in every step, as the authors' code has it
@@ -271,16 +270,6 @@ def bare(model: Any) -> Any:
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
-@contextmanager
-def entering(model: nn.Module, index: torch.Tensor) -> Iterator[None]:
-    """Within, these patches alone enter the network; after, all of them."""
-    choose(model, index)
-    try:
-        yield
-    finally:
-        choose(model, None)
-
-
 @dataclass
 class OnPatches:
     """A loss whose network is given the patches that are picked of the very images it is called with: augmented and mixed.
@@ -316,18 +305,6 @@ class Drawing(VitHooks):
 
     def before_epoch(self, epoch: int) -> None:
         self.patches.begin(epoch)
-
-
-class OnTickets(nn.Module):
-    """A network as it is tested on a selector's tickets: images to logits."""
-
-    def __init__(self, model: nn.Module, selector: nn.Module) -> None:
-        super().__init__()
-        self.model, self.selector = model, selector
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        with entering(self.model, self.selector(images)):
-            return self.model(images)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

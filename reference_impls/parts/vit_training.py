@@ -6,9 +6,9 @@ if it had never been stopped (on CPU).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from suite.naming import address
 from suite.protocol import Run
 from tasks.images.recipes import Recipe
 from tasks.images.workloads import Training
-from tasks.vit_training.problem import BEFORE, Schedule, VitProblem
+from tasks.vit_training.problem import BEFORE, Before, Schedule, Trained, VitProblem
 
 
 class VitHooks(Hooks):
@@ -34,6 +34,31 @@ class VitHooks(Hooks):
         """The next batch holds these training rows (batch,) int64."""
 
 
+class Seeded(Protocol):
+    """What draws by a seed of its own."""
+
+    seed: int
+
+
+class Draws(VitHooks):
+    """Addresses the draws of every step, by epoch, step and process: a stopped run draws the same again, and no other stream moves.
+
+    Args:
+        purpose: names the stream.
+        seeded: whose seed is set before each step.
+    """
+
+    def __init__(self, run: Run, purpose: str, seeded: Seeded) -> None:
+        self.run, self.purpose, self.seeded, self.epoch, self.step = run, purpose, seeded, 0, 0
+
+    def before_epoch(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+
+    def before_step(self, rows: torch.Tensor) -> None:
+        self.seeded.seed = address(self.run.seed(self.purpose, self.epoch), self.step, parallel.rank())
+        self.step += 1
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A stage's end."""
@@ -42,6 +67,19 @@ class Fitted:
     steps: int
     seconds: float  #: on the clock of the solve, earlier lives of the run included
     training: Training  #: how its steps were taken
+
+
+def trained(
+    fitted: Fitted, notes: Mapping[str, Any] | None = None, before: Sequence[tuple[Before, float]] = (), **told: Any
+) -> Trained:
+    """A Solution: the network of a real training, with what ran before it and its seconds.
+
+    Args:
+        told: further fields of `Trained`.
+    """
+    seconds = {"train": fitted.seconds, "total": fitted.seconds + sum(s for _, s in before)}
+    parts = tuple(b for b, _ in before)
+    return Trained(fitted.model, notes or {}, training=fitted.training, before=parts, seconds=seconds, **told)
 
 
 class VitTrainer:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from reference_impls.parts.vit_blocks import attend, heads, merge
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.images.recipes import Recipe
 from tasks.vit_training.networks import Shape
@@ -57,28 +57,24 @@ class Avit:
     def solve(self, problem: VitProblem) -> Trained:
         asked(problem, "train_macs")
         shape, trainer = problem.vit, VitTrainer(problem)
-        model, epochs, before, seconds_before = problem.network(), problem.epochs, [], [0.0]
+        model, epochs, before = problem.network(), problem.epochs, []
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
-            seconds_before = [dense.seconds]
-            before = [Before("dense", dense.model, dense.steps, problem.batch, dense.training)]
+            before = [(Before("dense", dense.model, dense.steps, problem.batch, dense.training), dense.seconds)]
             model.load_state_dict(dense.model.state_dict())
             epochs = max(1, round(self.share * epochs))
         center = self.gate_center if self.gate_center is not None else 75.0 if shape.width >= WIDE else 30.0
         with_halting(model, Gate(self.gate_scale, center, self.eps))
         loss = Objective(problem.recipe, self.ponder, self.prior)
         fitted = trainer.fit("train", model, epochs=epochs, loss=loss)
-        seconds = {"train": fitted.seconds, "total": fitted.seconds + sum(seconds_before)}
         with problem.run.off_clock():
             going = still_going(problem, model)
-        return Trained(
-            model,
+        return trained(
+            fitted,
             {} if going is None else {"blocks_taken": float(going.mean(0).sum())},
-            training=fitted.training,
+            before,
             schedule=Constant(shape.full),
             ideal=None if going is None else Same(macs_of(shape, going)),
-            before=before,
-            seconds=seconds,
         )
 
 

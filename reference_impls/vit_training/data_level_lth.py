@@ -36,7 +36,6 @@ from reference_impls.parts.vit_tickets import (
     FixedPatches,
     InvertedSelector,
     OnPatches,
-    OnTickets,
     RandomPatches,
     Selecting,
     Selector,
@@ -46,10 +45,11 @@ from reference_impls.parts.vit_tickets import (
     ratio_leaving,
     ticket_size,
 )
-from reference_impls.parts.vit_training import Fitted, VitTrainer
+from reference_impls.parts.vit_training import Fitted, VitTrainer, trained
 from suite.naming import UserError
 from tasks.vit_training import networks
 from tasks.vit_training.networks import BACKWARD, Shape
+from tasks.vit_training.patches import OnTickets
 from tasks.vit_training.problem import BEFORE_TRAININGS, Before, Same, Trained, VitProblem, asked
 
 __all__ = ["DataLevelLth"]
@@ -104,10 +104,11 @@ class DataLevelLth:
             selector = plan.learned(tuned.model)
             stages = {"dense": dense, "selector": tuned}
             before = [
-                Before(n, f.model, f.steps, problem.batch, f.training, evaluating=f is tuned) for n, f in stages.items() if f.steps
+                (Before(n, f.model, f.steps, problem.batch, f.training, evaluating=f is tuned), f.seconds)
+                for n, f in stages.items()
+                if f.steps
             ]
         student = self.student(trainer, problem, plan, selector)
-        total = sum(f.seconds for f in (student, *(stages.values() if self.arm in LEARNED else ())))
         # what only the tests ask for is no part of what the method costs
         with problem.run.off_clock():
             # a dense training of the same weights, order and draws would be arm=all's once more
@@ -116,15 +117,13 @@ class DataLevelLth:
                 start = whole if own else self.dense(trainer, chooser)
                 selector = plan.learned(self.tuned(trainer, chooser, start, plan.k).model)
         tickets = self.arm in LEARNED or self.arm in PIXELS
-        return Trained(
-            student.model,
+        return trained(
+            student,
             {"arm": self.arm, "k": plan.k, "patches": plan.ticket, "of": plan.shape.patches},
-            training=student.training,
+            before,
             schedule=None if self.arm == "all" else plan.entering,
             points=(0.0, 0.2, 0.4) if self.schedule == "cosine" and self.arm != "all" else (0.5,),
             frozen=Selecting(plan.entering, plan.chooser) if self.arm in LEARNED else None,
-            before=before,
-            seconds={"train": student.seconds, "total": total},
             selector=selector,
             tested="tickets" if tickets else "all",
             whole=whole.model,
@@ -167,11 +166,12 @@ class DataLevelLth:
         elif name == "tokens" and constant:
             k = ratio_leaving(shape.patches, max(1, round(share * shape.patches)), prunes)
         else:
-            counts = range(1, shape.patches + 1)
+            counts = range(1, shape.patches)  # what is left rises with them; with all patches there is no selector to pay
             if left(1) > 1.01 * share:
                 raise UserError(f"target {problem.spec.target!r} is out of reach: one patch makes {left(1):.3f}; ask for more")
-            above = min(bisect_left(counts, share, key=left), len(counts) - 1)
-            count = min(counts[max(0, above - 1) : above + 1], key=lambda n: abs(left(n) - share))
+            above = bisect_left(counts, share, key=left)
+            near = (*counts[max(0, above - 1) : above + 1], shape.patches)
+            count = min(near, key=lambda n: abs(left(n) - share))
             k = ratio_leaving(shape.patches, count, prunes)
         # rounded first: 343 epochs at 0.7 are 1000, not 1000.0000000000003
         epochs = math.ceil(round(problem.epochs / k**prunes, 9)) if self.longer else problem.epochs
@@ -219,7 +219,7 @@ class DataLevelLth:
             hooks=Drawing(pick) if isinstance(pick, RandomPatches) else None,
             loss=OnPatches(pick, plan.shape.patches, problem.recipe.loss, plan.prunes),
             schedule=plan.entering,
-            validate=None if selector is None else lambda network: problem.validate(OnTickets(network, selector)),
+            validate=None if selector is None else lambda network: problem.validate(OnTickets(selector, network)),
         )
         model.patch_drop.keep = plan.k
         return fitted

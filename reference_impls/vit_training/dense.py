@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reference_impls.parts.vit_examples import trained
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from tasks.vit_training.problem import Trained, VitProblem
 
 __all__ = ["Dense"]

@@ -22,10 +22,8 @@ from torch.nn import functional as F
 from reference_impls.parts.vit_attention_masks import masked_softmax
 from reference_impls.parts.vit_blocks import compose, heads, merge, strongest
 from reference_impls.parts.vit_schedule import prune_blocks
-from reference_impls.parts.vit_training import VitHooks, VitTrainer
-from suite import parallel
-from suite.naming import UserError, address
-from suite.protocol import Run
+from reference_impls.parts.vit_training import Draws, VitTrainer, trained
+from suite.naming import UserError
 from tasks.images.recipes import AdamW, Recipe
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import take_patches
@@ -64,11 +62,10 @@ class DynamicVit:
         shape, trainer = problem.vit, VitTrainer(problem)
         ratios = stage_ratios(self.keep, len(set(prune_blocks(shape.depth))))
         model, recipe, epochs = problem.network(), problem.recipe, problem.epochs
-        teacher, before, seconds_before = None, [], [0.0]
+        teacher, before = None, []
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
-            seconds_before = [dense.seconds]
-            before = [Before("dense", dense.model, dense.steps, problem.batch, dense.training)]
+            before = [(Before("dense", dense.model, dense.steps, problem.batch, dense.training), dense.seconds)]
             teacher = Teacher(dense.model)
             model.load_state_dict(dense.model.state_dict())
             epochs = max(1, round(self.share * epochs))
@@ -81,16 +78,14 @@ class DynamicVit:
             epochs=epochs,
             recipe=recipe,
             loss=Objective(recipe, ratios, self.ratio_weight, self.distill_weight, teacher),
-            hooks=Draws(problem.run, blocks_of(model)),
+            hooks=Draws(problem.run, "dynamicvit decisions", blocks_of(model)),
         )
-        return Trained(
-            model,
-            training=fitted.training,
+        return trained(
+            fitted,
+            before=before,
             schedule=Constant(shape.full),
             ideal=Same(float(shape.macs(thinned(shape, ratios)))),
             frozen=Same(float(problem.macs(teacher.network))) if teacher else None,
-            before=before,
-            seconds={"train": fitted.seconds, "total": fitted.seconds + sum(seconds_before)},
             keeps=Kept(model),
         )
 
@@ -353,17 +348,3 @@ class TwoRates(AdamW):
         backbone = 0.0 if epoch < self.held else BACKBONE * rate
         for group in optimizer.param_groups:
             group["lr"] = rate if group["predictors"] else backbone
-
-
-class Draws(VitHooks):
-    """Addresses the draws of every step, by epoch, step and process."""
-
-    def __init__(self, run: Run, blocks: ThinningBlocks) -> None:
-        self.run, self.blocks, self.epoch, self.step = run, blocks, 0, 0
-
-    def before_epoch(self, epoch: int) -> None:
-        self.epoch, self.step = epoch, 0
-
-    def before_step(self, rows: torch.Tensor) -> None:
-        self.blocks.seed = address(self.run.seed("dynamicvit decisions", self.epoch), self.step, parallel.rank())
-        self.step += 1

@@ -16,7 +16,7 @@ from torch import nn
 
 from reference_impls.parts.vit_blocks import Flow, Kept, Pruning, TokenBlock, connect, flow_of
 from reference_impls.parts.vit_schedule import LOW, RAMP_POINTS, Ramp, mean_macs, out_of_reach, ratio_for
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.vit_training.problem import Trained, VitProblem, asked
 
@@ -44,14 +44,7 @@ class Evit:
         schedule = Current(ramp, problem.vit, self.fuse)
         fitted = VitTrainer(problem).fit("train", model, schedule=schedule)
         schedule.end(model)
-        return Trained(
-            model,
-            training=fitted.training,
-            schedule=schedule,
-            points=(0.5,) if ramp.constant else RAMP_POINTS,
-            seconds={"train": fitted.seconds, "total": fitted.seconds},
-            keeps=Kept(model),
-        )
+        return trained(fitted, schedule=schedule, points=(0.5,) if ramp.constant else RAMP_POINTS, keeps=Kept(model))
 
 
 class Current(Pruning):
@@ -86,7 +79,7 @@ def ramp_for(problem: VitProblem, keep: float | None, way: Way, *, fused: bool) 
         return mean_macs(shape, Pruning(ramp(base), shape, fused).tokens, steps) / shape.macs(shape.full)
 
     out_of_reach(problem.spec.target, wanted, share(LOW))
-    return ramp(ratio_for(share, wanted, LOW))
+    return ramp(ratio_for(share, wanted))
 
 
 def check_keep(keep: float | None) -> None:

@@ -22,9 +22,8 @@ from reference_impls.parts.vit_examples import (
     known_share,
     subset_size,
     train_labels,
-    trained,
 )
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.vit_training.problem import Before, Trained, VitProblem, asked
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from reference_impls.parts.vit_examples import Log, drawing, trained
-from reference_impls.parts.vit_training import VitHooks, VitTrainer
+from reference_impls.parts.vit_examples import Log, drawing
+from reference_impls.parts.vit_training import VitHooks, VitTrainer, trained
 from suite.naming import UserError
 from tasks.images.recipes import Recipe
 from tasks.vit_training.problem import Trained, VitProblem, asked

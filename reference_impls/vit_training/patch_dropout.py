@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from reference_impls.parts.vit_blocks import drawn_scores
 from reference_impls.parts.vit_schedule import out_of_reach
-from reference_impls.parts.vit_training import VitHooks, VitTrainer
-from suite import parallel
-from suite.naming import UserError, address
-from suite.protocol import Run
+from reference_impls.parts.vit_training import Draws, VitTrainer, trained
+from suite.naming import UserError
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import ChosenPatches, take_patches
 from tasks.vit_training.problem import Trained, VitProblem, asked
@@ -46,16 +45,11 @@ class PatchDropout:
         schedule = self.schedule(problem)
         model: Any = problem.network()
         model.patch_drop = drop = RandomPatches()
-        fitted = VitTrainer(problem).fit("train", model, schedule=schedule, hooks=Draws(problem.run, drop))
+        draws = Draws(problem.run, "patch_dropout patches", drop)
+        fitted = VitTrainer(problem).fit("train", model, schedule=schedule, hooks=draws)
         drop.keep = None
         drop.index = None
-        return Trained(
-            model,
-            training=fitted.training,
-            schedule=schedule,
-            points=schedule.points,
-            seconds={"train": fitted.seconds, "total": fitted.seconds},
-        )
+        return trained(fitted, schedule=schedule, points=schedule.points)
 
     def schedule(self, problem: VitProblem) -> Dropping:
         """Of so many patches as come nearest to what is asked for."""
@@ -93,9 +87,7 @@ class RandomPatches(ChosenPatches):
         count = x.shape[1] - 1
         if not self.training or self.keep is None or self.keep >= count:
             return super().forward(x)
-        generator = torch.Generator(x.device).manual_seed(self.seed)
-        draws = torch.rand(len(x), count, device=x.device, generator=generator)
-        return take_patches(x, draws.topk(self.keep, dim=1, sorted=False).indices)
+        return take_patches(x, drawn_scores(x, self.seed).topk(self.keep, dim=1, sorted=False).indices)
 
 
 @dataclass(frozen=True)
@@ -127,17 +119,3 @@ class Dropping:
             return (0.5,)
         apart = min(masked, 1 - masked) / 2
         return masked - apart, masked + apart
-
-
-class Draws(VitHooks):
-    """Addresses the draw of every step, by epoch, step and process."""
-
-    def __init__(self, run: Run, drop: RandomPatches) -> None:
-        self.run, self.drop, self.epoch, self.step = run, drop, 0, 0
-
-    def before_epoch(self, epoch: int) -> None:
-        self.epoch, self.step = epoch, 0
-
-    def before_step(self, rows: torch.Tensor) -> None:
-        self.drop.seed = address(self.run.seed("patch_dropout patches", self.epoch), self.step, parallel.rank())
-        self.step += 1

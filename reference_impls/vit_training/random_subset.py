@@ -20,9 +20,8 @@ from reference_impls.parts.vit_examples import (
     quotas,
     subset_size,
     train_labels,
-    trained,
 )
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.vit_training.problem import Trained, VitProblem, asked
 

@@ -19,7 +19,7 @@ from torch import nn
 from reference_impls.parts.vit_attention_masks import linked
 from reference_impls.parts.vit_blocks import attend, heads, merge
 from reference_impls.parts.vit_schedule import IfMasksSaved, kept
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError, address
 from tasks.vit_training.problem import Constant, Same, Trained, VitProblem, asked
 
@@ -51,13 +51,8 @@ class SparseAttention:
         count = kept(shape.patches, self.keep)
         model = with_masks(problem.network(), self.pattern, shape.patches, count, problem.run.seed("sparse_attention connections"))
         fitted, schedule = VitTrainer(problem).fit("train", model), Constant(shape.full)
-        return Trained(
-            model,
-            training=fitted.training,
-            schedule=schedule,
-            ideal=IfMasksSaved(shape, schedule.tokens, Same(left_share(shape.patches, count))),
-            seconds={"train": fitted.seconds, "total": fitted.seconds},
-        )
+        ideal = IfMasksSaved(shape, schedule.tokens, Same(left_share(shape.patches, count)))
+        return trained(fitted, schedule=schedule, ideal=ideal)
 
 
 def left_share(patches: int, count: int) -> float:

@@ -15,11 +15,9 @@ from torch import nn
 from reference_impls.parts.vit_blocks import TEST_SEED, Flow, Kept, TokenBlock, class_attention, connect, drawn_scores
 from reference_impls.parts.vit_schedule import RAMP_POINTS
 from reference_impls.parts.vit_tickets import cut
-from reference_impls.parts.vit_training import VitHooks, VitTrainer
+from reference_impls.parts.vit_training import Draws, VitTrainer, trained
 from reference_impls.vit_training.evit import Current, Way, check_keep, ramp_for
-from suite import parallel
 from suite.naming import address
-from suite.protocol import Run
 from tasks.vit_training.problem import Trained, VitProblem
 
 __all__ = ["TokenSelection"]
@@ -49,17 +47,11 @@ class TokenSelection:
             embed: Any = model.patch_embed
             embed.register_forward_pre_hook(PixelVariance(scoring, problem.vit.patch))
         schedule = Current(ramp, problem.vit)
-        fitted = VitTrainer(problem).fit("train", model, schedule=schedule, hooks=Draws(problem.run, scoring))
+        draws = Draws(problem.run, "token_selection scores", scoring)
+        fitted = VitTrainer(problem).fit("train", model, schedule=schedule, hooks=draws)
         schedule.end(model)
         scoring.variance = None
-        return Trained(
-            model,
-            training=fitted.training,
-            schedule=schedule,
-            points=(0.5,) if ramp.constant else RAMP_POINTS,
-            seconds={"train": fitted.seconds, "total": fitted.seconds},
-            keeps=Kept(model),
-        )
+        return trained(fitted, schedule=schedule, points=(0.5,) if ramp.constant else RAMP_POINTS, keeps=Kept(model))
 
 
 @dataclass
@@ -81,7 +73,7 @@ class ScoredBlock(TokenBlock):
         if flow.by == "inverted":
             return -class_attention(q, k)
         if flow.by == "random":
-            return drawn_scores(q, address(flow.seed if self.training else TEST_SEED, len(flow.kept)))
+            return drawn_scores(q.transpose(1, 2), address(flow.seed if self.training else TEST_SEED, len(flow.kept)))
         assert flow.variance is not None
         variance = flow.variance
         for index in flow.kept:
@@ -98,17 +90,3 @@ class PixelVariance:
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.scoring.variance = cut(inputs[0].detach(), self.patch).var(-1)
-
-
-class Draws(VitHooks):
-    """Addresses the draws of every step, by epoch, step and process."""
-
-    def __init__(self, run: Run, scoring: Scoring) -> None:
-        self.run, self.scoring, self.epoch, self.step = run, scoring, 0, 0
-
-    def before_epoch(self, epoch: int) -> None:
-        self.epoch, self.step = epoch, 0
-
-    def before_step(self, rows: torch.Tensor) -> None:
-        self.scoring.seed = address(self.run.seed("token_selection scores", self.epoch), self.step, parallel.rank())
-        self.step += 1

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from reference_impls.parts.vit_blocks import attend, heads, merge
 from reference_impls.parts.vit_schedule import out_of_reach
-from reference_impls.parts.vit_training import VitTrainer
+from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import gather_patches
@@ -54,12 +54,7 @@ class Tome:
         model = with_merging(problem.network(), merges, proportional=self.proportional)
         schedule = Constant(merged(shape, merges))
         fitted = VitTrainer(problem).fit("train", model, schedule=schedule)
-        return Trained(
-            model,
-            training=fitted.training,
-            schedule=schedule,
-            seconds={"train": fitted.seconds, "total": fitted.seconds},
-        )
+        return trained(fitted, schedule=schedule)
 
 
 @dataclass(frozen=True)

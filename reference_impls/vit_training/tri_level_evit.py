@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -22,13 +22,11 @@ from torch import nn
 
 from reference_impls.parts.vit_attention_masks import MaskedBlock, MaskFlow, Masking, connect_masked
 from reference_impls.parts.vit_blocks import Kept, flow_of
-from reference_impls.parts.vit_examples import Criterion, SwappedExamples, known_share, subset_size, trained
+from reference_impls.parts.vit_examples import Criterion, Recorded, SwappedExamples, check_swaps, known_share, subset_size
 from reference_impls.parts.vit_schedule import LOW, RAMP_POINTS, IfMasksSaved, Ramp, mean_macs, out_of_reach, ratio_for
 from reference_impls.parts.vit_swin import Standing, StandingBlock, connect_standing
-from reference_impls.parts.vit_training import VitTrainer
-from suite import parallel
-from suite.naming import UserError, address
-from tasks.images.recipes import Recipe
+from reference_impls.parts.vit_training import Draws, VitTrainer, trained
+from suite.naming import UserError
 from tasks.vit_training.networks import SWIN
 from tasks.vit_training.problem import Trained, VitProblem, asked
 
@@ -61,13 +59,10 @@ class TriLevelEvit:
     def __post_init__(self) -> None:
         for name in ("examples", "tokens", "attention"):
             known_share(name, getattr(self, name))
-        for name, known in (("masked", get_args(Masked)), ("criterion", get_args(Criterion)), ("choice", get_args(Choice))):
+        check_swaps(self.criterion, self.swap_share, self.keep_lowest)
+        for name, known in (("masked", get_args(Masked)), ("choice", get_args(Choice))):
             if getattr(self, name) not in known:
                 raise UserError(f"{name}={getattr(self, name)}: choose {' or '.join(known)}")
-        if not 0 <= self.swap_share <= 1 or self.keep_lowest < 0:
-            raise UserError(
-                f"swap_share={self.swap_share}, keep_lowest={self.keep_lowest}: a share of 0 to 1, and 0 examples or more"
-            )
 
     def solve(self, problem: VitProblem) -> Trained:
         if problem.architecture in SWIN:
@@ -82,11 +77,12 @@ class TriLevelEvit:
         swapping = len(levels.pool) > 0 and not random
         flow.watch = swapping and self.criterion == "forgetting+cls"
         model = connect_masked(problem.network(MaskedBlock), flow)
-        loss = RecordedLoss(problem.recipe, levels) if swapping else None
+        loss = Recorded(problem.recipe, levels, spread if flow.watch else None) if swapping else None
         fitted = VitTrainer(problem).fit("train", model, hooks=levels, loss=loss, schedule=masking)
         left = tuple(levels.left)
-        return replace(
-            trained(fitted, levels.notes | {"token_ratio": tokens, "attention_left": left[-1]}),
+        return trained(
+            fitted,
+            levels.notes | {"token_ratio": tokens, "attention_left": left[-1]},
             schedule=masking,
             points=RAMP_POINTS if min(tokens, self.attention) < 1 else (0.5,),
             ideal=IfMasksSaved(problem.vit, masking.tokens, Left(masking, left)) if self.attention < 1 else None,
@@ -111,13 +107,13 @@ class TriLevelEvit:
             size = subset_size(problem, 1.0, self.examples)
         else:
             few = min(whole, FEW)
-            share = wanted / cost(tokens, whole) if tokens else ratio_for(lambda r: r * cost(r, few), wanted, LOW)
+            share = wanted / cost(tokens, whole) if tokens else ratio_for(lambda r: r * cost(r, few), wanted)
             size = subset_size(problem, min(1.0, share))
         if tokens is None:
             steps = size // problem.batch
             part = steps / whole
             out_of_reach(problem.spec.target, wanted, part * cost(LOW, steps))
-            tokens = ratio_for(lambda r: part * cost(r, steps), wanted, LOW) if part > wanted else 1.0
+            tokens = ratio_for(lambda r: part * cost(r, steps), wanted) if part > wanted else 1.0
         return size, tokens
 
     def _swin(self, problem: VitProblem) -> Trained:
@@ -133,7 +129,7 @@ class TriLevelEvit:
         if tokens < 1:
             connect_standing(model, Standing(tokens, self.corrected))
         examples = Examples(problem, size, self)
-        loss = RecordedLoss(problem.recipe, examples) if size < count else None
+        loss = Recorded(problem.recipe, examples) if size < count else None
         fitted = VitTrainer(problem).fit("train", model, hooks=examples, loss=loss)
         return trained(fitted, examples.notes | {"token_ratio": tokens})
 
@@ -164,7 +160,8 @@ class Levels(Examples):
 
     def __init__(self, problem: VitProblem, size: int, method: TriLevelEvit, flow: MaskFlow) -> None:
         super().__init__(problem, size, method)
-        self.flow, self.epoch, self.steps = flow, 0, 0
+        self.flow, self.epoch = flow, 0
+        self.draws = Draws(problem.run, "tri_level_evit scores", flow) if flow.drawn else None
         self.shares = torch.zeros(2, problem.epochs, dtype=torch.float64, device=problem.device)  #: summed over steps; steps
 
     @property
@@ -174,14 +171,14 @@ class Levels(Examples):
         return (total / steps).tolist()  # type: ignore[no-any-return]
 
     def before_epoch(self, epoch: int) -> None:
-        self.epoch, self.steps = epoch, 0
+        self.epoch = epoch
+        if self.draws is not None:
+            self.draws.before_epoch(epoch)
 
     def before_step(self, rows: torch.Tensor) -> None:
         super().before_step(rows)
-        if self.flow.drawn:
-            seed = self.problem.run.seed("tri_level_evit scores", self.epoch)
-            self.flow.seed = address(seed, self.steps, parallel.rank())
-        self.steps += 1
+        if self.draws is not None:
+            self.draws.before_step(rows)
 
     def after_step(self) -> None:
         self.shares[0, self.epoch] += self.flow.left / self.flow.whole
@@ -211,18 +208,8 @@ class Left:
         return share if math.isfinite(share) else self.masking.open(point)
 
 
-@dataclass(frozen=True)
-class RecordedLoss:
-    """The recipe's loss, whose logits are recorded on the way, with the class attention's variance where it is watched."""
-
-    recipe: Recipe
-    examples: SwappedExamples
-
-    def __call__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        def forward(images: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = model(images)
-            flow = flow_of(getattr(model, "module", model)) if self.examples.criterion == "forgetting+cls" else None
-            self.examples.record(logits, y, getattr(flow, "spread", None))
-            return logits
-
-        return self.recipe.loss(forward, x, y)  # type: ignore[arg-type]
+def spread(model: nn.Module) -> torch.Tensor | None:
+    """Variance of the class attention over the patches in a network's last pass, where its flow was told to watch it (B,)."""
+    flow = flow_of(getattr(model, "module", model))
+    assert isinstance(flow, MaskFlow)
+    return flow.spread

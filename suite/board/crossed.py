@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from suite.board import charts, statistics
 from suite.board.runs import Runs, kinds, measured
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
     import duckdb
@@ -233,7 +233,7 @@ def _cell(declared: Crossed, runs: Runs, label: str, part: str) -> Cell | None:
 
 def _stored(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> dict[tuple[str, str, str], dict[int, Hits]]:
     """Hits of the runs that count on a board, by method, variant and measure, then by seed."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     found: dict[tuple[str, str, str], dict[int, Hits]] = defaultdict(dict)
     rows = db.execute(
         "SELECT c.method, c.variant, h.measure, c.seed, list(h.picture ORDER BY h.picture), list(h.copies ORDER BY h.picture),"

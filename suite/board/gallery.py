@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from suite import pictures
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
     import duckdb
@@ -97,7 +97,7 @@ def _first(scenes: Sequence[Scene], methods: Sequence[Row], reference: str) -> t
 
 def _stored(db: duckdb.DuckDBPyConnection, board: Board) -> dict[tuple[str, str], tuple[str, bytes]]:
     """Run and picture by method and name; of several seeds the first."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     rows = db.execute(
         "SELECT c.method, p.name, p.run, p.webp FROM counted AS c JOIN pictures AS p ON p.run = c.id"
         f" WHERE {where} AND c.variant = '' ORDER BY c.seed DESC",

@@ -14,9 +14,9 @@ import numpy as np
 from markupsafe import Markup
 
 from suite.board import charts, statistics
-from suite.board.runs import Key
+from suite.board.runs import Key, workloads
 from suite.board.showing import Drawing
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 from suite.board.tradeoffs import Reached, Reaching, common_card, reached
 from suite.show import Reach
 
@@ -104,7 +104,7 @@ def clocked_by(declared: History) -> Literal["solved", "weighed"]:
 
 def traces(db: duckdb.DuckDBPyConnection, board: Board, declared: History) -> Traces:
     """What the runs that count on a board told of a value; a run that told nothing is not there."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     found: dict[Key, dict[int, Trace]] = defaultdict(dict)
     rows = db.execute(
         f"SELECT c.id, c.method, c.variant, c.seed, c.{'weigh' if declared.clock else 'solve'}_card, max(h.ended),"
@@ -113,18 +113,11 @@ def traces(db: duckdb.DuckDBPyConnection, board: Board, declared: History) -> Tr
         f" WHERE h.name = ? AND {where} GROUP BY ALL ORDER BY ALL",
         [declared.curve, *values],
     ).fetchall()
-    timed: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
-    if declared.clock:
-        for run, name, part, value in db.execute(
-            "SELECT m.run, m.name, m.part, m.value FROM measures AS m JOIN counted AS c ON m.run = c.id"
-            f" WHERE m.name IN ('time', 'throughput', 'calls') AND {where}",
-            values,
-        ).fetchall():
-            timed[run][name, part] = value
+    timed = workloads(db, board, ("time", "throughput", "calls")) if declared.clock else {}
     for run, method, variant, seed, card, ended, *columns in rows:
         told = Trace(card or "", *(np.array(c, np.float64) for c in columns))
         if declared.clock:
-            seconds = weighed(told.examples, ended, timed[run], declared.clock)
+            seconds = weighed(told.examples, ended, timed.get(run, {}), declared.clock)
             # what was not timed whole has no seconds, and so is of no card
             told = replace(told, card="") if seconds is None else replace(told, seconds=seconds)
         found[method, variant][seed] = told

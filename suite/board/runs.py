@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from suite.board.tables import Board, asked
+from suite.board.tables import Board
 
 if TYPE_CHECKING:
     import duckdb
@@ -17,7 +17,7 @@ Runs = Mapping[Key, Mapping[int, Mapping[str, float]]]  #: measures by method an
 
 def measured(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> Runs:
     """The measures (``name`` or ``name:part``) of the runs that count on a board; a run without any of them is there, empty."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     found: dict[Key, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     rows = db.execute(
         "SELECT c.method, c.variant, c.seed, m.name, m.part, m.value FROM counted AS c LEFT JOIN measures AS m"
@@ -32,9 +32,22 @@ def measured(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) 
     return found
 
 
+def workloads(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> Mapping[str, Mapping[tuple[str, str], float]]:
+    """Measures of workloads, whatever these are called, of the runs that count on a board: by run, then by measure and workload."""
+    where, values = board.asked
+    found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for run, name, part, value in db.execute(
+        "SELECT m.run, m.name, m.part, m.value FROM measures AS m JOIN counted AS c ON m.run = c.id"
+        f" WHERE m.name IN (SELECT unnest(?)) AND {where}",
+        [list(names), *values],
+    ).fetchall():
+        found[run][name, part] = value
+    return found
+
+
 def kinds(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
     """Direction and unit of measures."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     rows = db.execute(
         "SELECT DISTINCT concat_ws(':', m.name, nullif(m.part, '')), m.direction, m.unit FROM counted AS c JOIN measures AS m"
         f" ON m.run = c.id WHERE {where} ORDER BY ALL",
@@ -46,6 +59,6 @@ def kinds(db: duckdb.DuckDBPyConnection, board: Board, names: Sequence[str]) -> 
 
 def solved_on(db: duckdb.DuckDBPyConnection, board: Board) -> Mapping[tuple[str, str, int], str]:
     """The card that each run was solved on, by method, variant and seed."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     rows = db.execute(f"SELECT method, variant, seed, solve_card FROM counted AS c WHERE {where}", values).fetchall()
     return {(method, variant, seed): card or "" for method, variant, seed, card in rows}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from suite.board import charts, statistics
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,7 +46,7 @@ def shown(board: Board) -> list[Row]:
 
 def series(db: duckdb.DuckDBPyConnection, board: Board) -> dict[str, list[tuple[float, float]]]:
     """Curves of a board's methods, the mean over their seeds, by method; variants are left out."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     rows = db.execute(
         "SELECT c.method, s.place, avg(s.value) FROM counted AS c JOIN series AS s ON s.run = c.id"
         f" WHERE {where} AND c.variant = '' GROUP BY ALL ORDER BY ALL",

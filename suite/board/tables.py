@@ -154,6 +154,11 @@ class Board:
         """Rows of methods as their papers set them, on target, the parent among them; ablations stand in the table alone."""
         return [r for r in self.rows if not r.variant and not r.off_target]
 
+    @property
+    def asked(self) -> tuple[str, list[Any]]:
+        """Condition and its values for the runs that stand here, the parent's among them."""
+        return asked(self.ranking, self.parent.method if self.parent else "")
+
     def key(self, row: Row) -> str:
         """What links a row of the table to its marks in charts."""
         return f"{self.ranking.anchor}-{row.key}"

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from suite import fields, registry
 from suite.board import charts, statistics
 from suite.board.runs import Runs, kinds, measured, solved_on
-from suite.board.tables import Board, Row, asked, papers_of
+from suite.board.tables import Board, Row, papers_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -181,7 +181,7 @@ def _curves(
 
 def _settings(db: duckdb.DuckDBPyConnection, board: Board, declared: Tradeoff) -> dict[tuple[str, str], float]:
     """The value of a method's swept setting, by method and variant, of the rows that differ from its defaults in nothing else."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     rows = db.execute(
         f"SELECT method, variant, any_value(configuration) FROM counted AS c WHERE {where} GROUP BY ALL ORDER BY ALL", values
     ).fetchall()

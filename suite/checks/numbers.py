@@ -163,10 +163,14 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray], job
         raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
     try:
         with np.errstate(all="ignore"):  # absurd seconds overflow: then the numbers differ, which is said
-            calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
-            return [*timing.derive(table), *timing.jobs(table, calls, jobs, record.unsupported)]
+            return [*timing.derive(table), *timing.jobs(table, _calls(record), jobs, record.unsupported)]
     except (ValueError, ArithmeticError) as e:
         raise Refused(bundle.TIMING, "blocks", str(e)) from e
+
+
+def _calls(record: bundle.RunRecord) -> dict[str, tuple[float, float]]:
+    """How often candidate and parent call the workloads of jobs, as a bundle says."""
+    return timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
 
 
 def whole_jobs(
@@ -184,16 +188,16 @@ def whole_jobs(
             )
         elif not lacking and job not in timed:
             yield _untimed(where, f"{job} is not timed whole, and no workload of it is said not to be supported")
-    calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
-    spent = record.measure("examples")
+    calls, examples = _calls(record), record.measure("examples")
+    spent = examples.value if examples else 0
     for name, (whose, beginning) in task.trained.items():
         stored = record.measure(name)
         if stored is None:
             yield _wrong(where, name, "", "is missing")
             continue
         # the speed division trains nothing, so that nothing is spent
-        if whose == timing.CALLS[0] and record.spec.division != "speed" and stored.value > (spent.value if spent else 0):
-            yield _wrong(where, name, "", f"{stored.value:.9g} are more than the {spent.value if spent else 0:.9g} examples spent")
+        if whose == timing.CALLS[0] and record.spec.division != "speed" and stored.value > spent:
+            yield _wrong(where, name, "", f"{stored.value:.9g} are more than the {spent:.9g} examples spent")
         if any(n.startswith(beginning) for n in record.unsupported):
             continue  # how many items it takes stands with its times alone
         mine = [n for n in items if n.startswith(beginning)]

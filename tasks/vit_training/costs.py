@@ -97,7 +97,12 @@ def weigh(problem: VitProblem, solution: Trained) -> list[Measure]:
     ours, counted = forward(problem, solution)
     frozen = _mean(training.steps, lambda p: _frozen(solution, p))
     # a network that does not learn goes forward alone (vit_baselines.md 3.2, 8)
-    train, parent = (BACKWARD * ours + frozen) * images, BACKWARD * one * images_parent
+    parent = BACKWARD * one * images_parent
+
+    def training_of(forward_macs: float) -> float:
+        return (BACKWARD * forward_macs + frozen) * images
+
+    train = training_of(ours)
     before = sum((BACKWARD if b.training else 1) * problem.macs(b.model) * b.batches * b.batch for b in solution.before)
     total = train + before
     found = {
@@ -110,14 +115,13 @@ def weigh(problem: VitProblem, solution: Trained) -> list[Measure]:
         "images_processed": images,
         "images_parent": images_parent,
         "examples_share": images / images_parent,
-        "train_macs_counted": (BACKWARD * counted + frozen) * images,
-        "train_macs_counted_share": (BACKWARD * counted + frozen) * images / parent,
+        "train_macs_counted": training_of(counted),
     }
     if problem.shape is not None:
         found["kept.tokens"] = _mean(training.steps, lambda p: (_tokens(problem, solution, p)[0][0] - 1) / problem.vit.patches)
         if solution.ideal is not None:
-            ideal = images * (BACKWARD * _mean(training.steps, solution.ideal) + frozen)
-            found |= {"train_macs_ideal": ideal, "train_macs_ideal_share": ideal / parent}
+            found["train_macs_ideal"] = training_of(_mean(training.steps, solution.ideal))
+    found |= {f"{name}_share": found[name] / parent for name in ("train_macs_counted", "train_macs_ideal") if name in found}
     measures = [Measure(name, float(value), "", "down", source="meter") for name, value in found.items()]
     seconds = {f"solve_{name}": value for name, value in solution.seconds.items()}
     return [*measures, *(Measure(name, float(value), "s", "down", source="meter") for name, value in seconds.items())]

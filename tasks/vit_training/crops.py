@@ -43,6 +43,8 @@ def pictures(problem: VitProblem, solution: Trained | None) -> dict[str, np.ndar
         shown = shown + (1 - shown) * FADED * (1 - kept)
     scale = max(1, SIDE // x.shape[-1])
     large = shown.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[:, :, :SIDE, :SIDE]
+    # a white line along the edge: where images touch, one would seem to go on in the next
+    large[:, :, :1], large[:, :, -1:], large[..., :1], large[..., -1:] = 1.0, 1.0, 1.0, 1.0
     sheet = torch.cat([torch.cat(list(row), 2) for row in large.view(SHEET, SHEET, *large.shape[1:])], 1)
     return {NAME: (255 * sheet.clamp(0, 1)).round().byte().permute(1, 2, 0).contiguous().numpy()}
 

@@ -11,26 +11,11 @@ from torch import nn
 
 from suite.naming import UserError
 from tasks.images.sources import Source
-from tasks.vit_training.patches import choose
+from tasks.vit_training.patches import OnTickets, entering
 from tasks.vit_training.problem import Trained, VitProblem
 
 CHUNK = 500
 NOBODY = -1  #: was not asked
-
-
-class OnTickets(nn.Module):
-    """A network with the selector that chooses its patches: what is deployed where it was trained to be tested so."""
-
-    def __init__(self, selector: nn.Module, model: nn.Module) -> None:
-        super().__init__()
-        self.selector, self.model = selector, model
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        choose(self.model, self.selector(x))
-        try:
-            return self.model(x)  # type: ignore[no-any-return]
-        finally:
-            choose(self.model, None)
 
 
 def deployed(solution: Trained) -> nn.Module:
@@ -105,11 +90,8 @@ def on_patches(
 
 
 def _answer(model: nn.Module, x: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
-    choose(model, index)
-    try:
+    with entering(model, index):
         return model(x).argmax(1)  # type: ignore[no-any-return]
-    finally:
-        choose(model, None)
 
 
 @torch.inference_mode()

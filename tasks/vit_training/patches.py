@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,3 +54,25 @@ def choose(model: nn.Module, index: torch.Tensor | None) -> None:
     if not isinstance(chosen, ChosenPatches):
         raise UserError(f"{type(model).__name__} cannot leave patches out; choose a ViT, for example vit-48-6-3-p4")
     chosen.index = index
+
+
+@contextmanager
+def entering(model: nn.Module, index: torch.Tensor | None) -> Iterator[None]:
+    """Within, these patches (B, T) alone enter the network; after, all of them."""
+    choose(model, index)
+    try:
+        yield
+    finally:
+        choose(model, None)
+
+
+class OnTickets(nn.Module):
+    """A network with the selector that chooses its patches: what is deployed where it was trained to be tested so."""
+
+    def __init__(self, selector: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.selector, self.model = selector, model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with entering(self.model, self.selector(x)):
+            return self.model(x)  # type: ignore[no-any-return]

@@ -21,6 +21,8 @@ from tasks.vit_training import crops, recipes
 from tasks.vit_training.problem import Before, Constant, Schedule, Trained, VitProblem
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tasks.images.augment import Deit
 
 __all__ = ["Before", "Constant", "Schedule", "Trained", "VitProblem", "VitTraining"]  # what methods import
@@ -246,7 +248,7 @@ class VitTraining(Task[VitProblem, Trained]):
         columns = {"row": np.arange(len(label)), "label": label, "picture": pictures(source, len(label))}
         return entry(self, spec, name, columns, source.classes)
 
-    def deployed(self, solution: Trained) -> object:
+    def deployed(self, solution: Trained) -> nn.Module:
         from tasks.vit_training.examining import deployed
 
         return deployed(solution)
@@ -258,9 +260,7 @@ class VitTraining(Task[VitProblem, Trained]):
         return costs.workloads(problem, solution, INFER)
 
     def operations(self, problem: VitProblem, solution: Trained) -> Operations:
-        from tasks.vit_training.examining import deployed
-
-        return problem.count(deployed(solution))
+        return problem.count(self.deployed(solution))
 
     def weigh(self, problem: VitProblem, solution: Trained) -> list[Measure]:
         """Multiply-adds of the training on paper, with and without what runs before it, and how long the solve took."""

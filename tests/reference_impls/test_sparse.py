@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,14 +192,25 @@ def test_the_ladder_and_the_plan() -> None:
     assert rewinding.later(whole, 2).rate(0, 8) == whole.rate(2, 10)
 
 
+def configured(name: str) -> Any:
+    # at smoke size the default interval comes after the last step; SynFlow's cuts are alike, fewer take less
+    settings = ["interval=2"] if name in EXPLORING else ["steps=20"] if name == "synflow" else []
+    return registry.configure(registry.load(registry.method("image_pruning", name)), settings)
+
+
+@functools.cache
+def straight(name: str) -> tuple[Any, Any]:
+    """A problem and its solve that nothing stops, one for all tests that look at it or hold another against it."""
+    p = problem(target="nonzero=0.2")
+    return p, configured(name).solve(p)
+
+
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 def test_every_method_meets_its_target_within_its_budget(name: str) -> None:
-    p = problem(target="nonzero=0.2")
-    settings = ["interval=2"] if name in EXPLORING else []  # at smoke size the default comes after the last step
-    method = registry.configure(registry.load(registry.method("image_pruning", name)), settings)
+    p, trained = straight(name)
     size = sum(m.weight.numel() for m in sparse.weighted(p.model()).values())
-    for asked in (p, problem(target="nonzero=0.2", division="speed")):
-        found = method.solve(asked)
+    fast = problem(target="nonzero=0.2", division="speed")
+    for asked, found in ((p, trained), (fast, configured(name).solve(fast))):
         weighed = {m.name: m.value for m in registry.task("image_pruning").weigh(asked, found)}
         assert round(weighed["kept.nonzero"] * size) == round(0.2 * size)
         assert weighed["kept.macs"] == 1.0, "nothing is smaller in fact"
@@ -336,16 +349,13 @@ def test_another_target_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp", "snip", "grasp"])
 def test_a_stopped_run_ends_alike(name: str) -> None:
-    asked = spec(target="nonzero=0.2")
-    settings = ["interval=2"] if name in EXPLORING else []
-    method = registry.configure(registry.load(registry.method("image_pruning", name)), settings)
-    once = MemoryRun(asked)
-    straight = method.solve(problem(once, target="nonzero=0.2"))
+    asked, method = spec(target="nonzero=0.2"), configured(name)
+    p, whole = straight(name)
     first = MemoryRun(asked, stop_after=6)
     with pytest.raises(Stopped):
         method.solve(problem(first, target="nonzero=0.2"))
     resumed = MemoryRun(asked, saved=first.saved)
     again = method.solve(problem(resumed, target="nonzero=0.2"))
-    assert resumed.examples == once.examples, "scoring images are booked once"
-    for (key, a), b in zip(straight.model.state_dict().items(), again.model.state_dict().values(), strict=True):
+    assert resumed.examples == p.run.examples, "scoring images are booked once"
+    for (key, a), b in zip(whole.model.state_dict().items(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key

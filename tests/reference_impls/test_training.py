@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -37,10 +38,16 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
+@functools.cache
+def straight(method: Any, division: str = "closed") -> tuple[Any, Any]:
+    """A problem and its solve that nothing stops, one for all tests that look at it or hold another against it."""
+    p = problem(division=division)
+    return p, method.solve(p)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_every_method_has_the_same_budget_and_meets_its_target(method: Any) -> None:
-    p = problem()
-    solution = method.solve(p)
+    p, solution = straight(method)
     assert p.run.examples == p.budget
     if not isinstance(method, Dense) and getattr(method, "share", None) is None:
         assert p.macs(solution.model) / p.dense_macs == pytest.approx(0.5, rel=0.01)
@@ -49,20 +56,19 @@ def test_every_method_has_the_same_budget_and_meets_its_target(method: Any) -> N
 @pytest.mark.parametrize("method", [L1Filters(), Chex()], ids=["l1_filters", "chex"])
 @pytest.mark.parametrize("moment", [1, 5, 9])
 def test_a_stopped_solve_ends_as_if_it_had_not_been(method: Any, moment: int) -> None:
-    whole = method.solve(problem()).model
+    _, whole = straight(method)
     run = MemoryRun(spec(), stop_after=moment)
     with pytest.raises(Stopped):
         method.solve(problem(run))
     again = MemoryRun(spec(), saved=run.saved)
     p = problem(again)
-    assert same(method.solve(p).model, whole)
+    assert same(method.solve(p).model, whole.model)
     assert again.examples == p.budget
 
 
 def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its_own() -> None:
-    p = problem(division="open")
-    found = ChexWidths().solve(p)
-    chex = Chex().solve(problem())
+    p, found = straight(ChexWidths(), "open")
+    _, chex = straight(Chex())
     assert found.notes["widths"] == chex.notes["widths"]
     assert p.macs(found.model) == p.macs(chex.model)
     assert p.run.examples == 2 * p.budget
@@ -73,12 +79,12 @@ def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its
 
 @pytest.mark.parametrize("moment", [5, 15, 18, 22])
 def test_the_control_of_chex_goes_on_in_either_training(moment: int) -> None:
-    whole = ChexWidths().solve(problem(division="open")).model
+    _, whole = straight(ChexWidths(), "open")
     run = MemoryRun(spec(division="open"), stop_after=moment)
     with pytest.raises(Stopped):
         ChexWidths().solve(problem(run, division="open"))
     p = problem(MemoryRun(spec(division="open"), saved=run.saved), division="open")
-    assert same(ChexWidths().solve(p).model, whole)
+    assert same(ChexWidths().solve(p).model, whole.model)
     assert p.run.examples == 2 * p.budget
 
 
@@ -164,7 +170,7 @@ def test_norm_parameters_decay_only_where_asked() -> None:
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
     from reference_impls.image_pruning.chex import Exploration
 
-    p = shrunk(problem(tier="small", division="open"), 8, train=1280, val=200, test=200)
+    p = shrunk(problem(tier="small", division="open"), 8, train=768, val=100, test=100)
     model = p.model()
     explorer = Exploration(Chex(), p, model)
     checked = 0

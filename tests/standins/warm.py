@@ -6,6 +6,7 @@ import pandas
 import pyarrow.parquet
 import scipy.stats
 import torch
+import torch._dynamo  # the first optimizer of a process imports it, for longer than a stand-in trains
 
 import suite.child
 import suite.compat

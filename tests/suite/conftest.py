@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from suite import runner, system
+from suite.conform import WAITING
+from suite.forkserver import ForkServer
 from suite.order import Order
 from tests.helpers import spec
 
@@ -23,10 +28,24 @@ def settings(tmp_path: Path, **changes: object) -> runner.Settings:
 
 @pytest.fixture(scope="session")
 def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runner.Settings, Order]:
-    """Solved, examined, weighed: the bundle's folder, how it was run, what was ordered."""
-    folder = tmp_path_factory.mktemp("whole")
+    """Solved, examined, weighed: the bundle's folder, how it was run, what was ordered.
+
+    One for all workers of a session: the one that comes second finds it done.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
+    folder.mkdir(exist_ok=True)
     chosen = settings(folder)
     order = runner.make_order(spec(), "uniform_scratch", [])
-    outcome = runner.run(order, chosen, CARD, silent)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = runner.run(order, chosen, CARD, silent)
     assert outcome.status == "ok", outcome.reason
     return outcome.path, chosen, order
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ForkServer]:
+    """Forks stages of image_pruning: for tests of what a stage does, not of how its interpreter begins."""
+    with ForkServer("image_pruning", WAITING) as found:
+        yield found

@@ -13,6 +13,7 @@ import pytest
 
 from suite import bundle, cli, registry
 from tests import demo
+from tests.commands import forked_command
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(registry.HOUSE), "COLUMNS": "200"}
 
@@ -73,10 +74,12 @@ def test_list_tells_what_can_be_set_of_a_method() -> None:
 def test_a_mistake_is_one_clear_line_and_exit_code_2(words: list[str], said: str, tmp_path: Path) -> None:
     if words[0] == "run" and "--what" not in words:
         words = [*words, "--out", str(tmp_path)]
-    done = weighin(*words, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert said in done.stderr
+    done = forked_command(*words, folder=tmp_path, COLUMNS="200")
+    done.join(120)
+    told = (tmp_path / "stderr").read_text()
+    assert done.exitcode == 2, told
+    assert "Traceback" not in told
+    assert said in told
 
 
 def test_help_and_the_light_commands_import_nothing_heavy(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from suite.order import SOLUTION
 from tests.helpers import method_file, spec
 
 CARD = system.card("cpu")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with ForkServer("image_pruning", {}) as found:
-        yield found
 
 
 def solved(root: Path, method: str, launch: runner.Launch) -> runner.Outcome:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from suite import bundle, parallel, registry, runner, sweep
+from suite.forkserver import ForkServer
 from suite.naming import UserError
 from suite.order import SOLUTION
 from suite.protocol import Spec
@@ -57,9 +58,13 @@ def test_more_processes_than_cores_are_refused_before_any_starts() -> None:
 
 
 @pytest.mark.slow
-def test_chex_in_two_processes(tmp_path: Path) -> None:
+def test_chex_in_two_processes(server: ForkServer, tmp_path: Path) -> None:
+    def launch(arguments: list[str], log: Path) -> runner.Child:
+        """The solve of two processes as it is: it starts its command anew.  What looks at what it found is forked."""
+        return (runner.launch if arguments[0] == "solve" else server.launch)(arguments, log)
+
     order = runner.make_order(spec(), "chex", [], processes=2)
-    outcome = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
+    outcome = runner.run(order, settings(tmp_path, launch=launch, solve_only=True), CARD, silent)
     assert outcome.status == "solved", (outcome.reason, (outcome.path / "log.txt").read_text()[-2000:])
     solved = read_json(outcome.path / "solve.json")
     assert solved["examples"] == problem().budget, "books count a batch once, not once a process"
@@ -67,7 +72,8 @@ def test_chex_in_two_processes(tmp_path: Path) -> None:
     evidence = bundle.read_table(outcome.path / bundle.EVIDENCE)
     alone = runner.make_order(spec(), "chex", [])
     assert alone.key({}) != order.key({})
-    other = runner.run(alone, settings(tmp_path, solve_only=True), CARD, silent)
+    other = runner.run(alone, settings(tmp_path, launch=server.launch, solve_only=True), CARD, silent)
+    assert other.status == "solved", other.reason
     agree = (evidence["prediction"] == bundle.read_table(other.path / bundle.EVIDENCE)["prediction"]).mean()
     assert agree > 0.3, "same data, same decisions: only batch norms and rounding differ"
 

@@ -185,8 +185,9 @@ def entries(house: Path) -> tuple[versions.Entry, ...]:
 def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: Path) -> None:
     base, known = git(clone, "rev-parse", "HEAD"), entries(clone)
     edit(clone, "def solve(self, problem", "def helper(self):\n        return 1\n\n    def solve(self, problem")
-    assert "degree" in weighin(clone).stdout
-    assert "not in the table" in weighin(clone).stdout
+    listed = weighin(clone).stdout
+    assert "degree" in listed
+    assert "not in the table" in listed
     done = weighin(clone, "--prove", "degree", "--base", base, "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runs equal bit for bit" in done.stdout
@@ -211,6 +212,19 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
     git(clone, "checkout", "--quiet", "--", ".")
 
 
+@pytest.fixture(scope="module")
+def as_it_stands(clone: Path) -> tuple[Trial, Result]:
+    """A trial of the task's own in the small tier, and what it gives before anything is changed."""
+    trial = next(t for t in proof.definition("graph_tickets") if (t.tier, t.case) == ("small", "cora/gcn"))
+    return trial, told_by(clone, trial)
+
+
+def told_by(house: Path, trial: Trial) -> Result:
+    """What a trial gives in a tree, of processes that have read it only now."""
+    with proof._Workers({"tree": house}) as workers:
+        return Result(**workers.ask("tree", trial))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "kind"),
@@ -220,20 +234,16 @@ def test_a_refactor_is_entered_with_its_proof_and_another_number_is_not(clone: P
         ("node_task.py", 'prepare("measured"), nodes', 'prepare("measured"), 2 * nodes', "workloads"),
     ],
 )
-def test_what_a_task_asks_of_other_tiers_is_part_of_its_proof(clone: Path, file: str, old: str, new: str, kind: str) -> None:
-    trial = next(t for t in proof.definition("graph_tickets") if (t.tier, t.case) == ("small", "cora/gcn"))
+def test_what_a_task_asks_of_other_tiers_is_part_of_its_proof(
+    clone: Path, as_it_stands: tuple[Trial, Result], file: str, old: str, new: str, kind: str
+) -> None:
+    trial, before = as_it_stands
     path = clone / "tasks" / "graph_tickets" / file
     text = path.read_text(encoding="utf-8")
     assert old in text
-
-    def told() -> Result:
-        with proof._Workers({"tree": clone}) as workers:
-            return Result(**workers.ask("tree", trial))
-
-    before = told()
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     try:
-        compared = Compared(trial, before, told())
+        compared = Compared(trial, before, told_by(clone, trial))
     finally:
         path.write_text(text, encoding="utf-8")
     assert {k for k, _ in compared.odd} == {kind}, compared.told

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite import bundle, registry, replay, runner, system
+from suite.forkserver import ForkServer
 from suite.naming import UserError
 from suite.order import Order
 from tests.helpers import method_file
@@ -37,10 +38,15 @@ def test_threads_come_from_the_card_of_the_solve(weighed: Weighed, tmp_path: Pat
         replay.order_of(copy)
 
 
-def test_a_replay_gives_equal_evidence(weighed: Weighed, tmp_path: Path) -> None:
+def test_a_replay_gives_equal_evidence(weighed: Weighed, server: ForkServer, tmp_path: Path) -> None:
     path, _, _ = weighed
     order, record = replay.order_of(path)
-    outcome = runner.run(order, settings(tmp_path), CARD, silent)
+
+    def launch(arguments: list[str], log: Path) -> runner.Child:
+        """The solve, which is to repeat, in an interpreter of its own, as the bundle's was."""
+        return (runner.launch if arguments[0] == "solve" else server.launch)(arguments, log)
+
+    outcome = runner.run(order, settings(tmp_path, launch=launch), CARD, silent)
     verdict = replay.compare(path, record, outcome.path)
     assert verdict.same_card
     assert verdict.same_evidence

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
@@ -159,10 +160,16 @@ def test_what_cannot_be_is_said() -> None:
         Ceag(memory=0)
 
 
+@cache
+def straight() -> tuple[Any, dict[str, torch.Tensor]]:
+    """A solve that nothing stops, one for all that are held against it: its problem, and the network's state."""
+    p = problem()
+    return p, Ceag(memory=20, dual_rate=1.0).solve(p).model.state_dict()
+
+
 @pytest.mark.parametrize("moment", [1, 13, 18, 23, 27, 30])
 def test_a_stopped_solve_ends_as_if_it_had_not_been(moment) -> None:
-    whole = problem()
-    expected = Ceag(memory=20, dual_rate=1.0).solve(whole).model.state_dict()
+    whole, expected = straight()
     run = MemoryRun(whole.spec, stop_after=moment)
     with pytest.raises(Stopped):
         Ceag(memory=20, dual_rate=1.0).solve(problem(run))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,10 +272,16 @@ def test_more_iterations_than_steps_keep_less_each() -> None:
     assert rates(0.5, most=7) == rates(0.5)
 
 
+@cache
+def straight() -> tuple[Any, dict[str, torch.Tensor]]:
+    """A solve that nothing stops, one for all that are held against it: its problem, and the network's state."""
+    p = problem()
+    return p, FairGrape().solve(p).model.state_dict()
+
+
 @pytest.mark.parametrize("moment", [1, 12, 13, 20, 31])
 def test_a_stopped_solve_ends_as_if_it_had_not_been(moment) -> None:
-    whole = problem()
-    expected = FairGrape().solve(whole).model.state_dict()
+    whole, expected = straight()
     run = MemoryRun(whole.spec, stop_after=moment)
     with pytest.raises(Stopped):
         FairGrape().solve(problem(run))

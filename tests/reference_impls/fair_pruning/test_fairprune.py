@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -210,10 +210,16 @@ def test_the_speed_division_cuts_by_size_without_a_batch() -> None:
     assert all(w.any() for w in weights)
 
 
+@cache
+def straight() -> tuple[Any, dict[str, torch.Tensor]]:
+    """A solve that nothing stops, one for all that are held against it: its problem, and the network's state."""
+    p = problem()
+    return p, FairPrune().solve(p).model.state_dict()
+
+
 @pytest.mark.parametrize("moment", [1, 9, 11, 14, 15, 20])
 def test_a_stopped_solve_ends_as_if_it_had_not_been(moment) -> None:
-    whole = problem()
-    expected = FairPrune().solve(whole).model.state_dict()
+    whole, expected = straight()
     run = MemoryRun(whole.spec, stop_after=moment)
     with pytest.raises(Stopped):
         FairPrune().solve(problem(run))

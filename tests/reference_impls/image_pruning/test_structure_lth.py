@@ -253,11 +253,20 @@ def kept(p: Any, network: Any) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def straight() -> tuple[Any, Any]:
+def skipped() -> list[int]:
+    """How much of its schedule each training of the straight run leaves out."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def straight(skipped: list[int]) -> tuple[Any, Any]:
     from suite.meters.environment import prepare_process
 
     prepare_process(threads=1)
-    return refilled()
+    later = rewinding.later
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewinding, "later", lambda recipe, skip: skipped.append(skip) or later(recipe, skip))
+        return refilled()
 
 
 def test_target_and_budget(straight: tuple[Any, Any]) -> None:
@@ -279,11 +288,7 @@ def test_a_stopped_run_ends_alike(straight: tuple[Any, Any]) -> None:
         assert torch.equal(a, b), key
 
 
-def test_every_training_has_the_schedule_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    skipped: list[int] = []
-    later = rewinding.later
-    monkeypatch.setattr(rewinding, "later", lambda recipe, skip: skipped.append(skip) or later(recipe, skip))
-    refilled()
+def test_every_training_has_the_schedule_from_its_start(straight: tuple[Any, Any], skipped: list[int]) -> None:
     assert skipped
     assert not any(skipped)
 

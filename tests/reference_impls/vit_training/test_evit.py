@@ -7,8 +7,9 @@ import torch
 
 from reference_impls.parts.vit_blocks import Flow, TokenBlock, class_attention, complement, connect, flow_of, heads
 from reference_impls.parts.vit_schedule import Ramp, kept, mean_macs, prune_blocks
+from reference_impls.parts.vit_training import Draws
 from reference_impls.vit_training.evit import Current, Evit, ramp_for
-from reference_impls.vit_training.token_selection import Draws, PixelVariance, ScoredBlock, Scoring, TokenSelection
+from reference_impls.vit_training.token_selection import PixelVariance, ScoredBlock, Scoring, TokenSelection
 from suite.naming import UserError
 from tasks.vit_training.patches import gather_patches
 from tests.helpers import golden_tensors
@@ -188,7 +189,7 @@ def test_variance_keeps_the_patches_whose_pixels_vary_most() -> None:
 def test_random_scores_are_addressed_by_step_in_training_and_fixed_at_test() -> None:
     asked, x = problem(), images()
     model = selecting(TokenSelection(), 0.5)
-    draws = Draws(asked.run, flow_of(model))
+    draws = Draws(asked.run, "token_selection scores", flow_of(model))
 
     def step(epoch: int, steps: int) -> torch.Tensor:
         draws.before_epoch(epoch)
@@ -218,7 +219,7 @@ def test_random_scores_are_addressed_by_step_in_training_and_fixed_at_test() -> 
 
 @pytest.mark.parametrize("method", [Evit(), TokenSelection(score="variance"), TokenSelection()], ids=str)
 def test_a_stopped_run_ends_bit_for_bit_the_same(method) -> None:
-    thinning.assert_resumes(method, (5, 4), target="train_macs=0.95")
+    thinning.assert_resumes(method, (2, 4), target="train_macs=0.95")
 
 
 def test_solutions_are_saved_whole_and_leave_nothing_of_the_last_pass() -> None:

@@ -159,7 +159,10 @@ def test_it_is_solved_and_tells_what_masks_leave(pattern) -> None:
     assert count == 5
     assert found.schedule.tokens(0.1) == asked.vit.full  # type: ignore[union-attr]
     again = thinning.loaded(found)
-    assert again.ideal(0.7) == left_share(16, 5) == (16 * 5 + 33) / 17**2
+    assert left_share(16, 5) == (16 * 5 + 33) / 17**2
+    # of each block's 2 n^2 C products so many are left: 17 tokens of width 24
+    hidden = 2 * (17**2 - (16 * 5 + 33)) * 24 * DEPTH
+    assert again.ideal(0.7) == pytest.approx(asked.vit.macs(asked.vit.full) - hidden)
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again.model.eval()(x), found.model.eval()(x))
@@ -176,4 +179,4 @@ def test_what_cannot_be_is_refused() -> None:
 
 @pytest.mark.parametrize("pattern", ["topk", "random"])
 def test_a_stopped_run_ends_bit_for_bit_the_same(pattern) -> None:
-    thinning.assert_resumes(SparseAttention(pattern=pattern), (7,))
+    thinning.assert_resumes(SparseAttention(pattern=pattern), (4,))

@@ -21,7 +21,7 @@ from tests.helpers import MemoryRun
 from tests.tasks.images.helpers import pictures, timm
 
 ARCHITECTURE = "vit-24-4-2-p8"
-EPOCHS, BATCH, TRAIN = 2, 8, 48
+EPOCHS, BATCH, TRAIN = 2, 8, 24
 SHAPE = Shape(24, 4, 2, 4, 32, 3)  #: of `network`: 64 patches
 DEPTH, PATCHES = SHAPE.depth, SHAPE.patches
 
@@ -34,12 +34,13 @@ def problem(
     recipe: Recipe | None = None,
     division: str = "closed",
     architecture: str = ARCHITECTURE,
+    train: int = TRAIN,
 ) -> VitProblem:
     """Images of 32 pixels and three colours; of 16 patches unless another architecture is named."""
     timm("timm")
     asked = run.spec if run else Spec("vit_training", 1, "smoke", division, f"pictures/{architecture}", target, 0)
     rest = (architecture, epochs, BATCH, "fp32", torch.device("cpu"), recipe or AdamW(lr=2e-3, warmup=1))
-    return VitProblem(asked, run or MemoryRun(asked), InMemory(pictures(TRAIN, 32)), *rest)
+    return VitProblem(asked, run or MemoryRun(asked), InMemory(pictures(train, 32)), *rest)
 
 
 def network(block: type[nn.Module] | None = None) -> Any:
@@ -114,8 +115,12 @@ def solved(method: Any, **changes: Any) -> tuple[VitProblem, Trained]:
     return asked, method.solve(asked)
 
 
-def assert_resumes(method: Any, stops: tuple[int, ...], **changes: Any) -> None:
-    """A run that is stopped after so many batches, again and again, ends bit for bit as one that is not."""
+def assert_resumes(method: Any, stops: tuple[int, ...], **changes: Any) -> tuple[Trained, Trained]:
+    """A run that is stopped after so many batches, again and again, ends bit for bit as one that is not.
+
+    Batches are counted from where a life of the run goes on, the epoch that it was stopped in. Returns both Solutions: that of the
+    whole run, that of the stopped one.
+    """
     whole, found = solved(method, **changes)
     saved = None
     for stop in stops:
@@ -128,3 +133,4 @@ def assert_resumes(method: Any, stops: tuple[int, ...], **changes: Any) -> None:
     left, right = found.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(left[k], right[k]) for k in left)
     assert last.spent == whole.run.spent
+    return found, again

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from suite import bundle, registry
-from suite.board import crossed, pages, statistics, store, tables
+from suite.board import crossed, pages, statistics, store
 from suite.board.crossed import Gap, Hits, Judged
 from suite.naming import UserError
 from suite.show import Crossed
@@ -35,10 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(results: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        trainings.show(patch)
-        store.publish(results, results.parent / "b.duckdb")
-    return results.parent / "b.duckdb"
+    return trainings.publish(results)
 
 
 @pytest.fixture
@@ -53,15 +50,10 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
 
 
-def the_board(db: duckdb.DuckDBPyConnection) -> tables.Board:
-    (ranking,) = tables.rankings(db)
-    return tables.board(db, ranking)
-
-
 def crossing(root: Path) -> crossed.Crossing | None:
     store.publish(root, root.parent / "b.duckdb")
     with store.connect(root.parent / "b.duckdb") as db:
-        return crossed.crossing(db, the_board(db), TASK)
+        return crossed.crossing(db, trainings.the_board(db), TASK)
 
 
 def evidence_of(results: Path, method: str) -> dict[int, dict[str, np.ndarray]]:
@@ -200,7 +192,7 @@ def test_a_cell_that_the_table_has_not_cannot_be_declared() -> None:
 
 
 def test_nine_cells_are_the_means_of_what_runs_measured(results: Path, db: duckdb.DuckDBPyConnection) -> None:
-    found = crossed.crossing(db, the_board(db), TASK)
+    found = crossed.crossing(db, trainings.the_board(db), TASK)
     assert found is not None
     assert [line.name for line in found.lines] == ["tickets", "random", "all"]
     assert [line.row.method for line in found.lines] == ["chex", "random_channels", "chex"]  # whose bundles carry the dense one's
@@ -224,7 +216,7 @@ def test_nine_cells_are_the_means_of_what_runs_measured(results: Path, db: duckd
 
 
 def test_the_gaps_on_the_board_are_those_of_the_evidence(results: Path, db: duckdb.DuckDBPyConnection) -> None:
-    found = crossed.crossing(db, the_board(db), TASK)
+    found = crossed.crossing(db, trainings.the_board(db), TASK)
     assert found is not None
     assert found.judged is not None
     tickets, random = evidence_of(results, "chex"), evidence_of(results, "random_channels")

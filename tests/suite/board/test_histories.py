@@ -38,10 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(results: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        trainings.show(patch)
-        store.publish(results, results.parent / "b.duckdb")
-    return results.parent / "b.duckdb"
+    return trainings.publish(results)
 
 
 @pytest.fixture
@@ -51,15 +48,10 @@ def db(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckdb.DuckDB
         yield connection
 
 
-def the_board(db: duckdb.DuckDBPyConnection) -> tables.Board:
-    (ranking,) = tables.rankings(db)
-    return tables.board(db, ranking)
-
-
 def told_of(root: Path) -> tuple[tables.Board, histories.Told | None]:
     store.publish(root, root.parent / "b.duckdb")
     with store.connect(root.parent / "b.duckdb") as db:
-        board = the_board(db)
+        board = trainings.the_board(db)
         return board, histories.history(db, board, TASK)
 
 
@@ -107,7 +99,7 @@ def test_nothing_is_loaded_of_a_task_that_shows_nothing(tmp_path: Path) -> None:
 def test_the_target_is_taken_from_where_the_parents_runs_ended(results: Path, db: duckdb.DuckDBPyConnection) -> None:
     ended = [points[-1].value for points in records(results, "dense").values()]
     assert len(ended) == 5
-    told = histories.history(db, the_board(db), TASK)
+    told = histories.history(db, trainings.the_board(db), TASK)
     assert told is not None
     assert told.reaching is not None
     wanted = median(ended) - 1
@@ -122,7 +114,7 @@ def test_the_target_is_taken_from_where_the_parents_runs_ended(results: Path, db
 
 
 def test_each_row_is_told_by_the_first_look_that_finds_the_target(results: Path, db: duckdb.DuckDBPyConnection) -> None:
-    told = histories.history(db, the_board(db), TASK)
+    told = histories.history(db, trainings.the_board(db), TASK)
     assert told is not None
     assert told.reaching is not None
     target = median(points[-1].value for points in records(results, "dense").values()) - 1
@@ -216,7 +208,7 @@ def test_the_parent_has_levelled_off_where_its_runs_gain_under_a_point_in_the_la
 
 
 def test_whether_the_parent_has_levelled_off_stands_beside_the_target(db: duckdb.DuckDBPyConnection) -> None:
-    told = histories.history(db, the_board(db), TASK)
+    told = histories.history(db, trainings.the_board(db), TASK)
     assert told is not None
     assert told.reaching is not None
     assert told.reaching.declared.rule.count("levelled off") == 1
@@ -395,7 +387,7 @@ def test_a_page_tells_of_the_training_and_of_the_time_to_the_target(db: duckdb.D
     assert not re.search(r">[^<]*\b(nan|inf)\b", text)
     idents = re.findall(r' id="([^"]+)"', text)
     assert len(set(idents)) == len(idents)
-    board = the_board(db)
+    board = trainings.the_board(db)
     drawn = ElementTree.fromstring(re.findall(r'<svg class="rows history w640".*?</svg>', text)[0])
     there = {g.get("data-m") for g in drawn.iter("g") if "pt" in g.get("class", "").split()}
     assert there == {board.key(r) for r in board.plain}  # rows of the table light their lines

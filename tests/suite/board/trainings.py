@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from suite import bundle
+from suite.board import store, tables
 from suite.protocol import Table
 from suite.show import Crossed, History, Parts, Show
+
+if TYPE_CHECKING:
+    import duckdb
 
 DRAWS = 5
 LOOKS = 24
@@ -185,6 +190,21 @@ def write(
     (root / "systems").mkdir(exist_ok=True)
     (root / "systems" / f"{'c' * 16}.json").write_text('{"processor": {"model": "Invented"}}', encoding="utf-8")
     return root
+
+
+def publish(root: Path) -> Path:
+    """The database of these bundles, beside them, as of a task of this kind."""
+    database = root.parent / "b.duckdb"
+    with pytest.MonkeyPatch.context() as patch:
+        show(patch)
+        store.publish(root, database)
+    return database
+
+
+def the_board(db: duckdb.DuckDBPyConnection) -> tables.Board:
+    """The one board that there is."""
+    (ranking,) = tables.rankings(db)
+    return tables.board(db, ranking)
 
 
 def show(patch: Any) -> None:

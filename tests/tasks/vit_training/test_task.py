@@ -11,7 +11,9 @@ from torch import nn
 
 from reference_impls.vit_training.dense import Dense
 from suite import registry
+from suite.meters.size import weight_bytes
 from suite.naming import UserError
+from suite.protocol import Measure
 from tasks.images.workloads import Training
 from tasks.vit_training import costs, task
 from tasks.vit_training.examining import on_patches
@@ -49,7 +51,8 @@ def test_each_way_of_testing_is_a_part() -> None:
     label = np.arange(12) % 3
     wrong = (label + 1) % 3
     found = score(
-        all=label,
+        prediction=wrong,
+        all=wrong,
         ticket=np.where(np.arange(12) < 6, label, wrong),
         random=np.full(12, 2),
         parent_all=wrong,
@@ -58,18 +61,30 @@ def test_each_way_of_testing_is_a_part() -> None:
         found=np.full(12, 4),
         informative=np.full(12, 16),
     )
-    assert [found["tested", part] for part in ("all", "tickets", "random")] == [100.0, 50.0, 40.0]
+    assert [found["tested", part] for part in ("all", "tickets", "random")] == [0.0, 50.0, 40.0]
     assert [found["parent_tested", part] for part in ("all", "tickets", "random")] == [0.0, 100.0, 100.0]
     assert found["selector_recall", ""] == 25.0
 
 
 def test_copies_of_a_picture_tell_no_more_than_one() -> None:
-    def interval(picture: np.ndarray) -> float:
-        (top1,) = (m for m in TASK.score(vit_spec(), evidence(prediction=np.zeros(12), picture=picture)) if m.name == "top1")
-        assert top1.interval is not None
-        return top1.interval[1] - top1.interval[0]
+    """Of no measure, whether of all images, of a class or of the mean over classes; what is told stays the same."""
+    label, answers = np.repeat(np.arange(3), 12), np.tile([0, 0, 1, 2], 9)
 
-    assert interval(np.arange(12) // 3) > 1.3 * interval(np.arange(12))
+    def told(picture: np.ndarray) -> dict[tuple[str, str], Measure]:
+        columns = {"label": label, "prediction": answers, "picture": picture}
+        return {(m.name, m.part): m for m in TASK.score(vit_spec(), evidence(36, **columns)) if m.interval}
+
+    once, thrice = told(np.arange(36)), told(np.arange(36) // 3)
+    assert {name for name, _ in once} == {"top1", "balanced_accuracy", "worst_class", "class_accuracy"}
+    for key, wide in thrice.items():
+        narrow = once[key]
+        assert wide.value == narrow.value
+        assert width(wide) > 1.3 * width(narrow), key
+
+
+def width(measure: Measure) -> float:
+    assert measure.interval is not None
+    return measure.interval[1] - measure.interval[0]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +93,11 @@ def test_copies_of_a_picture_tell_no_more_than_one() -> None:
         ({"confidence": np.full(12, np.nan)}, "confidence"),
         ({"random": np.full(12, 6)}, "draws"),
         ({"found": np.full(12, 17), "informative": np.full(12, 16)}, "more patches"),
+        ({"found": np.full(12, 4)}, "different images|more patches"),
+        ({"found": np.full(12, -1), "informative": np.full(12, 16)}, "different images"),
+        ({"found": np.full(12, 4), "informative": np.full(12, 4)}, "16 or -1"),
+        ({"all": np.where(np.arange(12) < 6, 0, -1)}, "of some images"),
+        ({"all": np.arange(12) % 3, "prediction": np.zeros(12)}, "neither the answer"),
     ],
 )
 def test_evidence_that_cannot_be_is_told(columns: dict[str, object], said: str) -> None:
@@ -101,8 +121,9 @@ def test_the_dense_training_costs_what_it_costs(trained: tuple[VitProblem, Train
     assert problem.run.spent == {"": images}
     assert found["images_processed"] == found["images_parent"] == images
     assert found["train_macs"] == 3 * images * problem.vit.macs(problem.vit.full) == found["total_macs"]
-    assert [found[f"kept.{k}"] for k in ("train_macs", "examples", "tokens")] == [1.0] * 3
-    assert found["total_macs_share"] == 1.0
+    assert [found[k] for k in ("kept.train_macs", "kept.tokens", "examples_share", "total_macs_share")] == [1.0] * 4
+    assert found["train_macs_counted_share"] == 1.0
+    assert found["solve_train"] == found["solve_total"]
 
 
 def test_a_step_and_inference_are_timed(trained: tuple[VitProblem, Trained]) -> None:
@@ -116,6 +137,15 @@ def test_a_step_and_inference_are_timed(trained: tuple[VitProblem, Trained]) -> 
     assert all(torch.equal(v, before[k]) for k, v in solution.model.state_dict().items()), "a timed step trains a copy"
 
 
+def test_what_is_only_compared_with_is_not_deployed(trained: tuple[VitProblem, Trained]) -> None:
+    _, solution = trained
+    more = replace(solution, whole=solution.model, selector=solution.model)
+    alone = weight_bytes(TASK.deployed(solution))
+    assert alone == sum(4 * p.numel() for p in solution.model.parameters()) == weight_bytes(TASK.deployed(more))
+    other = replace(more, tested="tickets", selector=nn.Linear(5, 2))
+    assert weight_bytes(TASK.deployed(other)) == alone + 4 * 12
+
+
 def test_evidence_of_a_training_scores(trained: tuple[VitProblem, Trained]) -> None:
     problem, solution = trained
     table = TASK.examine(problem, solution)
@@ -126,10 +156,10 @@ def test_evidence_of_a_training_scores(trained: tuple[VitProblem, Trained]) -> N
 
 
 def test_looks_are_taken_at_the_same_examples_whatever_the_epochs() -> None:
-    runs = []
+    runs, case = [], "digits/vit-24-1-2-p8"
     for share in (1.0, 0.5):
-        run = MemoryRun(vit_spec(target=""))
-        problem = vit_problem(run, epochs=4, target="")
+        run = MemoryRun(vit_spec(target="", case=case))
+        problem = vit_problem(run, epochs=4, target="", case=case)
         from reference_impls.parts.vit_training import VitTrainer
 
         VitTrainer(problem).fit("train", problem.network(), epochs=int(4 * share))
