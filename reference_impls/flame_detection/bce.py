@@ -10,7 +10,7 @@ project's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from reference_impls.parts.flame_training import fit
 from tasks.flame_detection.networks import Lfe
@@ -25,5 +25,9 @@ class Bce:
 
     version: ClassVar[int] = 1
 
+    thermal: Literal["scaled", "celsius"] = "scaled"  #: scaled: over each frame, as cameras do; celsius: temperatures, over 600
+
     def solve(self, problem: FlameProblem) -> Detectors:
+        if self.thermal == "celsius":
+            problem = problem.in_degrees()
         return fit(problem, lambda own: Lfe(own.patches.patch), problem.recipe)

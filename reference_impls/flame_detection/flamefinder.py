@@ -46,6 +46,7 @@ class Flamefinder:
     margin: float = 5.0  #: of triplet-center loss
     cosine_margin: float = 0.5  #: of its cosine form; the public code's default is 1
     centre_rate: float = 0.5  #: of the centres' own SGD
+    thermal: Literal["scaled", "celsius"] = "scaled"  #: scaled: over each frame, as cameras do; celsius: temperatures, over 600
 
     def __post_init__(self) -> None:
         for name in WEIGHTS["default"]:
@@ -67,6 +68,8 @@ class Flamefinder:
 
     def solve(self, problem: FlameProblem) -> Detectors:
         terms = self.terms()
+        if self.thermal == "celsius":
+            problem = problem.in_degrees()
         return fit_metric(problem, lambda own: learner(own.patches.patch, self.attention, own.seed, decoder=terms.rec > 0), terms)
 
 

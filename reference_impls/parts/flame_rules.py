@@ -18,7 +18,7 @@ def rule_of_each_fold(problem: FlameProblem, make: Callable[[FlameProblem], nn.M
         own = problem.of_fold(fold)
         rule = make(own)
         if problem.spec.division != "speed":
-            inputs(rule, own.train)
+            inputs(rule, own.train, torch.arange(0))
         found.append(Detector(rule))
     return Detectors(found)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -118,6 +118,7 @@ def fit(problem: FlameProblem, make: Callable[[FlameProblem], nn.Module], recipe
         with torch.random.fork_rng():
             torch.manual_seed(own.seed("init"))
             model = make(own).to(own.device)
+        model.absolute = own.absolute  # type: ignore[assignment]
         best = Best(own, model)
         trainer.fit("train", model, recipe, epochs=own.epochs, hooks=best)
         notes.chosen(best.choose())
@@ -212,6 +213,9 @@ class MetricLearning(Best):
     def after_epoch(self) -> None:
         if len(self._sums) > 1:  # BCE alone has nothing to be compared with
             self.history.append(self._row())
+            if not self.problem.fold:  # points of several folds would lie behind one another on one curve
+                told = {f"share.{n}": share for n, share in _shares(self.history[-1]).items()}
+                self.problem.run.progress(self.epoch + 1, self.problem.epochs, **told)
         if not torch.isfinite(self.centres).all():
             raise Diverged(f"the centres are no longer finite after epoch {self.epoch} of fold {self.problem.fold}")
         super().after_epoch()
@@ -276,6 +280,7 @@ def fit_metric(problem: FlameProblem, make: Callable[[FlameProblem], Learner], t
     recipe = problem.recipe
     for own, trainer in FoldTrainer(problem).folds(problem):
         learner = make(own).to(own.device)
+        learner.absolute = learner.lfe.absolute = own.absolute
         hooks = MetricLearning(own, learner, terms)
         trainer.fit("train", learner, recipe, epochs=own.epochs, hooks=hooks, loss=hooks.loss)
         kept = hooks.choose()
@@ -285,7 +290,21 @@ def fit_metric(problem: FlameProblem, make: Callable[[FlameProblem], Learner], t
             notes.centres(centres, hooks.history, terms.margin)
         history += hooks.history
         detectors.append(Detector(learner.lfe, centres))
-    return Detectors(detectors, notes.said(), history)
+    return Detectors(detectors, notes.said() | _shares_by_epoch(history), history)
+
+
+def _shares(row: Mapping[str, float]) -> dict[str, float]:
+    """Share of each term in the gradients before any gate, by term."""
+    return {name.removeprefix("share_z_"): value for name, value in row.items() if name.startswith("share_z_")}
+
+
+def _shares_by_epoch(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """`share_z`: of each epoch the mean over folds of each term's share; nothing where there is one term only."""
+    of_epoch: dict[float, list[dict[str, float]]] = {}
+    for row in history:
+        of_epoch.setdefault(row["epoch"], []).append(_shares(row))
+    means = [{name: sum(f[name] for f in folds) / len(folds) for name in folds[0]} for _, folds in sorted(of_epoch.items())]
+    return {"share_z": means} if means else {}
 
 
 class _Notes:

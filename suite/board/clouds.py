@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from suite.board import charts
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,7 +74,7 @@ def clouds(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) ->
 
 
 def _stored(db: duckdb.DuckDBPyConnection, board: Board) -> dict[str, Points]:
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     listed = ", ".join(f"list(p.{c})" for c in COLUMNS)
     rows = db.execute(
         f"SELECT c.method, {listed} FROM counted AS c JOIN clouds AS p ON p.run = c.id WHERE {where} AND c.variant = ''"

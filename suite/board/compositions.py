@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from suite.board import charts
-from suite.board.tables import Board, Row, asked
+from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,7 +64,7 @@ def compositions(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, An
 
 def shares(db: duckdb.DuckDBPyConnection, board: Board, declared: Composition) -> dict[tuple[str, str], Shares]:
     """What the runs that count on a board told, of rows of two parts or more at two looks or more, by method and variant."""
-    where, values = asked(board.ranking, board.parent.method if board.parent else "")
+    where, values = board.asked
     names = [f"{declared.prefix}{part}" for part in declared.parts]
     rows = db.execute(
         "SELECT c.method, c.variant, c.seed, h.name, list(h.examples ORDER BY h.look), list(h.value ORDER BY h.look)"

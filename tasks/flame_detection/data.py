@@ -29,8 +29,8 @@ WHERE = {
 #: what `sizes` of `source` may hold
 SIZES = {
     "synthetic": ("train", "val", "clear", "smoky"),
-    "flame3_scenes": ("stride", "absolute"),
-    "flame3": ("stride", "absolute"),
+    "flame3_scenes": ("stride",),
+    "flame3": ("stride",),
     "flame2": ("every", "patch"),
     "flame1": ("every", "patch"),
 }
@@ -76,8 +76,7 @@ def source(name: str, folder: str, sizes: Mapping[str, int] | None = None) -> Pa
 
     Args:
         sizes: of the rendered set patches of each block (`train`, `val`, `clear`, `smoky`); of FLAME 3 `stride` of the windows that
-            scenes are trained on (64: no overlap) and `absolute` (1: degrees are divided by 600 instead of scaled over the frame);
-            of FLAME 1 and 2 `every` (30: each 30th frame) and `patch`.
+            scenes are trained on (64: no overlap); of FLAME 1 and 2 `every` (30: each 30th frame) and `patch`.
 
     Raises:
         UserError: the set is not there, or cannot be used.
@@ -108,10 +107,9 @@ def _read(name: str, path: Path, sizes: Mapping[str, int]) -> PatchSet:
     if name in ("flame2", "flame1"):
         make = flame2.patch_set if name == "flame2" else flame1.patch_set
         return make(path, sizes.get("every", 1), sizes.get("patch", flame2.PATCH))
-    absolute = bool(sizes.get("absolute", 0))
     if name == "flame3" and flame3.is_official(path):
-        return flame3.official(path, absolute)
-    return flame3.scenes(path, name, sizes.get("stride", flame3.STRIDE), absolute)
+        return flame3.official(path)
+    return flame3.scenes(path, name, sizes.get("stride", flame3.STRIDE))
 
 
 def _has_layout(name: str, path: Path) -> bool:

@@ -5,7 +5,7 @@ flame_baselines.md 3.  Official: `Fire/` and `No Fire/` with `RGB/Corrected FOV/
 
 Truth is the TIFF's: a pixel of 80 degrees, or of 200.  Labels are of the RGB picture (`tasks.flame_detection.annotate`), which is
 resized to the TIFF's size where it has another.  Smoke fills a frame by the rule of `annotate.Smoke`; such a frame is never trained
-on.  Thermal input is the TIFF scaled by its own least and largest value, or divided by 600 (`absolute`).
+on.  Thermal input is the TIFF scaled by its own least and largest value, unless a method asks for the degrees themselves.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def pairs(root: Path) -> tuple[list[Pair], dict[str, str]]:
 # -- scenes
 
 
-def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE, absolute: bool = False) -> PatchSet:
+def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE) -> PatchSet:
     """Scenes in the sample layout, one left out in each fold.
 
     Frames of a site that follow each other within 300 s show one scene, of which the one of the least number is taken; without EXIF
@@ -142,8 +142,8 @@ def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE, absolu
             f"{root}: {len(shots)} scenes, {len(clear)} of them clear of smoke ({', '.join(names)}): each is left out once, and"
             " a clear one must be left to train on; add scenes"
         )
-    training = {i: shots[i].patches(PATCH, stride, absolute) for i in clear}
-    tests = [s.patches(PATCH, absolute=absolute) for s in shots]
+    training = {i: shots[i].patches(PATCH, stride) for i in clear}
+    tests = [s.patches(PATCH) for s in shots]
     none = reading.empty(PATCH, radiometric=True)
     folds = tuple(Fold(reading.joined([p for i, p in training.items() if i != out]), none, t) for out, t in enumerate(tests))
     return PatchSet(name, PATCH, folds, tuple(names), patches.grid(*size, PATCH), left)
@@ -194,7 +194,7 @@ def split(found: Sequence[Pair]) -> Splitting:
     return Splitting(splits, block, names)
 
 
-def official(root: Path, absolute: bool = False) -> PatchSet:
+def official(root: Path) -> PatchSet:
     """The official subset, one fold; scenes are blocks of time.
 
     Frames that smoke fills are tested on where their block is the test's, and left out elsewhere.
@@ -222,7 +222,7 @@ def official(root: Path, absolute: bool = False) -> PatchSet:
             if shot.obscured and name != TEST:
                 left[found[i].name] = f"filled with smoke, in a {name} block"
                 continue
-            yield shot.patches(PATCH, absolute=absolute)
+            yield shot.patches(PATCH)
 
     none = reading.empty(PATCH, radiometric=True)
     parts = {name: reading.gathered(shots(name), len(r), none) for name, r in rows.items()}

@@ -23,7 +23,7 @@ from torch import nn
 
 from suite.protocol import Unsupported
 from tasks.flame_detection import patches as cutting
-from tasks.flame_detection.problem import Detector, Patches, PatchSet
+from tasks.flame_detection.problem import FULL, Detector, Patches, PatchSet, columns
 from tasks.mobile_vsr import runtimes
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Frame:
     rgb: bytes | None  #: JPEG; None: the detector reads none
     patch: int  #: side of the patches
     degrees: bool = False  #: whether `thermal` is a TIFF
+    absolute: bool = False  #: whether the detector sees its degrees divided by 600
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,16 @@ def frame_of(patches: PatchSet, model: nn.Module) -> Frame:
     Raises Unsupported where the detector reads what the set does not have.
     """
     test, (down, across) = _rows(patches)
-    degrees = bool(getattr(model, "degrees", False))
+    absolute = bool(getattr(model, "absolute", False))
+    degrees = absolute or bool(getattr(model, "degrees", False))
     if degrees and test.degrees is None:
-        raise Unsupported("no temperatures are known of this set, and this rule reads them")
+        raise Unsupported("no temperatures are known of this set, and this detector reads them")
     if model.colour and test.rgb is None:
         raise Unsupported("this set has no RGB pictures, and this detector reads them")
     thermal = _picture(test.degrees if degrees and test.degrees is not None else test.thermal, down, across)
     colour = _picture(test.rgb, down, across) if model.colour and test.rgb is not None else None
     first = _tiff(thermal[..., 0]) if degrees else _jpeg(_whole(thermal.repeat(3, 2)))
-    return Frame(first, None if colour is None else _jpeg(_whole(colour)), patches.patch, degrees)
+    return Frame(first, None if colour is None else _jpeg(colour), patches.patch, degrees, absolute)
 
 
 def layout(patches: PatchSet) -> tuple[int, int]:
@@ -116,6 +118,8 @@ def batch_of(frame: Frame) -> torch.Tensor:
     """Decoded, scaled, cut: (n, 1 or 4, P, P) float32."""
     picture = decoded(frame.thermal, "" if frame.degrees else "L")
     thermal = (torch.from_numpy(picture) if frame.degrees else scaled(picture))[None, None]
+    if frame.absolute:
+        thermal = thermal / FULL
     if frame.rgb is None:
         return cutting.cut(thermal, frame.patch)
     colour = torch.from_numpy(decoded(frame.rgb, "RGB")).permute(2, 0, 1)[None].float() / 255
@@ -139,7 +143,7 @@ def scaled(picture: np.ndarray) -> torch.Tensor:
 def see(frame: Frame, program: Program, grid: tuple[int, int]) -> Seen:
     """One frame end to end."""
     answers = program(batch_of(frame))
-    flame = (answers > 0).any(1)
+    flame = answers[:, -1] > 0  # whether smoke hides a patch no camera tells: where there are centres they answer
     return Seen(bool(flame.any()), flame, spread(answers[:, 0].sigmoid().view(grid), frame.patch))
 
 
@@ -198,7 +202,7 @@ def load(name: str, detector: Detector, frame: Frame, calibration: Patches, thre
         return _openvino(file, threads)
     if name == "onnx":
         return runtimes._Session(file, threads)
-    return _int8(file, network, shape, calibration, threads)
+    return _int8(file, network, shape, calibration, frame.absolute, threads)
 
 
 def onnx_file(network: nn.Module, shape: runtimes.Shape) -> bytes:
@@ -229,14 +233,14 @@ def _openvino(file: bytes, threads: int) -> Program:
     return lambda x: torch.from_numpy(request.infer([x.numpy()])[0])
 
 
-def _int8(file: bytes, network: nn.Module, shape: runtimes.Shape, calibration: Patches, threads: int) -> Program:
+def _int8(file: bytes, network: nn.Module, shape: runtimes.Shape, calibration: Patches, absolute: bool, threads: int) -> Program:
     """By ONNX Runtime's static quantisation, of weights and activations; refused where it costs more than a point."""
-    batches, label = whole_batches(calibration, shape)
+    batches, label = whole_batches(calibration, shape, absolute)
     if not batches:
         raise Unsupported("int8 needs patches to be calibrated on, and the speed division has none")
     session = runtimes._Session(quantised(file, [x.numpy() for x in batches[:CALIBRATION]]), threads)
     with torch.inference_mode():
-        plain, small = (torch.cat([call(x) for x in batches]).numpy()[:, 0] > 0 for call in (network, session))
+        plain, small = (torch.cat([call(x) for x in batches]).numpy()[:, -1] > 0 for call in (network, session))
     lost = 100 * (_balanced(plain, label) - _balanced(small, label))
     if lost > LOSS:
         raise Unsupported(f"int8 costs {lost:.1f} points of balanced accuracy where {LOSS:g} may be lost (patches of no test)")
@@ -260,13 +264,17 @@ def quantised(file: bytes, batches: Sequence[NDArray[np.float32]]) -> bytes:
         return small.read_bytes()
 
 
-def whole_batches(patches: Patches, shape: runtimes.Shape) -> tuple[list[torch.Tensor], np.ndarray]:
-    """Batches of that very shape, as a program takes no other, and the labels of all of them; few patches are repeated."""
+def whole_batches(patches: Patches, shape: runtimes.Shape, absolute: bool = False) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Batches of that very shape, as a program takes no other, and the labels of all of them; few patches are repeated.
+
+    Args:
+        absolute: whether the detector sees degrees.
+    """
     if not len(patches):
         return [], np.zeros(0, bool)
-    x = patches.thermal if patches.rgb is None or shape[1] == 1 else torch.cat([patches.thermal, patches.rgb], 1)
-    rows = torch.arange(max(shape[0], len(x) // shape[0] * shape[0])) % len(x)
-    return list(x[rows].split(shape[0])), patches.label[rows].numpy() == 1
+    rows = torch.arange(max(shape[0], len(patches) // shape[0] * shape[0])) % len(patches)
+    x = [torch.cat(columns(patches, r, colour=shape[1] > 1, absolute=absolute), 1) for r in rows.split(shape[0])]
+    return x, patches.label[rows].numpy() == 1
 
 
 def _balanced(answer: np.ndarray, true: np.ndarray) -> float:
@@ -310,7 +318,7 @@ def _noise(count: int, patch: int) -> Patches:
     """Patches that nobody took."""
     generator = torch.Generator().manual_seed(0)
     thermal = torch.rand(count, 1, patch, patch, generator=generator)
-    rgb = torch.rand(count, 3, patch, patch, generator=generator)
+    rgb = torch.randint(256, (count, 3, patch, patch), generator=generator, dtype=torch.uint8)
     none = torch.zeros(count, dtype=torch.int64)
     flags, celsius = none > 0, 100 * thermal.amax((1, 2, 3))
     return Patches(thermal, rgb, none, none, none, flags, celsius, none, none, flags, 100 * thermal)

@@ -58,7 +58,7 @@ class NoGate(nn.Module):
 class Lfe(nn.Module):
     """What is deployed: thermal patches to features z (D), gated where there is attention, to one logit."""
 
-    colour = False
+    colour = absolute = False
 
     def __init__(self, patch: int, gate: nn.Module | None = None) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Reading:
 class Learner(nn.Module):
     """The deployed network with what only training needs: the decoder, and gates of other losses than its own."""
 
-    colour = False
+    colour = absolute = False
 
     def __init__(self, lfe: Lfe, decoder: Decoder | None, gates: Mapping[str, Gate]) -> None:
         super().__init__()

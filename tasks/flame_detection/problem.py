@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tasks.images.recipes import Recipe
 
 CHUNK = 500  #: patches that go through a detector at once
+FULL = 600.0  #: degrees Celsius that become 1 where a network sees temperatures ("celsius/600", flamefinder.md 2.2)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Patches:
     """n patches of P x P pixels, cut from frames in raster order.  Columns are on the processor."""
 
     thermal: torch.Tensor  #: (n, 1, P, P) float32, scaled to 0..1 over its frame: what is left of a temperature
-    rgb: torch.Tensor | None  #: (n, 3, P, P) float32 in 0..1; None: there is no colour picture
+    rgb: torch.Tensor | None  #: (n, 3, P, P) uint8, networks see it in 0..1; None: there is no colour picture
     label: torch.Tensor  #: (n,) int64, 1: flame; of the RGB picture, as training sees it
     truth: torch.Tensor  #: (n,) int64, 1: fire (synthetic: by construction; FLAME 3: a pixel of 80 degrees); -1: nobody knows
     truth_200: torch.Tensor  #: (n,) int64, the same at 200 degrees
@@ -73,9 +74,10 @@ class Detector:
     `model` is what is deployed: an nn.Module with
       forward(thermal (n, 1, P, P) [, rgb (n, 3, P, P)]) -> logits (n,), positive: flame;
       embed(thermal [, rgb]) -> (n, D) what clusters are looked for in.
-    `model.colour` (bool) says whether it is given RGB as well.  Two more are asked for by rules on temperatures and absent
-    elsewhere: `model.degrees` (bool), it is given `Patches.degrees` in the place of the scaled thermal picture, and
-    `model.whole_frames` (bool), one call holds all patches of one frame, in raster order.  See `inputs` and `chunks`.
+    `model.colour` (bool) says whether it is given RGB as well.  Three more are False where they are absent: `model.degrees`, it is
+    given `Patches.degrees` in the place of the scaled thermal picture, as rules on temperatures are; `model.absolute`, it is given
+    these degrees divided by 600; `model.whole_frames`, one call holds all patches of one frame, in raster order.  See `inputs` and
+    `chunks`.
     """
 
     model: nn.Module
@@ -109,6 +111,7 @@ class FlameProblem(Problem):
     recipe: Recipe
     fold: int = 0  #: which one `batches` are of
     colour: bool = False  #: whether `batches` gives RGB as well; a method that reads it asks for it by `in_colour`
+    absolute: bool = False  #: whether `batches` gives degrees divided by 600 instead of the scaled picture; see `in_degrees`
 
     def of_fold(self, fold: int) -> FlameProblem:
         """The same problem with another fold's patches; draws are addressed by the fold."""
@@ -119,6 +122,12 @@ class FlameProblem(Problem):
         if self.spec.division != "speed" and any(f.train.rgb is None for f in self.patches.folds):
             raise UserError(f"{self.patches.name} has no RGB pictures: use mode=thermal")
         return replace(self, colour=True)
+
+    def in_degrees(self) -> FlameProblem:
+        """The same problem with temperatures in its batches, over 600.  Raises UserError where a fold has none."""
+        if self.spec.division != "speed" and any(f.train.degrees is None for f in self.patches.folds):
+            raise UserError(f"{self.patches.name} has no temperatures: use thermal=scaled")
+        return replace(self, absolute=True)
 
     @property
     def train(self) -> Patches:
@@ -153,9 +162,7 @@ class FlameProblem(Problem):
         order = balanced(train.label, train.warm, self.batch, self.steps_per_epoch, self.seed("order", epoch))
         for step, rows in enumerate(order):
             self.book(self.batch)
-            x = train.thermal[rows]
-            if self.colour and train.rgb is not None:
-                x = torch.cat([x, train.rgb[rows]], 1)
+            x = torch.cat(columns(train, rows, colour=self.colour, absolute=self.absolute), 1)
             x = jitter(x, address(varied, step))
             yield x.to(self.device, non_blocking=True), train.label[rows].to(self.device, non_blocking=True)
 
@@ -189,22 +196,34 @@ class FlameProblem(Problem):
         return model
 
 
-def inputs(model: nn.Module, patches: Patches) -> tuple[torch.Tensor, ...]:
-    """The columns that a detector is given, in the order of its arguments, each (n, C, P, P).
+def inputs(model: nn.Module, patches: Patches, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What a detector is given of these rows (k,), in the order of its arguments, each (k, C, P, P).
 
     Raises UserError where the set does not have what it reads.
     """
     if getattr(model, "degrees", False):
-        if patches.degrees is None:
-            raise UserError("a rule on temperatures needs degrees, and this set has none: use a radiometric one, or luma")
-        first = patches.degrees
-    else:
-        first = patches.thermal
-    if not model.colour:
-        return (first,)
+        return (_degrees(patches)[rows],)
+    return columns(patches, rows, colour=bool(model.colour), absolute=bool(getattr(model, "absolute", False)))
+
+
+def columns(patches: Patches, rows: torch.Tensor, *, colour: bool, absolute: bool) -> tuple[torch.Tensor, ...]:
+    """What networks see of these rows (k,), float32: the thermal picture (k, 1, P, P), and with `colour` RGB (k, 3, P, P) in 0..1.
+
+    Args:
+        absolute: degrees divided by 600 (flamefinder.md 2.2), neither clipped nor scaled, take the scaled picture's place.
+    """
+    thermal = _degrees(patches)[rows] / FULL if absolute else patches.thermal[rows]
+    if not colour:
+        return (thermal,)
     if patches.rgb is None:
         raise UserError("this detector reads RGB and the set has none: use mode=thermal")
-    return first, patches.rgb
+    return thermal, patches.rgb[rows].float() / 255
+
+
+def _degrees(patches: Patches) -> torch.Tensor:
+    if patches.degrees is None:
+        raise UserError("temperatures are asked for and this set has none: use a radiometric one, thermal=scaled, or luma")
+    return patches.degrees
 
 
 def chunks(model: nn.Module, patches: Patches) -> Iterator[torch.Tensor]:
@@ -235,12 +254,11 @@ def _through(model: nn.Module, call: Callable[..., torch.Tensor], patches: Patch
 
     was = model.training
     model.to(device).eval()
-    columns = inputs(model, patches)
     found: list[torch.Tensor] = []
     order: list[torch.Tensor] = []
     with torch.inference_mode():
         for rows in chunks(model, patches):
-            found.append(call(*(c[rows].to(device) for c in columns)).float().cpu())
+            found.append(call(*(c.to(device) for c in inputs(model, patches, rows))).float().cpu())
             order.append(rows)
     model.train(was)
     if not found:

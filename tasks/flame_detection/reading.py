@@ -144,22 +144,21 @@ class Shot:
     obscured: bool = False  #: smoke hides it
     labelled: bool = True  #: whether its RGB picture labels it; otherwise its labels are -1
 
-    def patches(self, patch: int, stride: int | None = None, absolute: bool = False) -> Patches:
+    def patches(self, patch: int, stride: int | None = None) -> Patches:
         """Patches in raster order.
 
         Args:
             stride: None: patches do not overlap.
-            absolute: degrees are kept (divided by 600) instead of being scaled over the frame.
         """
         stride = stride or patch
         whole = torch.from_numpy(np.ascontiguousarray(self.thermal, np.float32))[None, None]
-        scaled = whole / temperatures.FULL if absolute else patches.scale(whole)
+        scaled = patches.scale(whole)
         thermal = patches.windows(scaled, patch, stride)
         count = len(thermal)
         unknown = torch.full((count,), -1)
         label, rgb = unknown, None
         if self.rgb is not None:
-            rgb = patches.windows(torch.from_numpy(self.rgb.transpose(2, 0, 1).copy())[None], patch, stride).float() / 255
+            rgb = patches.windows(torch.from_numpy(self.rgb.transpose(2, 0, 1).copy())[None], patch, stride)
             if self.labelled:
                 flame = torch.from_numpy(annotate.flame_pixels(self.rgb[None]))[None]
                 label = patches.windows(flame, patch, stride).flatten(1).any(dim=1).long()
@@ -190,7 +189,7 @@ def empty(patch: int, colour: bool = True, radiometric: bool = False) -> Patches
     """No patch at all."""
     whole, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
     thermal = torch.zeros(0, 1, patch, patch)
-    rgb, degrees = torch.zeros(0, 3, patch, patch) if colour else None, thermal if radiometric else None
+    rgb, degrees = torch.zeros(0, 3, patch, patch, dtype=torch.uint8) if colour else None, thermal if radiometric else None
     return Patches(thermal, rgb, whole, whole, whole, no, torch.zeros(0), whole, whole, no, degrees)
 
 

@@ -186,7 +186,7 @@ def block(name: str, recipe: Recipe = RECIPE) -> Patches:
     limit = patches.hot_limit(scaled).repeat_interleave(PER_FRAME)
     return Patches(
         thermal,
-        torch.from_numpy(drawn.rgb.transpose(0, 3, 1, 2).copy()).float() / 255,
+        torch.from_numpy(drawn.rgb.transpose(0, 3, 1, 2).copy()),
         label,
         truth,
         truth * torch.from_numpy(drawn.peak >= 200).long(),

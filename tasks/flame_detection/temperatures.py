@@ -15,7 +15,6 @@ from scipy import ndimage
 from suite.naming import UserError
 
 FIRE, BURNING, FLAMING = 80.0, 150.0, 200.0  #: degrees: fire is screened for, the rule of thumb, flaming combustion
-FULL = 600.0  #: degrees that become 1 where absolute temperature is kept ("celsius/600", flamefinder.md 2.2)
 COLDEST, HOTTEST = -273.15, 3000.0  #: what a picture of degrees can hold at all
 #: A limit of the camera: at least so many pixels have the very largest (or least) value, and so many times as many as hold one of
 #: the next `LEVELS` values.
@@ -125,11 +124,6 @@ def truth(highest: np.ndarray, at: float, limit: float | None) -> np.ndarray:
     if limit is not None and limit < at:
         known[highest >= limit] = -1
     return known
-
-
-def absolute(celsius: np.ndarray) -> np.ndarray:
-    """Degrees as a network is given them where absolute temperature is kept: divided by 600, not clipped."""
-    return np.asarray(celsius / np.float32(FULL), np.float32)
 
 
 def otsu(celsius: np.ndarray) -> int:

@@ -49,7 +49,7 @@ def patches(count: int, seed: int, *, patch: int = 24, smoke: bool = False, firs
     label = flame ^ (rng.random(count) < noise)
     return Patches(
         thermal=_tensor(thermal),
-        rgb=_tensor(rgb.clip(0, 1)),
+        rgb=(255 * _tensor(rgb.clip(0, 1))).round().byte(),
         label=torch.from_numpy(label.astype(np.int64)),
         truth=torch.from_numpy(flame.astype(np.int64)),
         truth_200=torch.from_numpy((celsius.max((1, 2)) > 200).astype(np.int64)),

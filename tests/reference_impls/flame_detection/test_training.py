@@ -184,6 +184,12 @@ def test_each_terms_share_is_told_once_an_epoch_and_shares_add_up_to_1(whole: tu
             assert shares == pytest.approx([v / sum(norms) for v in norms])
         assert row["centre_distance"] > 0
         assert row["gradient_rec"] == row["gradient_z_rec"], "the decoder reads z, which no gate is before"
+    told = [v for k, v in whole[1].values if k == "share.cl"]
+    assert told == [r["share_z_cl"] for r in rows if r["fold"] == 0], "the curve is of one fold"
+    kept = whole[0].notes["share_z"]
+    assert [s["tccl"] for s in kept] == pytest.approx(
+        [(a["share_z_tccl"] + b["share_z_tccl"]) / 2 for a, b in zip(rows[:3], rows[3:], strict=True)]
+    )
     assert all(r["gradient_cl"] != r["gradient_z_cl"] for r in rows[1:3]), "a gate that has learnt lies between"
     assert not Bce().solve(problem(epochs=1)).terms
     assert set(Flamefinder(losses="rec").solve(problem(epochs=1)).terms[0]) == {
@@ -203,7 +209,7 @@ def test_measuring_gradients_changes_no_training(monkeypatch: pytest.MonkeyPatch
     plain = Flamefinder().solve(problem())
     looked: list[int] = []
     monkeypatch.setattr(MetricLearning, "_look", lambda self, *_: looked.append(self.steps))
-    monkeypatch.setattr(MetricLearning, "_row", lambda self: {"centre_distance": 1.0})
+    monkeypatch.setattr(MetricLearning, "_row", lambda self: {"epoch": 0.0, "centre_distance": 1.0})
     assert same(Flamefinder().solve(problem()), plain)
     assert looked == [0, 1, 2] * 3
     looked.clear()
@@ -382,6 +388,25 @@ def test_thermal_batches_do_not_depend_on_whether_colour_comes_along() -> None:
     blind = replace(p, patches=replace(p.patches, folds=[Fold(bare, bare, bare)]))
     with pytest.raises(UserError, match="mode=thermal"):
         Flame(mode="late").solve(blind)
+
+
+def test_a_method_that_asks_for_temperatures_is_given_them_over_600() -> None:
+    p = problem(epochs=1)
+    scaled, hot = next(iter(p.batches(0)))[0], next(iter(p.in_degrees().batches(0)))[0]
+    assert hot.shape == scaled.shape
+    assert p.train.degrees is not None
+    warmest = float(p.train.degrees.max()) / 600
+    assert 0.7 * warmest < hot.max() <= 1.1 * warmest + 0.1, "the frame's own scale is gone, gain and offset are there"
+    x = patches(24, 9)
+    for method in (Bce(thermal="celsius"), Flamefinder(thermal="celsius")):
+        model = method.solve(problem(epochs=1)).folds[0].model
+        assert x.degrees is not None
+        expected = model.eval()(x.degrees / 600).detach()
+        assert np.allclose(scores(model, x, torch.device("cpu")), expected.numpy(), atol=1e-5)
+    bare = replace(p.train, degrees=None)
+    unknown = replace(p, patches=replace(p.patches, folds=[Fold(bare, bare, bare)]))
+    with pytest.raises(UserError, match="thermal=scaled"):
+        Bce(thermal="celsius").solve(unknown)
 
 
 def test_labels_of_a_batch_are_those_of_its_patches_a_third_of_each_kind() -> None:

@@ -28,7 +28,7 @@ def patches(
     hot = (row % 3 < 2).long()
     return Patches(
         thermal=thermal,
-        rgb=torch.rand(count, 3, side, side, generator=generator),
+        rgb=torch.randint(256, (count, 3, side, side), generator=generator, dtype=torch.uint8),
         label=label,
         truth=label.clone(),
         truth_200=label * (row % 2),

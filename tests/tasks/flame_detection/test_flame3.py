@@ -237,14 +237,8 @@ def test_truth_at_80_and_200_degrees_and_labels_beside_it(scenes: PatchSet) -> N
     assert min(len(r) for r in patches.kinds(train.label, train.warm).values()) >= 80
 
 
-def test_windows_of_training_can_be_without_overlap_and_in_degrees(scenes: PatchSet) -> None:
-    plain = flame3.scenes(SCENES, stride=64, absolute=True)
-    fold = plain.folds[0]
-    assert len(fold.train) == 160
-    test = fold.test
-    assert test.degrees is not None
-    assert torch.equal(test.thermal, test.degrees / 600)
-    assert torch.equal(test.degrees, scenes.folds[0].test.degrees)
+def test_windows_of_training_can_be_without_overlap() -> None:
+    assert len(flame3.scenes(SCENES, stride=64).folds[0].train) == 160
 
 
 def test_shipped_pictures_hold_no_position_and_the_originals_data() -> None:

@@ -42,7 +42,8 @@ def test_there_are_so_many_patches_of_each_kind_in_turn(whole: PatchSet) -> None
         assert part.thermal.shape[1:] == (1, 24, 24)
         assert part.rgb is not None
         assert part.rgb.shape[1:] == (3, 24, 24)
-        assert 0 <= part.rgb.min() < part.rgb.max() <= 1
+        assert part.rgb.dtype == torch.uint8
+        assert part.rgb.min() < 40 < 200 < part.rgb.max()
     assert fold.test.obscured.tolist() == [False] * 1200 + [True] * 1200
     assert not fold.train.obscured.any()
     assert not fold.val.obscured.any()
