@@ -1,14 +1,15 @@
 """FLAME 1: RGB frames for classification, `Training/{Fire,No_Fire}` and `Test/{Fire,No_Fire}`.  flame_baselines.md 3.
 
-There is no thermal picture: brightness takes its place.  Labels of patches are of the RGB picture; the folder, which tells whether
-a frame shows fire at all, is its scene.  The training folders are numbered in time: their last tenth is the validation, 50 frames
-apart from what is trained on.
+Beside pictures, or in their place, the folders may hold videos.  There is no thermal picture: brightness takes its place.  Labels
+of patches are of the RGB picture; the folder, which tells whether a frame shows fire at all, is its scene.  The training folders
+are numbered in time: their last tenth is the validation, 50 frames apart from what is trained on.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from suite.naming import UserError
@@ -18,6 +19,7 @@ from tasks.flame_detection.problem import Fold, Patches, PatchSet
 PATCH = 32
 SCENES = ("No_Fire", "Fire")
 PARTS = ("Training", "Test")
+ENDINGS = (*reading.PICTURES, ".png", *reading.VIDEOS)
 HELD, GAP = 0.1, 50  #: of a training folder's frames, for validation; frames between the two
 WANTED = (
     "Training/ and Test/, each with Fire/ and No_Fire/ (FLAME, IEEE DataPort doi 10.21227/qad6-r683, the classification archives;"
@@ -25,42 +27,71 @@ WANTED = (
 )
 
 
-def files(root: Path, part: str, step: int = 1) -> list[list[Path]]:
-    """Pictures of `No_Fire` and of `Fire` by their number, every step-th."""
+@dataclass(frozen=True)
+class Picture:
+    """One of RGB."""
+
+    path: Path
+    frame: int | None = None  #: of a video, counted from 0
+
+    def told(self, root: Path) -> str:
+        """How it is told of."""
+        name = self.path.relative_to(root).as_posix()
+        return name if self.frame is None else f"{name}, frame {self.frame + 1}"
+
+
+def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[Picture]]:
+    """Pictures of `No_Fire` and of `Fire` by their number, frames of a video where it stands, every step-th.
+
+    Args:
+        left: videos that cannot be used are entered, and why.
+    """
     found = []
     for scene in SCENES:
-        named = reading.listing(root / part / scene, (*reading.PICTURES, ".png"))
-        found.append(sorted(named.values(), key=_number)[::step])
+        pictures: list[Picture] = []
+        for path in sorted(reading.listing(root / part / scene, ENDINGS).values(), key=_number):
+            if path.suffix.lower() not in reading.VIDEOS:
+                pictures.append(Picture(path))
+                continue
+            try:
+                pictures += [Picture(path, i) for i in range(reading.frames_in(path))]
+            except UserError as e:
+                left[path.relative_to(root).as_posix()] = str(e)
+        found.append(pictures[::step])
     return found
 
 
 def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
     """The set, one fold; scenes are `No_Fire` and `Fire`.
 
+    Args:
+        step: every step-th picture.
+
     Raises:
         UserError: no frame can be used, or none is left to train on or to test.
     """
     left: dict[str, str] = {}
-    rows: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
+    rows: dict[str, list[tuple[Picture, int]]] = {"train": [], "val": [], "test": []}
     gap = -(-GAP // step)
-    for scene, paths in enumerate(files(root, "Training", step)):
+    for scene, paths in enumerate(files(root, "Training", step, left)):
         at = len(paths) - int(HELD * len(paths))
         rows["train"] += [(p, scene) for p in paths[: at if at == len(paths) else max(1, at - gap)]]
         rows["val"] += [(p, scene) for p in paths[at:]]
-    for scene, paths in enumerate(files(root, "Test", step)):
+    for scene, paths in enumerate(files(root, "Test", step, left)):
         rows["test"] += [(p, scene) for p in paths]
     size: list[tuple[int, int]] = []
     numbered = iter(range(sum(map(len, rows.values()))))
+    footage = reading.Footage()
 
-    def shots(pictures: list[tuple[Path, int]]) -> Iterator[Patches]:
-        for path, scene in pictures:
-            number = next(numbered)
+    def shots(pictures: list[tuple[Picture, int]]) -> Iterator[Patches]:
+        for picture, scene in pictures:
+            number, path = next(numbered), picture.path
             try:
-                rgb = reading.read_rgb(path)
+                rgb = reading.read_rgb(path) if picture.frame is None else footage.rgb(path, picture.frame)
                 if size and rgb.shape[:2] != size[0]:
                     raise UserError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels, the others have {size[0][1]}x{size[0][0]}")
             except UserError as e:
-                left[path.relative_to(root).as_posix()] = str(e)
+                left[picture.told(root)] = str(e)
                 continue
             if not size:
                 size.append(rgb.shape[:2])

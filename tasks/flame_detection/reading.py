@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from suite import extras
 from suite.naming import UserError
 from tasks.flame_detection import annotate, patches, temperatures
 from tasks.flame_detection.problem import Patches
 
 TAKEN = 306  #: the EXIF tag DateTime
 PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+WIDEST = 640  #: frames of videos that are wider are reduced to it, the width of a thermal camera's
 ASPECT = 0.02  #: how far the shapes of two pictures of one view may differ: 640x512 is not 4000x3000
 
 #: of a JPEG: start of the picture's data; application segments and comments, of which those that decoding needs are kept
@@ -84,6 +87,62 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no picture that Pillow reads, or it is empty; get it again") from e
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as e:
         raise UserError(f"{path}: truncated or damaged ({' '.join(str(e).split())}); get it again") from e
+
+
+class Footage:
+    """Frames of videos by their number, asked for in rising order: what lies between two is decoded and dropped."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._at = -1
+        self._frames: Iterator[Any] = iter(())
+
+    def rgb(self, path: Path, number: int) -> np.ndarray:
+        """The colours of a frame, counted from 0, (H, W, 3) uint8, at most `WIDEST` wide.  Raises UserError where there is none."""
+        if path != self._path or number <= self._at:
+            self._path, self._at, self._frames = path, -1, _decoded(path)
+        frame = None
+        while self._at < number:
+            frame = next(self._frames, None)
+            if frame is None:
+                raise UserError(
+                    f"{path}: has no frame {number + 1}, it ends behind {self._at + 1}; it may be truncated: copy it again"
+                )
+            self._at += 1
+        from PIL import Image
+
+        picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+        if picture.width > WIDEST:
+            height = round(picture.height * WIDEST / picture.width)
+            picture = picture.resize((WIDEST, height), Image.Resampling.BILINEAR)
+        return np.asarray(picture)
+
+
+def frames_in(path: Path) -> int:
+    """How many frames a video has, by its packets.  Raises UserError where it is none that can be read."""
+    av = extras.need("av", f"{path}: reading a video")
+    with _damaged(path), av.open(str(path)) as container:
+        if not container.streams.video:
+            raise UserError(f"{path}: holds no video; leave it out")
+        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size and not packet.is_discard)
+
+
+def _decoded(path: Path) -> Iterator[Any]:
+    av = extras.need("av", f"{path}: reading a video")
+    with _damaged(path), av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
+        yield from container.decode(stream)
+
+
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as e:
+        raise UserError(f"{path}: no video that can be decoded ({e.strerror}); copy it again") from e
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

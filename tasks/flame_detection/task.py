@@ -14,6 +14,7 @@ from tasks.common.libraries import LIBRARIES
 from tasks.common.truth import class_names, entry
 from tasks.flame_detection.board import SHOW
 from tasks.flame_detection.measures import DIMENSIONS, measures
+from tasks.flame_detection.names import EMBEDDED, NAMES, SHAPES, parted
 from tasks.flame_detection.problem import Detector, Detectors, FlameProblem, PatchSet
 
 if TYPE_CHECKING:
@@ -24,18 +25,9 @@ __all__ = ["Detector", "Detectors", "FlameDetection", "FlameProblem"]  # what me
 EXAMPLE = "synthetic/lfe"
 NETWORK = "lfe"  #: of the parent and of FlameFinder; a method that has another network says so by its name
 BATCH = 64
-EPOCHS = {"synthetic": 10, "flame3_scenes": 20}  #: of the small tier
+EPOCHS = {"synthetic": 10, "flame3_scenes": 20}  #: of the small tier; a set of one's own has as many as the scenes
 EPOCHS_ELSE = {"smoke": 2, "paper": 50}
 SMOKE = {"train": 384, "val": 96, "clear": 144, "smoky": 144}
-SMALL_SETS = ("synthetic", "flame3_scenes")
-#: of the sets that the speed division knows without their files: pixels of a patch's side, patches of a frame down and across
-SHAPES = {
-    "synthetic": (24, (3, 4)),
-    "flame3_scenes": (64, (8, 10)),
-    "flame3": (64, (8, 10)),
-    "flame2": (32, (7, 7)),
-    "flame1": (32, (7, 7)),
-}
 
 
 class FlameDetection(Task[FlameProblem, Detectors]):
@@ -112,7 +104,8 @@ class FlameDetection(Task[FlameProblem, Detectors]):
             {
                 "method": "FlameFinder, RECONSTRUCTED from its abstract",
                 "data": "FLAME 2: pairs of 254 pixels, patches of 32, blocks of the 19 runs; FLAME 3: patches of 64, blocks of time"
-                " by EXIF; FLAME 1: its classification frames; smoke is never trained on",
+                " by EXIF; FLAME 1: its classification frames; smoke is never trained on; flame2_every30/lfe takes"
+                " each 30th frame",
                 "budget": f"{EPOCHS_ELSE['paper']} epochs at batch {BATCH}",
                 "recipe": "as on small; the best epoch on validation patches",
                 "precision": "fp32",
@@ -136,7 +129,7 @@ class FlameDetection(Task[FlameProblem, Detectors]):
 
         name = _case(spec)
         patches = _shapes(name) if spec.division == "speed" else _patches(spec, name)
-        epochs = EPOCHS[name] if spec.tier == "small" else EPOCHS_ELSE[spec.tier]
+        epochs = EPOCHS.get(name, EPOCHS["flame3_scenes"]) if spec.tier == "small" else EPOCHS_ELSE[spec.tier]
         return FlameProblem(spec, run, patches, epochs, BATCH, "fp32", torch.device(parallel.own_device(spec.device)), Adam())
 
     def parent(self, problem: FlameProblem) -> Detectors:
@@ -284,9 +277,10 @@ def _patches(spec: Spec, name: str) -> PatchSet:
 
 
 def _shape(name: str) -> tuple[int, tuple[int, int]]:
-    if name not in SHAPES:
+    shape = SHAPES.get(parted(name)[0])
+    if shape is None:
         raise UserError(f"the speed division knows no set {name!r}; there are: {', '.join(SHAPES)}")
-    return SHAPES[name]
+    return shape
 
 
 def _shapes(name: str) -> PatchSet:
@@ -303,8 +297,8 @@ def _case(spec: Spec) -> str:
     name, architecture = data_and_model(spec, EXAMPLE)
     if architecture != NETWORK:
         raise UserError(f"case {spec.case!r}: the network of this task is {NETWORK}; write {name}/{NETWORK}, methods bring others")
-    if spec.tier == "paper" and name in SMALL_SETS:
+    if spec.tier == "paper" and name in EMBEDDED:
         raise UserError(f"{name} is a set of the small tier; use --tier small")
-    if spec.tier != "paper" and spec.division != "speed" and name in SHAPES and name not in SMALL_SETS:
+    if spec.tier != "paper" and spec.division != "speed" and parted(name)[0] in NAMES and name not in EMBEDDED:
         raise UserError(f"{name} is a set of the paper tier; use --tier paper")
     return name

@@ -47,8 +47,10 @@ def test_a_missing_set_says_what_to_put_where_under_which_licence(tmp_path: Path
             data.source(name, str(place))
         assert words in str(e.value)
         assert "\n" not in str(e.value)
-    with pytest.raises(UserError, match="there are: synthetic, flame3_scenes, flame3, flame2, flame1"):
-        data.source("flame4", str(tmp_path))
+    with pytest.raises(
+        UserError, match=f"no mine in .*: put into {tmp_path / 'mine'} .*SITE/RGB and SITE/TIFF.*254p.*Training/ and Test/"
+    ):
+        data.source("mine", str(tmp_path))
 
 
 def test_a_set_is_found_under_its_name_or_in_the_folder_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,8 +87,24 @@ def test_flame_1_and_2_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     sets.flame1(tmp_path / "flame1", training=8, test=3)
     second = data.source("flame2", str(tmp_path))
     assert (second.name, second.patch, second.grid) == ("flame2", 32, (2, 2))
-    first = data.source("flame1", str(tmp_path), {"every": 2, "patch": 64})
+    first = data.source("flame1", str(tmp_path), {"patch": 64})
     assert (first.name, first.patch, first.grid) == ("flame1", 64, (1, 1))
+    assert len(first.folds[0].test) == 6
+    few = data.source("flame1_every2", str(tmp_path))
+    assert (few.name, len(few.folds[0].test)) == ("flame1_every2", 2 * 2 * 4)
+    sets.flame3(tmp_path / "flame3", [{"number": i, "at": 1000 * i} for i in range(4)])
+    with pytest.raises(UserError, match="leave _every2 out"):
+        data.source("flame3_every2", str(tmp_path))
+
+
+def test_a_folder_of_ones_own_is_read_by_its_layout(tmp_path: Path) -> None:
+    sets.flame1(tmp_path / "mine", training=8, test=3)
+    sets.flame3(tmp_path / "burn", [{"number": i, "at": 1000 * i} for i in range(4)])
+    assert data.source("mine", str(tmp_path)).name == "mine"
+    assert data.source("burn", str(tmp_path)).scenes[0].startswith("Fire")
+    assert data.digest("mine", str(tmp_path)) != data.digest("burn", str(tmp_path))
+    with pytest.raises(UserError, match="no mine in"):
+        data.source("mine", str(tmp_path / "mine"))  # of one's own only by its name
 
 
 # -- pictures

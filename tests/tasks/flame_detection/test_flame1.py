@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,53 @@ def test_training_folders_are_parted_in_time_and_test_is_the_official_one(tmp_pa
     first = reading.luma(reading.read_rgb(root / "Training/No_Fire/resized_frame2.jpg"))
     scaled = torch.from_numpy((first - first.min()) / (first.max() - first.min()))
     assert torch.allclose(fold.train.thermal[8, 0], scaled[:32, :32], atol=1e-6)
+
+
+def video(path: Path, frames: int, width: int = 64, fire: bool = True) -> None:
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0", "g": "5"})
+        stream.width, stream.height, stream.pix_fmt = width, 64, "yuv444p"
+        for i in range(frames):
+            picture = np.ascontiguousarray(np.tile(sets.colours(64, 64, fire, seed=i), (1, width // 64, 1)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_frames_of_a_video_are_pictures_in_the_order_of_time(tmp_path: Path) -> None:
+    root = sets.flame1(tmp_path, training=0, test=0)
+    for part, kind, frames in (("Training", "Fire", 12), ("Training", "No_Fire", 12), ("Test", "Fire", 5), ("Test", "No_Fire", 3)):
+        video(root / part / kind / "flight.mp4", frames, fire=kind == "Fire")
+    (root / "Test/Fire/broken.avi").write_bytes(b"RIFF")
+    found = flame1.patch_set(root, step=2)
+    (fold,) = found.folds
+    assert [len(p) // 4 for p in (fold.train, fold.val, fold.test)] == [6 + 6, 0, 2 + 3]
+    assert list(found.left_out) == ["Test/Fire/broken.avi"]
+    assert fold.test.label.view(-1, 4)[:, 0].tolist() == [0, 0, 1, 1, 1]
+    fire = fold.test.rgb[8:].view(3, 2, 2, 3, 32, 32)  # type: ignore[index]
+    for place, number in enumerate((0, 2, 4)):
+        expected = torch.from_numpy(sets.colours(64, 64, True, seed=number)[:32, :32].copy()).permute(2, 0, 1)
+        away = [(fire[place, 0, 0].int() - e.int()).abs().float().mean() for e in (expected, fold.test.rgb[0])]  # type: ignore[index]
+        assert away[0] < 4
+        assert away[0] < away[1]
+
+
+def test_a_wide_video_is_reduced_and_a_truncated_one_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    wide, cut = tmp_path / "wide.mp4", tmp_path / "cut.mkv"
+    video(wide, 2, width=1280)
+    footage = reading.Footage()
+    assert footage.rgb(wide, 1).shape == (32, 640, 3)
+    assert footage.rgb(wide, 0).shape == (32, 640, 3), "going back opens it anew"
+    video(cut, 40)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    there = reading.frames_in(cut)
+    assert 0 < there < 40
+    with pytest.raises(UserError, match=r"cut.mkv: .*copy it again"):
+        footage.rgb(cut, 39)
+    (tmp_path / "none.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"none.mp4: no video that can be decoded .*copy it again"):
+        reading.frames_in(tmp_path / "none.mp4")
 
 
 def test_nothing_to_use_is_one_line(tmp_path: Path) -> None:

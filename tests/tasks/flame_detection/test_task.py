@@ -169,7 +169,8 @@ def test_a_parent_has_the_seeds_initial_weights_in_each_fold() -> None:
         ({"case": "synthetic/lfe", "tier": "paper"}, "--tier small"),
         ({"case": "flame2/lfe", "tier": "small"}, "--tier paper"),
         ({"case": "flame2/lfe", "tier": "paper"}, "--data DIR"),
-        ({"case": "mine/lfe", "tier": "small"}, "no set 'mine'"),
+        ({"case": "mine/lfe", "tier": "small"}, "the set 'mine' is not shipped: .*SITE/TIFF"),
+        ({"case": "flame2_every30/lfe", "tier": "small"}, "--tier paper"),
         ({"case": "mine/lfe", "division": "speed"}, "no set 'mine'"),
     ],
 )
