@@ -4,7 +4,7 @@ A call takes the file as a camera delivers it, and all its patches go through th
 the test are put together again and written as a colour JPEG, as thermal cameras do with what they map to colours; rules that read
 temperatures get a TIFF of floats.  Synthetic frames are a dozen patches: as many as fill 640x512 are laid side by side.
 
-Runtimes beside eager torch are those of `tasks.mobile_vsr.runtimes`, with programs of the one shape that a frame has.
+Runtimes beside eager torch (`tasks.common.engines`) are given programs of the one shape that a frame has.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch
 from torch import nn
 
 from suite.protocol import Unsupported
+from tasks.common import engines
+from tasks.common.engines import Shape
 from tasks.flame_detection import patches as cutting
 from tasks.flame_detection.problem import FULL, Detector, Patches, PatchSet, columns
-from tasks.mobile_vsr import runtimes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 HEIGHT, WIDTH = 512, 640  #: of a thermal camera's frame
 QUALITY = 90  #: of the JPEG
 LAID = ("synthetic",)  #: sets whose frames are no pictures of their own
-RUNTIMES = ("onnx", "openvino", "executorch", "onnx_int8")
+#: runtimes beside eager torch: the package that plays, and what it is called
+RUNTIMES = {
+    "onnx": ("onnxruntime", "ONNX Runtime"),
+    "openvino": ("openvino", "OpenVINO"),
+    "executorch": ("executorch.runtime", "ExecuTorch"),
+    "onnx_int8": ("onnxruntime", "ONNX Runtime"),
+}
 LOSS = 1.0  #: points of balanced accuracy that int8 may cost
 CALIBRATION = 8  #: batches that int8 is calibrated on
 WARM, TIMED, SECONDS = 50, 300, 20.0  #: frames before and while the clock runs, and how long it may take
@@ -189,56 +196,36 @@ def load(name: str, detector: Detector, frame: Frame, calibration: Patches, thre
         raise Unsupported("a rule has no network to deploy")
     from tasks.images.workloads import fold_batch_norms
 
-    engine = "onnx" if name == "onnx_int8" else name
-    runtimes.start(engine)  # before anything is prepared: says what to install
+    engines.package(*RUNTIMES[name])  # before anything is prepared: says what to install
     x = batch_of(frame)
     network = fold_batch_norms(Deployed(detector).cpu().eval(), x)
-    shape: runtimes.Shape = tuple(x.shape)  # type: ignore[assignment]
+    shape: Shape = tuple(x.shape)  # type: ignore[assignment]
     if name == "executorch":
-        call = runtimes.load("executorch_static", [runtimes.Branch(network, shape, (shape,))], threads=threads)
-        return lambda batch: call(batch, 0)
+        with engines.refusals("ExecuTorch"):
+            exported = engines.export(engines.deployed(network), [shape], symbolic=False)
+        methods = engines.Methods(engines.lower({"forward": exported}), threads)
+        return lambda batch: methods("forward", batch.contiguous())
     file = onnx_file(network, shape)
     if name == "openvino":
-        return _openvino(file, threads)
+        return engines.openvino(file, threads)
     if name == "onnx":
-        return runtimes._Session(file, threads)
+        return engines.Session(file, threads)
     return _int8(file, network, shape, calibration, frame.absolute, threads)
 
 
-def onnx_file(network: nn.Module, shape: runtimes.Shape) -> bytes:
-    """A network as an ONNX file of one shape, in fp32; raises Unsupported where it cannot be written.
-
-    `runtimes.onnx_file` leaves height and width open, which a network with a dense layer behind its convolutions does not.
-    """
-    for package in runtimes.ONNX:
-        runtimes._package(package, "An ONNX file")
-    with runtimes._refusals("ONNX"), torch.no_grad():
-        exported = runtimes._export(runtimes.deployed(network), [shape], symbolic=False)
-        names = {"input_names": [runtimes.PATCH], "output_names": [runtimes.IMAGE]}
-        program: Any = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
-        file: bytes = program.model_proto.SerializeToString()
-    return file
+def onnx_file(network: nn.Module, shape: Shape) -> bytes:
+    """A network as an ONNX file of one shape, in fp32; raises Unsupported where it cannot be written."""
+    with engines.refusals("ONNX"):
+        exported = engines.export(engines.deployed(network), [shape], symbolic=False)
+    return engines.onnx_bytes(exported, [engines.PATCH])
 
 
-def _openvino(file: bytes, threads: int) -> Program:
-    core = runtimes._package("openvino", "OpenVINO").Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # else processors with bf16 round to it
-    }
-    with runtimes._refusals("OpenVINO"):
-        request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
-    return lambda x: torch.from_numpy(request.infer([x.numpy()])[0])
-
-
-def _int8(file: bytes, network: nn.Module, shape: runtimes.Shape, calibration: Patches, absolute: bool, threads: int) -> Program:
+def _int8(file: bytes, network: nn.Module, shape: Shape, calibration: Patches, absolute: bool, threads: int) -> Program:
     """By ONNX Runtime's static quantisation, of weights and activations; refused where it costs more than a point."""
     batches, label = whole_batches(calibration, shape, absolute)
     if not batches:
         raise Unsupported("int8 needs patches to be calibrated on, and the speed division has none")
-    session = runtimes._Session(quantised(file, [x.numpy() for x in batches[:CALIBRATION]]), threads)
+    session = engines.Session(quantised(file, [x.numpy() for x in batches[:CALIBRATION]]), threads)
     with torch.inference_mode():
         plain, small = (torch.cat([call(x) for x in batches]).numpy()[:, -1] > 0 for call in (network, session))
     lost = 100 * (_balanced(plain, label) - _balanced(small, label))
@@ -249,22 +236,22 @@ def _int8(file: bytes, network: nn.Module, shape: runtimes.Shape, calibration: P
 
 def quantised(file: bytes, batches: Sequence[NDArray[np.float32]]) -> bytes:
     """An ONNX file in int8: weights by channel, activations by the range that these batches have."""
-    quantisation = runtimes._package("onnxruntime.quantization", "int8")
+    quantisation = engines.package("onnxruntime.quantization", "int8")
     left = iter(batches)
 
     class Reader(quantisation.CalibrationDataReader):  # type: ignore[misc, name-defined]
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             x = next(left, None)
-            return None if x is None else {runtimes.PATCH: x}
+            return None if x is None else {engines.PATCH: x}
 
-    with runtimes._refusals("ONNX Runtime's quantisation"), tempfile.TemporaryDirectory(prefix="weighin-int8-") as scratch:
+    with engines.refusals("ONNX Runtime's quantisation"), tempfile.TemporaryDirectory(prefix="weighin-int8-") as scratch:
         whole, small = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
         whole.write_bytes(file)
         quantisation.quantize_static(whole, small, Reader(), per_channel=True)
         return small.read_bytes()
 
 
-def whole_batches(patches: Patches, shape: runtimes.Shape, absolute: bool = False) -> tuple[list[torch.Tensor], np.ndarray]:
+def whole_batches(patches: Patches, shape: Shape, absolute: bool = False) -> tuple[list[torch.Tensor], np.ndarray]:
     """Batches of that very shape, as a program takes no other, and the labels of all of them; few patches are repeated.
 
     Args:

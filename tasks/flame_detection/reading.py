@@ -120,27 +120,26 @@ class Footage:
 
 def frames_in(path: Path) -> int:
     """How many frames a video has, by its packets.  Raises UserError where it is none that can be read."""
-    av = extras.need("av", f"{path}: reading a video")
-    with _damaged(path), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UserError(f"{path}: holds no video; leave it out")
+    with _video(path) as container:
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size and not packet.is_discard)
 
 
 def _decoded(path: Path) -> Iterator[Any]:
-    av = extras.need("av", f"{path}: reading a video")
-    with _damaged(path), av.open(str(path)) as container:
+    with _video(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
         yield from container.decode(stream)
 
 
 @contextlib.contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    import av
-
+def _video(path: Path) -> Iterator[Any]:
+    """A video, to be decoded within; what goes wrong is one line."""
+    av = extras.need("av", f"{path}: reading a video")
     try:
-        yield
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: holds no video; leave it out")
+            yield container
     except av.error.FFmpegError as e:
         raise UserError(f"{path}: no video that can be decoded ({e.strerror}); copy it again") from e
 

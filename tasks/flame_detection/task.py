@@ -217,8 +217,8 @@ def _call(problem: FlameProblem, solution: Detectors, runtime: str) -> Callable[
     """A frame end to end; raises Unsupported with the reason."""
     import torch
 
+    from tasks.common import engines
     from tasks.flame_detection import frames
-    from tasks.mobile_vsr import runtimes
 
     detector, threads = solution.folds[0], torch.get_num_threads()
     frame, grid = frames.frame_of(problem.patches, detector.model), frames.layout(problem.patches)
@@ -229,7 +229,7 @@ def _call(problem: FlameProblem, solution: Detectors, runtime: str) -> Callable[
     program = frames.load(runtime, detector, frame, fold.val if len(fold.val) else fold.train, threads)
 
     def call() -> Any:
-        with runtimes.beside("onnx", threads):  # torch decodes and cuts beside an engine with threads of its own
+        with engines.torch_threads(1):  # torch cuts the patches; its idle workers would hold the cores of an engine with its own
             return frames.see(frame, program, grid)
 
     return call

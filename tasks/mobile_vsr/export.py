@@ -21,6 +21,7 @@ import numpy as np
 from suite.files import atomic, write_json
 from suite.naming import UserError
 from suite.protocol import Unsupported
+from tasks.common import engines
 from tasks.mobile_vsr import runtimes
 from tasks.mobile_vsr.runtimes import Branch
 
@@ -157,7 +158,7 @@ def _programs(branches: Sequence[Branch]) -> tuple[dict[str, bytes], dict[str, A
         }
         for i, b in enumerate(branches)
     ]
-    names = {"input": runtimes.PATCH, "output": runtimes.IMAGE}
+    names = {"input": engines.PATCH, "output": engines.IMAGE}
     return content, {"branches": told, "executorch": executorch, "onnx_names": names, "missing": missing}
 
 

@@ -33,16 +33,30 @@ import hashlib
 import io
 import pickle
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.extras import need
 from suite.naming import UserError
 from suite.protocol import Unsupported
+from tasks.common.engines import (
+    MASK,
+    ONNX,
+    PATCH,
+    Methods,
+    Session,
+    Shape,
+    deployed,
+    export,
+    lower,
+    onnx_bytes,
+    openvino,
+    package,
+    refusals,
+    torch_threads,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +64,9 @@ if TYPE_CHECKING:
 
     from tasks.mobile_vsr.player import Player
 
-Shape = tuple[int, int, int, int]  #: images, channels, height, width
 Program = Callable[["torch.Tensor", int], "torch.Tensor"]  #: images of one size and the index of their branch -> images
 Take = Callable[[Callable[[], bytes]], bytes]  #: gives a program file, made now or earlier
 Key = tuple[int, Shape]
-
-PATCH, MASK, IMAGE = "patch", "mask", "image"  #: names of a program's inputs and output
 
 
 @dataclass(frozen=True)
@@ -192,8 +203,8 @@ def start(name: str) -> Rung:
     if name not in RUNGS:
         raise UserError(f"no runtime {name!r}; there are: {', '.join(RUNGS)}")
     rung = RUNGS[name]
-    for package in rung.needs:
-        _package(package, rung.engine)
+    for needed in rung.needs:
+        package(needed, rung.engine)
     return rung
 
 
@@ -203,14 +214,8 @@ def beside(name: str, threads: int) -> Iterator[None]:
 
     Torch cuts and pastes the patches; its idle workers would spin, and hold the cores of an engine with a pool of its own.
     """
-    import torch
-
-    had = torch.get_num_threads()
-    torch.set_num_threads(threads if RUNGS[name].engine in TORCH else 1)
-    try:
+    with torch_threads(threads if RUNGS[name].engine in TORCH else 1):
         yield
-    finally:
-        torch.set_num_threads(had)
 
 
 def calls(
@@ -235,23 +240,6 @@ def calls(
     return {key: partial(program, branch=place[key[0]]) for key in asked}
 
 
-def deployed(model: nn.Module) -> nn.Module:
-    """A copy as it is deployed: on the CPU, in eval mode, parametrizations such as weight normalisation folded."""
-    import copy
-
-    from torch.nn.utils import parametrize
-
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(True)  # folding makes parameters only of what takes gradients
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            # a copy shares the class that holds the parametrized property: folding it would strip the original
-            shared = type(module)
-            module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-            for tensor in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
-    return model.requires_grad_(False)
-
-
 def onnx_file(branch: Branch) -> bytes:
     """A network as an ONNX file with symbolic height and width (and images, where `largest` has several), in fp32.
 
@@ -272,14 +260,14 @@ def executorch_file(branches: Sequence[Branch], *, static: bool = False, delegat
     Raises Unsupported where the package is absent or the network cannot be lowered.
     """
     methods = {}
-    with _refusals("ExecuTorch"):
+    with refusals("ExecuTorch"):
         for i, b in enumerate(branches):
             model = deployed(b.model)
             if static:
-                methods |= {_method(i, s): _export(model, [s], symbolic=False) for s in b.shapes}
+                methods |= {_method(i, s): export(model, [s], symbolic=False) for s in b.shapes}
             else:
-                methods[_method(i)] = _export(model, [b.largest], bounded=True)
-    return _lower(methods, delegate)
+                methods[_method(i)] = export(model, [b.largest], bounded=True)
+    return lower(methods, delegate)
 
 
 def planned_bytes(program: bytes) -> dict[str, int]:
@@ -319,8 +307,8 @@ def _exported(branches: Sequence[Branch], threads: int, take: Take) -> Program:
 
     def saved(b: Branch) -> bytes:
         stream = io.BytesIO()
-        with _refusals("torch.export"):
-            torch.export.save(_export(b.model, [b.largest]), stream)
+        with refusals("torch.export"):
+            torch.export.save(export(b.model, [b.largest]), stream)
         return stream.getvalue()
 
     files = [take(partial(saved, b)) for b in branches]
@@ -335,9 +323,9 @@ def _aoti(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     loaded = []
     with tempfile.TemporaryDirectory() as scratch:
         for i, b in enumerate(branches):
-            package = Path(scratch) / f"branch{i}.pt2"
-            package.write_bytes(take(partial(_compiled, b)))
-            loaded.append(aoti_load_package(str(package)))
+            path = Path(scratch) / f"branch{i}.pt2"
+            path.write_bytes(take(partial(_compiled, b)))
+            loaded.append(aoti_load_package(str(path)))
     return _torch_program(loaded, threads)
 
 
@@ -351,26 +339,26 @@ def _compiled(b: Branch) -> bytes:
         get_cpp_compiler()
     except InvalidCxxCompiler as e:
         raise Unsupported("AOTInductor needs a C++ compiler; install g++ or clang++, or name one in CXX") from e
-    with _refusals("AOTInductor"), tempfile.TemporaryDirectory() as scratch:
-        package = Path(scratch) / "made.pt2"
+    with refusals("AOTInductor"), tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "made.pt2"
         # constants may be laid out anew for the processor only where they are frozen
-        aoti_compile_and_package(_export(b.model, [b.largest]), package_path=str(package), inductor_configs={"freezing": True})
-        return package.read_bytes()
+        aoti_compile_and_package(export(b.model, [b.largest]), package_path=str(path), inductor_configs={"freezing": True})
+        return path.read_bytes()
 
 
 def _onnx_symbolic(branches: Sequence[Branch], threads: int, take: Take) -> Program:
-    sessions = [_Session(take(partial(onnx_file, b)), threads) for b in branches]
+    sessions = [Session(take(partial(onnx_file, b)), threads) for b in branches]
     return lambda x, k: sessions[k](x)
 
 
 def _onnx_reinit(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     files = [take(partial(onnx_file, b)) for b in branches]
-    return _one_at_a_time(lambda k, shape: _Session(files[k], threads, shape))
+    return _one_at_a_time(lambda k, shape: Session(files[k], threads, shape))
 
 
 def _onnx_padded(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     largest = _cover(b.largest for b in branches)
-    sessions = [_Session(take(partial(_onnx, b.model, largest, masked=True)), threads) for b in branches]
+    sessions = [Session(take(partial(_onnx, b.model, largest, masked=True)), threads) for b in branches]
     return _padded(largest, lambda x, mask, k: sessions[k](x, mask))
 
 
@@ -379,8 +367,8 @@ def _onnx_static(branches: Sequence[Branch], threads: int, take: Take) -> Progra
     files = [take(partial(onnx_file, b)) for b in branches]
 
     @cache
-    def session(k: int, shape: Shape) -> _Session:
-        return _Session(files[k], threads, shape, shared=True)
+    def session(k: int, shape: Shape) -> Session:
+        return Session(files[k], threads, shape, shared=True)
 
     for k, shape in _known(branches):
         session(k, shape)
@@ -388,23 +376,14 @@ def _onnx_static(branches: Sequence[Branch], threads: int, take: Take) -> Progra
 
 
 def _openvino(branches: Sequence[Branch], threads: int, take: Take) -> Program:
-    import torch
-
-    core = _package("openvino", "OpenVINO").Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # else processors with bf16 round to it
-    }
+    package("openvino", "OpenVINO")  # before files are made
     files = [take(partial(onnx_file, b)) for b in branches]
-    with _refusals("OpenVINO"):
-        requests = [core.compile_model(core.read_model(f), "CPU", settings).create_infer_request() for f in files]
-    return lambda x, k: torch.from_numpy(requests[k].infer([x.numpy()])[0])
+    played = [openvino(f, threads) for f in files]
+    return lambda x, k: played[k](x)
 
 
 def _executorch_symbolic(branches: Sequence[Branch], threads: int, take: Take) -> Program:
-    methods = _Methods(take(partial(executorch_file, branches)), threads)
+    methods = Methods(take(partial(executorch_file, branches)), threads)
     return lambda x, k: methods(_method(k), x)
 
 
@@ -417,7 +396,7 @@ def _executorch_reinit(branches: Sequence[Branch], threads: int, take: Take) -> 
         file(k, shape)
 
     def make(k: int, shape: Shape) -> Callable[[torch.Tensor], torch.Tensor]:
-        methods = _Methods(file(k, shape), threads)
+        methods = Methods(file(k, shape), threads)
         return lambda x: methods(_method(0, shape), x)
 
     return _one_at_a_time(make)
@@ -427,20 +406,20 @@ def _executorch_padded(branches: Sequence[Branch], threads: int, take: Take) -> 
     largest = _cover(b.largest for b in branches)
 
     def file() -> bytes:
-        with _refusals("ExecuTorch"):
+        with refusals("ExecuTorch"):
             exported = {
-                _method(k): _export(_masked(b.model), [largest, _mask_shape(largest)], symbolic=False)
+                _method(k): export(_masked(b.model), [largest, _mask_shape(largest)], symbolic=False)
                 for k, b in enumerate(branches)
             }
-        return _lower(exported)
+        return lower(exported)
 
-    methods = _Methods(take(file), threads)
+    methods = Methods(take(file), threads)
     return _padded(largest, lambda x, mask, k: methods(_method(k), x, mask))
 
 
 def _executorch_static(branches: Sequence[Branch], threads: int, take: Take) -> Program:
     known = dict.fromkeys(_known(branches))
-    state: dict[str, _Methods] = {}
+    state: dict[str, Methods] = {}
 
     def prepare() -> None:
         state.clear()
@@ -448,7 +427,7 @@ def _executorch_static(branches: Sequence[Branch], threads: int, take: Take) -> 
         for k, b in enumerate(branches):
             shapes = tuple(shape for index, shape in known if index == k)
             listed.append(Branch(b.model, _cover(shapes), shapes))
-        state["methods"] = _Methods(take(partial(executorch_file, listed, static=True)), threads)
+        state["methods"] = Methods(take(partial(executorch_file, listed, static=True)), threads)
 
     def run(x: torch.Tensor, k: int) -> torch.Tensor:
         key: Key = (k, tuple(x.shape))  # type: ignore[assignment]
@@ -461,7 +440,6 @@ def _executorch_static(branches: Sequence[Branch], threads: int, take: Take) -> 
     return run
 
 
-ONNX = ("onnx", "onnxscript")
 TORCH = ("PyTorch", "AOTInductor")  #: engines that compute in torch's threads
 LADDER = (
     Rung("onnx_reinit", "R1", "ONNX Runtime", _onnx_reinit, ("onnxruntime",)),
@@ -505,94 +483,23 @@ def _torch_program(models: Sequence[Callable[[torch.Tensor], torch.Tensor]], thr
     return run
 
 
-class _Session:
-    """An ONNX Runtime session; static where a shape is given."""
-
-    def __init__(self, program: bytes, threads: int, shape: Shape | None = None, *, shared: bool = False) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        # the defaults, said: they move memory as much as a plan does
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = True
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as in every measured process
-        if shared:
-            options.add_session_config_entry("session.use_env_allocators", "1")
-        for name, size in zip("nhw", (shape[0], *shape[2:]), strict=True) if shape else ():
-            options.add_free_dimension_override_by_name(name, size)
-        with _refusals("ONNX Runtime"):
-            self._session = ort.InferenceSession(program, options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, patch: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        import torch
-
-        given = {PATCH: patch.numpy()} | ({} if mask is None else {MASK: mask.numpy()})
-        return torch.from_numpy(self._session.run(None, given)[0])
-
-
-class _Methods:
-    """A loaded ExecuTorch program.  Its methods lie in one set of arenas, as large as the largest method's."""
-
-    _alive: weakref.WeakSet[_Methods] = weakref.WeakSet()
-
-    def __init__(self, program: bytes, threads: int) -> None:
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
-
-        if portable_lib._threadpool_get_thread_count() != threads:
-            if self._alive:  # they hold the pool that a reset would destroy
-                raise UserError("ExecuTorch has one thread pool a process: let go of programs with another number of threads")
-            portable_lib._unsafe_reset_threadpool(threads)
-        with _refusals("ExecuTorch"):
-            self._program = Runtime.get().load_program(program)
-            self._methods = {name: self._program.load_method(name) for name in sorted(self._program.method_names)}
-        self._alive.add(self)
-
-    def __call__(self, method: str, *inputs: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self._methods[method].execute(inputs)[0]
-        return image
-
-
-def _export(model: nn.Module, shapes: Sequence[Shape], *, symbolic: bool = True, bounded: bool = False) -> Any:
-    """``torch.export`` of a model on inputs of these shapes; symbolic: of any height and width, bounded: up to the shape."""
-    import torch
-
-    dynamic = None
-    if symbolic:
-        ((n, channels, height, width),) = shapes
-        if not bounded:  # a dimension of its least size would be taken for a constant
-            height, width = max(4, height), max(4, width)
-            shapes = [(n, channels, height, width)]
-        dims = {}
-        for d, name, low, high in ((0, "n", 1, n), (2, "h", 2, height), (3, "w", 2, width)):
-            if high > low:
-                dims[d] = torch.export.Dim(name, min=low, max=high if bounded else None)
-        dynamic = (dims,)
-    with torch.no_grad():
-        return torch.export.export(model, tuple(torch.zeros(s) for s in shapes), dynamic_shapes=dynamic)
-
-
 _written: dict[tuple[bytes, Shape, bool], bytes] = {}  #: ONNX files of this process: five rungs play the same ones
 
 
 def _onnx(model: nn.Module, largest: Shape, *, masked: bool = False) -> bytes:
     """An ONNX file: of a patch of any size, or, masked, of a patch padded to `largest` and its mask."""
-    import torch
-
-    for package in ONNX:
-        _package(package, "An ONNX file")
     identity = _identity(model)
     known = _written.get((identity, largest, masked)) if identity else None
     if known is not None:
         return known
-    with _refusals("ONNX"), torch.no_grad():
+    for needed in ONNX:
+        package(needed, "An ONNX file")
+    with refusals("ONNX"):
         if masked:
-            names, exported = [PATCH, MASK], _export(_masked(model), [largest, _mask_shape(largest)], symbolic=False)
+            names, exported = [PATCH, MASK], export(_masked(model), [largest, _mask_shape(largest)], symbolic=False)
         else:
-            names, exported = [PATCH], _export(model, [largest])
-        program = torch.onnx.export(exported, dynamo=True, input_names=names, output_names=[IMAGE], verbose=False)
-        file: bytes = program.model_proto.SerializeToString()  # type: ignore[union-attr]
+            names, exported = [PATCH], export(model, [largest])
+    file = onnx_bytes(exported, names)
     if identity:
         _written[identity, largest, masked] = file
     return file
@@ -616,21 +523,8 @@ def _identity(model: nn.Module) -> bytes | None:
     return hashlib.sha256(stream.getvalue()).digest()
 
 
-def _lower(methods: Mapping[str, Any], delegate: bool = True) -> bytes:
-    """Exported programs as one ExecuTorch program."""
-    exir = _package("executorch.exir", "ExecuTorch")
-    with _refusals("ExecuTorch"):
-        partitioners = {}
-        if delegate:
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-
-            partitioners = {name: [XnnpackPartitioner()] for name in methods}
-        lowered = exir.to_edge_transform_and_lower(dict(methods), partitioner=partitioners)
-        return bytes(lowered.to_executorch().buffer)
-
-
 def _arenas(program: bytes) -> dict[str, list[int]]:
-    _package("executorch.exir", "ExecuTorch")
+    package("executorch.exir", "ExecuTorch")
     from executorch.exir._serialize._program import deserialize_pte_binary
 
     plans = deserialize_pte_binary(program).program.execution_plan
@@ -644,27 +538,6 @@ def _shared_arena() -> None:
 
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(info, None)
-
-
-def _package(name: str, what: str) -> Any:
-    try:
-        return need(name, what)
-    except UserError as e:
-        raise Unsupported(str(e)) from e
-
-
-@contextlib.contextmanager
-def _refusals(engine: str) -> Iterator[None]:
-    """An engine that cannot take a network is unsupported, and says why; want of memory is not its fault."""
-    try:
-        yield
-    except (Unsupported, UserError, MemoryError):
-        raise
-    except Exception as e:
-        words = " ".join(str(e).split())
-        if "out of memory" in words.lower():
-            raise
-        raise Unsupported(f"{engine} cannot prepare this network: {type(e).__name__}: {words[:300]}") from e
 
 
 # -- shapes ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from suite.naming import UserError
+from tasks.common import engines
 from tasks.mobile_vsr import export, runtimes
 from tasks.mobile_vsr.runtimes import Branch
 from tests.tasks.mobile_vsr.small import COARSE, FINE, images, need, networks
@@ -59,9 +60,9 @@ def test_what_was_exported_plays_what_was_trained(whole: Path) -> None:
     found = export.read(whole)
     told = found.description
     assert told["missing"] == {}
-    methods = runtimes._Methods((whole / told["executorch"]["file"]).read_bytes(), threads=1)
+    methods = engines.Methods((whole / told["executorch"]["file"]).read_bytes(), threads=1)
     for branch, entry in zip(branches(), told["branches"], strict=True):
-        session = runtimes._Session((whole / entry["onnx"]).read_bytes(), threads=1)
+        session = engines.Session((whole / entry["onnx"]).read_bytes(), threads=1)
         for shape in entry["shapes"]:
             x = images(tuple(shape))
             with torch.inference_mode():

@@ -229,7 +229,7 @@ def test_an_absent_runtime_is_unsupported_before_anything_is_played(monkeypatch:
         raise Unsupported("ONNX Runtime needs the package onnxruntime")
 
     monkeypatch.setattr(phone, "_process", process)
-    monkeypatch.setattr(runtimes, "_package", lambda *_: None)
+    monkeypatch.setattr(runtimes, "package", lambda *_: None)
     p = problem(division="speed")
     with pytest.raises(Unsupported, match="needs the package"):
         phone.measure(TASK.parent(p), p.frames[0], "onnx", [1])
