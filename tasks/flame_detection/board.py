@@ -60,6 +60,17 @@ FIGURES = (
         )
     ),
     Figures(
+        "Centres",
+        {
+            "centre_separation": "apart, in spreads of the sample",
+            "balanced_accuracy:clear, nearest centre": "balanced accuracy of the nearest centre, clear",
+            "noted:centres_collapsed": "folds whose centres collapsed",
+            "noted:centres_diverged": "folds whose centres diverged",
+        },
+        "Of methods that have centres. Collapsed: nearer than a tenth of the triplet margin at the end; diverged: more than 100 apart"
+        " after any epoch. Both as the methods noted them.",
+    ),
+    Figures(
         "A frame at a time",
         {
             f"{name}:{runtime}@{threads}{suffix}": f"{words}, {runtime}, {threads} thread{'s' * (threads > 1)}"

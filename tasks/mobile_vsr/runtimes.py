@@ -488,12 +488,12 @@ _written: dict[tuple[bytes, Shape, bool], bytes] = {}  #: ONNX files of this pro
 
 def _onnx(model: nn.Module, largest: Shape, *, masked: bool = False) -> bytes:
     """An ONNX file: of a patch of any size, or, masked, of a patch padded to `largest` and its mask."""
+    for needed in ONNX:
+        package(needed, "An ONNX file")
     identity = _identity(model)
     known = _written.get((identity, largest, masked)) if identity else None
     if known is not None:
         return known
-    for needed in ONNX:
-        package(needed, "An ONNX file")
     with refusals("ONNX"):
         if masked:
             names, exported = [PATCH, MASK], export(_masked(model), [largest, _mask_shape(largest)], symbolic=False)
