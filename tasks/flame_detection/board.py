@@ -67,8 +67,8 @@ FIGURES = (
             "noted:centres_collapsed": "folds whose centres collapsed",
             "noted:centres_diverged": "folds whose centres diverged",
         },
-        "Of methods that have centres. Collapsed: nearer than a tenth of the triplet margin at the end; diverged: more than 100 apart"
-        " after any epoch. Both as the methods noted them.",
+        "Of methods that have centres. Collapsed: nearer than a tenth of the triplet margin at the end; diverged: more than 100"
+        " apart after any epoch. Both as the methods noted them.",
     ),
     Figures(
         "A frame at a time",

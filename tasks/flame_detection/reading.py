@@ -25,6 +25,7 @@ from tasks.flame_detection.problem import Patches
 
 TAKEN = 306  #: the EXIF tag DateTime
 PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
+EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  #: of the others Pillow cuts what lies above 255
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 WIDEST = 640  #: frames of videos that are wider are reduced to it, the width of a thermal camera's
 ASPECT = 0.02  #: how far the shapes of two pictures of one view may differ: 640x512 is not 4000x3000
@@ -41,13 +42,16 @@ def read_rgb(path: Path, like: tuple[int, int] | None = None) -> np.ndarray:
         like: (H, W) of the thermal picture beside it, which this one is resized to (bilinear over the area of a new pixel) where it
             has another size.
 
+    A picture that says how it is turned is turned.
+
     Raises:
-        UserError: no picture, a truncated one, or one of another shape than `like`, which is not of the same view.
+        UserError: no picture, a truncated one, one of more than 8 bits, or one of another shape than `like`, which is not of the
+            same view.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with _opened(path) as image:
-        picture = image.convert("RGB")
+        picture = ImageOps.exif_transpose(image).convert("RGB")
         if like is not None and picture.size != like[::-1]:
             width, height = picture.size
             if abs(width / height * like[0] / like[1] - 1) > ASPECT:
@@ -80,6 +84,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         # what is wrong is told once, below
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if image.mode not in EIGHT_BITS:
+                raise UserError(f"{path}: holds more than 8 bits a pixel (mode {image.mode}); scale it to 8 bits")
             yield image
     except FileNotFoundError as e:
         raise UserError(f"no {path}: a picture is expected") from e
@@ -90,7 +96,10 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 class Footage:
-    """Frames of videos by their number, asked for in rising order: what lies between two is decoded and dropped."""
+    """Frames of videos by their number, asked for in rising order: what lies between two is decoded and dropped.
+
+    Of several streams the film's is read, not a cover; a film that says how it is turned is turned.
+    """
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -111,7 +120,8 @@ class Footage:
             self._at += 1
         from PIL import Image
 
-        picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+        upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        picture = Image.fromarray(np.ascontiguousarray(upright))
         if picture.width > WIDEST:
             height = round(picture.height * WIDEST / picture.width)
             picture = picture.resize((WIDEST, height), Image.Resampling.BILINEAR)
@@ -121,12 +131,12 @@ class Footage:
 def frames_in(path: Path) -> int:
     """How many frames a video has, by its packets.  Raises UserError where it is none that can be read."""
     with _video(path) as container:
-        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size and not packet.is_discard)
+        return sum(1 for packet in container.demux(_film(container)) if packet.size and not packet.is_discard)
 
 
 def _decoded(path: Path) -> Iterator[Any]:
     with _video(path) as container:
-        stream = container.streams.video[0]
+        stream = _film(container)
         stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
         yield from container.decode(stream)
 
@@ -137,11 +147,18 @@ def _video(path: Path) -> Iterator[Any]:
     av = extras.need("av", f"{path}: reading a video")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            if _film(container) is None:
                 raise UserError(f"{path}: holds no video; leave it out")
             yield container
     except av.error.FFmpegError as e:
         raise UserError(f"{path}: no video that can be decoded ({e.strerror}); copy it again") from e
+
+
+def _film(container: Any) -> Any:
+    """The first stream of pictures that is no cover; None where there is none."""
+    from av.stream import Disposition
+
+    return next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

@@ -110,6 +110,21 @@ def test_a_folder_of_ones_own_is_read_by_its_layout(tmp_path: Path) -> None:
 # -- pictures
 
 
+def test_a_picture_of_16_bits_is_refused_and_a_turned_one_turned(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match=r"deep.png: holds more than 8 bits a pixel .*scale it to 8 bits"):
+        reading.read_rgb(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[274] = 6  # to be shown a quarter clockwise
+    rgb = np.zeros((16, 32, 3), np.uint8)
+    rgb[:8, :16] = 255
+    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
+    upright = reading.read_rgb(tmp_path / "turned.png")
+    assert upright.shape == (32, 16, 3)
+    assert upright[:16, 8:].min() == 255
+    assert upright[16:].max() == 0
+
+
 def with_everything(rgb: np.ndarray, progressive: bool = False) -> bytes:
     """A JPEG with EXIF, XMP and a comment, and a second picture behind it."""
     exif = Image.Exif()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,32 @@ def test_frames_of_a_video_are_pictures_in_the_order_of_time(tmp_path: Path) -> 
         away = [(fire[place, 0, 0].int() - e.int()).abs().float().mean() for e in (expected, fold.test.rgb[0])]  # type: ignore[index]
         assert away[0] < 4
         assert away[0] < away[1]
+
+
+def test_a_turned_film_is_turned_and_a_cover_passed_over(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=10, options={"crf": "0"})
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 32, 32, "yuvj420p", av.stream.Disposition.attached_pic
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv444p"
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), format="rgb24")))
+        for _ in range(3):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            picture[:24, :32] = sets.FLAME  # top left as the sensor lies
+            container.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(film.encode(None))
+    assert reading.frames_in(path) == 3
+    assert reading.Footage().rgb(path, 2).shape == (48, 64, 3)
+    content = bytearray(path.read_bytes())
+    matrix = content.rindex(b"tkhd") + 8 + 20 + 16  # of the second track, which is the film's
+    assert struct.unpack(">9i", content[matrix : matrix + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)  # to be shown clockwise
+    path.write_bytes(content)
+    upright = reading.Footage().rgb(path, 2)
+    assert upright.shape == (64, 48, 3)
+    assert upright[:30, 26:, 0].min() > 200
+    assert upright[34:, :, 0].max() < 60
 
 
 def test_a_wide_video_is_reduced_and_a_truncated_one_read_as_far_as_it_goes(tmp_path: Path) -> None:
