@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,11 +28,12 @@ from suite import bundle, parallel, pictures, registry, system
 from suite.budget import Budget
 from suite.files import atomic, write_json
 from suite.naming import UserError, address
-from suite.order import CHECKPOINT, SOLUTION, Order, outcome_file
+from suite.order import CHECKPOINT, DATA, SOLUTION, Order, outcome_file
 from suite.protocol import Diverged, Measure, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
 
 STOPPED = 75  #: exit code after a signal: temporary, try again
-MOST_NOTES = 32  #: of a Solution
+MOST_NOTES = 32  #: of a Solution, and of a Problem
+MOST_CHARACTERS = 2000  #: of a note
 LAYOUT = 2  #: of a checkpoint; one of another layout is not read, its run starts afresh
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -204,7 +206,7 @@ def examine(stage: Stage) -> dict[str, Any]:
     operations = stage.task.operations(problem, solution)
     return {
         "operations": [dict(layer) for layer in operations.layers],
-        "warnings": list(operations.warnings),
+        "warnings": [*(f"{DATA}{note}"[:MOST_CHARACTERS] for note in islice(problem.notes, MOST_NOTES)), *operations.warnings],
         "pictures": seen,
     }
 

@@ -488,6 +488,8 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
             )
             if outcome.reason:
                 bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
+            for note in outcome.notes:
+                bars.console.print(f"         {_escape(note)}", style="yellow", soft_wrap=True)
             if whole is not None:
                 bars.advance(whole)
     return outcomes

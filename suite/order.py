@@ -12,6 +12,7 @@ from suite.files import write_json
 from suite.naming import UserError, digest
 from suite.protocol import Spec
 
+DATA = "data: "  #: how a bundle's notes of its data begin
 ORDER, SOLUTION, CHECKPOINT, LOG = "order.json", "solution.pt", "checkpoint.pt", "log.txt"
 
 

@@ -142,6 +142,14 @@ class Problem:
     spec: Spec
     run: Run
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What must be told of the data beside every result: files that were left out and why, what was taken for granted.
+
+        A line each, without paths of this machine; they go into the bundle's notes.
+        """
+        return ()
+
 
 P = TypeVar("P", bound=Problem)
 S = TypeVar("S")

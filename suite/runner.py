@@ -30,7 +30,7 @@ from suite import bundle, place, registry, system, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
-from suite.order import LOG, SOLUTION, Order, outcome_file
+from suite.order import DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
@@ -89,6 +89,7 @@ class Outcome:
     path: Path
     fresh: bool
     reason: str = ""
+    notes: tuple[str, ...] = ()  #: of the data
 
 
 def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0, processes: int = 1) -> Order:
@@ -98,6 +99,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
         raise UserError(
             f"{spec.task} does not share its batches: {processes} processes would each train a copy of their own; use --processes 1"
         )
+    _check_names(spec)
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
     values, defaults = registry.configuration(instance)
@@ -122,6 +124,20 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     )
 
 
+def _check_names(spec: Spec) -> None:
+    """A bundle must be able to hold the names of a Spec: found out before the work, not after it.  Raises UserError."""
+    from pydantic import ValidationError
+
+    try:
+        bundle.SpecRecord(**{f: getattr(spec, f) for f in bundle.SpecRecord.model_fields})
+    except ValidationError as e:
+        field = str(e.errors()[0]["loc"][0])
+        mend = "rename the folder of your data" if field == "case" else "see weighin run --help"
+        raise UserError(
+            f"{field} {getattr(spec, field)!r}: names are of letters, digits and . _ - + @, with / between data and network; {mend}"
+        ) from e
+
+
 def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] | None:
     """The first whole bundle of this key, an `ok` one before others."""
     base = out / order.spec.task / order.spec.tier / order.method
@@ -142,7 +158,7 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
     key = order.key({"solve": card.hash, "weigh": card.hash})
     done = stored(settings.out, order, key)
     if done and (done[1].status in bundle.FINAL or not settings.retry):
-        return Outcome(order, done[1].status, done[0], fresh=False, reason=done[1].reason)
+        return _outcome(order, done[1], done[0], fresh=False)
     work = settings.work / key[:24]
     with _alone(work):
         order.write(work)
@@ -158,7 +174,12 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
         path = _assemble(work, order, settings.out, card, status, reason)
         shutil.rmtree(work)
     record = bundle.read(path)
-    return Outcome(order, record.status, path, fresh=True, reason=record.reason)
+    return _outcome(order, record, path, fresh=True)
+
+
+def _outcome(order: Order, record: bundle.RunRecord, path: Path, *, fresh: bool) -> Outcome:
+    notes = tuple(n.removeprefix(DATA) for n in record.notes if n.startswith(DATA))
+    return Outcome(order, record.status, path, fresh, record.reason, notes)
 
 
 def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") -> Outcome:

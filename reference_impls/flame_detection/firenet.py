@@ -24,7 +24,7 @@ class Firenet:
 
     version: ClassVar[int] = 1
 
-    mode: Literal["thermal", "early"] = "thermal"  #: early: RGB and thermal as six channels of one picture
+    mode: Literal["thermal", "rgb", "early"] = "thermal"  #: early: RGB and thermal as six channels of one picture
     lr: float = 3e-3  #: Adam's first rate
 
     def solve(self, problem: FlameProblem) -> Detectors:

@@ -25,7 +25,7 @@ class Flame:
 
     version: ClassVar[int] = 1
 
-    mode: Literal["thermal", "early", "late"] = (
+    mode: Literal["thermal", "rgb", "early", "late"] = (
         "thermal"  #: early: RGB and thermal as six channels of one picture; late: a network for each
     )
     lr: float = 3e-3  #: Adam's first rate

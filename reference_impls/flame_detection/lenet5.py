@@ -24,7 +24,7 @@ class Lenet5:
 
     version: ClassVar[int] = 1
 
-    mode: Literal["thermal", "early"] = "thermal"  #: early: RGB and thermal as six channels of one picture
+    mode: Literal["thermal", "rgb", "early"] = "thermal"  #: early: RGB and thermal as six channels of one picture
     lr: float = 1e-2  #: Adam's first rate
 
     def solve(self, problem: FlameProblem) -> Detectors:

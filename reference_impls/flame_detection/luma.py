@@ -36,6 +36,7 @@ class Luma:
     def _rule(self, own: FlameProblem) -> nn.Module:
         rule = Bright(self.statistic, 0.5)
         if own.spec.division != "speed":
+            own.need_batches()  # as networks do: what may be seen is counted in batches
             own.book(len(own.train))
             rule.above = best_threshold(rule.embed(own.train.thermal)[:, 0], own.train.label)
         return rule

@@ -23,7 +23,7 @@ class Mobilenetv2:
 
     version: ClassVar[int] = 1
 
-    mode: Literal["thermal", "late"] = "thermal"  #: late: RGB and thermal, a network for each
+    mode: Literal["thermal", "rgb", "late"] = "thermal"  #: late: RGB and thermal, a network for each
     lr: float = 3e-3  #: Adam's first rate
     pretrained: bool = False  #: whether it starts from ImageNet, torchvision's file in the folder weights of the data folder
 

@@ -17,7 +17,6 @@ from torch import nn
 
 from reference_impls.parts import flame_losses
 from reference_impls.parts.training import Hooks, Trainer
-from suite.naming import UserError
 from suite.protocol import Diverged, Run
 from tasks.flame_detection import backbones
 from tasks.flame_detection.networks import METRIC, Learner
@@ -40,8 +39,7 @@ class FoldTrainer(Trainer):
         for fold in range(count):
             other = copy.copy(self)
             own = problem.of_fold(fold)
-            if problem.spec.division != "speed" and not own.steps_per_epoch:
-                raise UserError(f"fold {fold} has {len(own.train)} training patches, no batch of {own.batch}: give more of them")
+            own.need_batches()
             own.run = _FoldRun(problem.run, fold, count)
             other.problem, other._epochs = own, {}
             other._stages = self._stages.on(f"fold {fold}")
@@ -299,12 +297,17 @@ def _shares(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _shares_by_epoch(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """`share_z`: of each epoch the mean over folds of each term's share; nothing where there is one term only."""
+    """Of each epoch the mean over folds: `share_z`, each term's share, and `share_of_centres`, that among those which read centres.
+
+    Nothing where there is one term only.
+    """
     of_epoch: dict[float, list[dict[str, float]]] = {}
     for row in history:
         of_epoch.setdefault(row["epoch"], []).append(_shares(row))
     means = [{name: sum(f[name] for f in folds) / len(folds) for name in folds[0]} for _, folds in sorted(of_epoch.items())]
-    return {"share_z": means} if means else {}
+    metric = [{name: share for name, share in m.items() if name in METRIC} for m in means]
+    among = [{name: share / sum(m.values()) for name, share in m.items()} for m in metric if sum(m.values())]
+    return ({"share_z": means} if means else {}) | ({"share_of_centres": among} if among else {})
 
 
 class _Notes:

@@ -9,7 +9,6 @@ CC BY 4.0.  Everything is decoded by Pillow.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -21,8 +20,7 @@ from tasks.flame_detection.names import EMBEDDED, parted
 from tasks.flame_detection.problem import PatchSet
 from tasks.images import datasets
 
-HERE = Path(__file__).resolve().parent / "data"
-SCENES = HERE / "flame3"
+SCENES = flame3.SHIPPED
 WHERE = {
     "flame3": f"{flame3.WANTED} (the public subset, IEEE DataPort doi 10.21227/w0mz-aq48, under the terms stated there)",
     "flame2": flame2.WANTED,
@@ -47,7 +45,9 @@ def locate(name: str, folder: str) -> Path:
         return Path(synthetic.__file__)
     if name == "flame3_scenes":
         return SCENES
-    name, _ = parted(name)
+    name, every = parted(name)
+    if name in EMBEDDED and every > 1:
+        raise UserError(f"{name} is taken whole; leave _every{every} out")
     wanted = WHERE.get(name, OWN)
     if not folder:
         raise UserError(f"the set {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA; put there {wanted}")
@@ -101,10 +101,8 @@ def source(name: str, folder: str, sizes: Mapping[str, int] | None = None) -> Pa
     if name in EMBEDDED:
         return _embedded(name, tuple(sorted(asked.items())))
     found = _read(name, path, asked)
-    if found.left_out:
-        first, why = next(iter(found.left_out.items()))
-        print(f"{name}: {len(found.left_out)} left out, such as {first}: {why}", file=sys.stderr)
-    return found
+    # paths of this machine do not belong into what is published
+    return replace(found, left_out={k: v.replace(f"{path}/", "") for k, v in found.left_out.items()})
 
 
 @lru_cache(maxsize=4)
@@ -122,5 +120,7 @@ def _read(name: str, path: Path, sizes: Mapping[str, int]) -> PatchSet:
     if every > 1:
         raise UserError(f"{name}: FLAME 3, and scenes in its layout, are read whole; leave _every{every} out")
     if flame3.is_official(path):
+        if "stride" in sizes:
+            raise ValueError(f"{name}: a stride is of scenes; the official set is cut without overlap")
         return replace(flame3.official(path), name=name)
     return flame3.scenes(path, name, sizes.get("stride", flame3.STRIDE))

@@ -33,9 +33,9 @@ def examine(problem: FlameProblem, solution: Detectors) -> dict[str, np.ndarray]
 
 
 def dictated(patches: PatchSet) -> dict[str, np.ndarray]:
-    """The columns that the data dictate: row, fold, frame, scene, obscured, label and truth of the test patches, (n,) each."""
+    """The columns that the data dictate, (n,) each: where a test patch stands, its label, its truth, and what its set says."""
     tests = [fold.test for fold in patches.folds]
-    names = ("frame", "scene", "obscured", "label", "truth", "truth_200")
+    names = ("frame", "scene", "obscured", "label", "truth", "truth_200", "fire")
     columns = {name: np.concatenate([getattr(test, name).numpy() for test in tests]) for name in names}
     fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     return {"row": np.arange(len(fold)), "fold": fold, **{k: v.astype(np.int64) for k, v in columns.items()}}
@@ -54,14 +54,15 @@ def _of_fold(problem: FlameProblem, detector: Detector, test: Patches, sampled: 
     away = np.full((len(test), 2), float(NOBODY)) if centres is None else distances(z, centres)
     if away.max(initial=0) >= single:
         raise Diverged("distances to the centres are not finite in single precision")
-    coordinates, turned, kept = written(z[sampled], centres, len(test))
+    coordinates, turned, kept = written(z[sampled], centres)
     out = np.zeros((len(test), DIMENSIONS), np.float16)
     out[sampled] = coordinates
     columns = {"score": score, "distance_0": away[:, 0], "distance_1": away[:, 1], "kept": np.full(len(test), kept)}
     # component i of the centres stands in the fold's i-th row: they have a row of their own in no table of patches
     for k in (0, 1):
         column = np.zeros(len(test), np.float16)
-        column[: len(turned[k])] = turned[k][: len(test)]
+        if len(test) >= DIMENSIONS:
+            column[:DIMENSIONS] = turned[k]
         columns[f"centre_{k}"] = column
     return columns | {f"z{i}": out[:, i] for i in range(DIMENSIONS)}
 
@@ -71,28 +72,28 @@ def distances(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.stack([np.linalg.norm(z - c, axis=1) for c in centres], 1)
 
 
-def written(z: np.ndarray, centres: np.ndarray | None, rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+def written(z: np.ndarray, centres: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
     """An embedding as the evidence holds it: at most 64 dimensions, in half precision.
 
-    More dimensions are rotated about the origin, since cosines are taken about it, to the leading components of the sample.  All is
-    multiplied by one power of two, so that the largest value lies below 2^15: half precision ends at 65,504, and rounds each
+    More dimensions are rotated about the origin, since cosines are taken about it, to the leading components of sample and centres.
+    All is multiplied by one power of two, so that the largest value lies below 2^15: half precision ends at 65,504, and rounds each
     value to 11 binary digits.
 
     Args:
         z: (k, D) of the sample, k up to 256.
         centres: (2, D), or None.
-        rows: of the fold: as many components can be written of the centres.
 
     Returns:
-        (k, 64) and (2, 64) float16, zeros where there is nothing, and the share of the sample's variance that is kept.
+        (k, 64) and (2, 64) float16, zeros where there is nothing, and the share of the variance that is kept, of the sample or of
+        the centres, whichever is less.
     """
-    room = min(DIMENSIONS, rows)
     both, kept = [z, np.zeros((2, z.shape[1])) if centres is None else centres], 1.0
-    if z.shape[1] > room:
-        basis = _leading(z, room)
-        whole = _variance(z)
+    if z.shape[1] > DIMENSIONS:
+        whole, apart = (_variance(x) for x in both)
+        basis = _leading(np.concatenate(both), DIMENSIONS)
         both = [x @ basis.T for x in both]
-        kept = min(1.0, _variance(both[0]) / whole) if whole else 1.0
+        shares = [_variance(x) / of for x, of in zip(both, (whole, apart), strict=True) if of]
+        kept = min(1.0, *shares) if shares else 1.0
     largest = max(float(np.abs(x).max(initial=0)) for x in both)
     factor = 2.0 ** np.floor(np.log2(TOP / largest)) if largest else 1.0
     out = []

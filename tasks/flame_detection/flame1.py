@@ -7,8 +7,9 @@ are numbered in time: their last tenth is the validation, 50 frames apart from w
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,11 @@ PATCH = 32
 SCENES = ("No_Fire", "Fire")
 PARTS = ("Training", "Test")
 ENDINGS = (*reading.PICTURES, ".png", *reading.VIDEOS)
+WHOLE = 0.95  #: share of the frames that a video says it has, from which on it counts as whole: lengths are rounded
 HELD, GAP = 0.1, 50  #: of a training folder's frames, for validation; frames between the two
 WANTED = (
-    "Training/ and Test/, each with Fire/ and No_Fire/ (FLAME, IEEE DataPort doi 10.21227/qad6-r683, the classification archives;"
-    " CC BY 4.0)"
+    "Training/ and Test/, each with Fire/ and No_Fire/ of pictures or videos (FLAME, IEEE DataPort doi 10.21227/qad6-r683, the"
+    " classification archives; CC BY 4.0)"
 )
 
 
@@ -49,14 +51,21 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
     found = []
     for scene in SCENES:
         pictures: list[Picture] = []
-        for path in sorted(reading.listing(root / part / scene, ENDINGS).values(), key=_number):
+        folder = root / part / scene
+        if not folder.is_dir():
+            raise UserError(f"{root}: no folder {part}/{scene}; put there {WANTED}")
+        for path in sorted((p for p in folder.iterdir() if _shown(p)), key=_number):
+            name = path.relative_to(root).as_posix()
             if path.suffix.lower() not in reading.VIDEOS:
                 pictures.append(Picture(path))
                 continue
             try:
-                pictures += [Picture(path, i) for i in range(reading.frames_in(path))]
+                count, said = reading.frames_in(path)
+                pictures += [Picture(path, i) for i in range(count)]
+                if count < WHOLE * said:
+                    left[f"{name}, the rest"] = f"{count} of about {said} frames are there: it may be cut off, copy it again"
             except UserError as e:
-                left[path.relative_to(root).as_posix()] = str(e)
+                left[name] = str(e)
         found.append(pictures[::step])
     return found
 
@@ -71,15 +80,19 @@ def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
         UserError: no frame can be used, or none is left to train on or to test.
     """
     left: dict[str, str] = {}
+    told: list[str] = []
     rows: dict[str, list[tuple[Picture, int]]] = {"train": [], "val": [], "test": []}
     gap = -(-GAP // step)
     for scene, paths in enumerate(files(root, "Training", step, left)):
         at = len(paths) - int(HELD * len(paths))
-        rows["train"] += [(p, scene) for p in paths[: at if at == len(paths) else max(1, at - gap)]]
+        end = at if at == len(paths) else max(min(1, at), at - gap)
+        rows["train"] += [(p, scene) for p in paths[:end]]
         rows["val"] += [(p, scene) for p in paths[at:]]
+        if at - end:
+            told.append(f"Training/{SCENES[scene]}: {at - end} pictures between training and validation are not used")
     for scene, paths in enumerate(files(root, "Test", step, left)):
         rows["test"] += [(p, scene) for p in paths]
-    size: list[tuple[int, int]] = []
+    size = reading.usual_size(_sizes(rows))
     numbered = iter(range(sum(map(len, rows.values()))))
     footage = reading.Footage()
 
@@ -88,23 +101,41 @@ def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
             number, path = next(numbered), picture.path
             try:
                 rgb = reading.read_rgb(path) if picture.frame is None else footage.rgb(path, picture.frame)
-                if size and rgb.shape[:2] != size[0]:
-                    raise UserError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels, the others have {size[0][1]}x{size[0][0]}")
+                reading.check_size(path, rgb.shape, size, patch)
             except UserError as e:
                 left[picture.told(root)] = str(e)
                 continue
-            if not size:
-                size.append(rgb.shape[:2])
-            yield reading.Shot(reading.luma(rgb), rgb, False, number, scene).patches(patch)
+            yield reading.Shot(reading.luma(rgb), rgb, False, number, scene, fire=scene).patches(patch)
 
     none = reading.empty(patch)
     parts = {name: reading.gathered(shots(r), len(r), none) for name, r in rows.items()}
-    if not size:
+    if size is None or not any(len(p) for p in parts.values()):
         raise reading.none_left(root, left, WANTED)
     for name, folder in (("train", "Training"), ("test", "Test")):
         if not len(parts[name]):
-            raise UserError(f"{root}: no picture in {folder}/Fire and {folder}/No_Fire; put there {WANTED}")
-    return PatchSet("flame1", patch, (Fold(*parts.values()),), SCENES, patches.grid(*size[0], patch), left)
+            why = f"; left out: {reading.instance(left)}" if left else ""
+            raise UserError(f"{root}: no picture of {folder}/Fire and {folder}/No_Fire can be used; put there {WANTED}{why}")
+    return PatchSet("flame1", patch, (Fold(*parts.values()),), SCENES, patches.grid(*size, patch), left, told)
+
+
+def _sizes(rows: Mapping[str, Sequence[tuple[Picture, int]]]) -> Iterator[tuple[int, int] | None]:
+    """(H, W) of each picture; frames of a video have that of its first."""
+    first: dict[Path, tuple[int, int] | None] = {}
+    for pictures in rows.values():
+        for picture, _ in pictures:
+            if picture.frame is None:
+                yield reading.size_of(picture.path)
+                continue
+            if picture.path not in first:
+                first[picture.path] = None
+                with contextlib.suppress(UserError):
+                    height, width = reading.Footage().rgb(picture.path, 0).shape[:2]
+                    first[picture.path] = (height, width)
+            yield first[picture.path]
+
+
+def _shown(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -1,9 +1,10 @@
 """FLAME 2: 254x254 pairs of RGB and colour-mapped thermal pictures, labels by runs of frames.  flame_baselines.md 3.
 
 `254p RGB Images/254p RGB Frame (i).jpg`, `254p Thermal Images/254p Thermal Frame (i).jpg`, i = 1 .. 53,451 along the time axis, and
-`#10) Frame Pair Labels.txt`.  Thermal pictures are palettes scaled each by itself: their brightness (luma) is the thermal input and
-no temperature is known, so the truth of a patch is -1.  Labels of NN and YN frames are of their RGB picture; YY frames (fire, and
-half of the picture is smoke) are the obscured ones, have no label (-1) and are only tested on.
+`#10) Frame Pair Labels.txt`.  Thermal pictures are palettes scaled each by itself: their brightness (luma) is the thermal input
+and no temperature is known, so that the truth of a patch is -1, but 0 in NN frames, which show no fire.  Labels of NN and YN frames
+are of their RGB picture; YY frames (fire, and half of the picture is smoke) are the obscured ones, have no label (-1) and are only
+tested on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SMOKE_RUNS = (
     *((13_701, 14_699), (15_981, 19_802), (19_900, 27_183), (27_515, 31_294), (31_510, 33_597)),
     *((33_930, 36_550), (38_031, 38_153), (41_642, 45_279), (51_207, 52_286)),
 )
+MOST = 10_000_000  #: frames
 GAP, SHORT = 50, 600  #: frames that are dropped at the borders of splits; of a run that is too short to be parted
 TRAIN, VAL, TEST, DROPPED = 0, 1, 2, -1
 WANTED = (
@@ -75,6 +77,8 @@ def read_labels(path: Path) -> np.ndarray:
             raise UserError(f"{path}: line {number} tells of {kind}: smoke without fire does not occur in this set")
         if not 1 <= first <= last:
             raise UserError(f"{path}: line {number} goes from frame {first} to {last}; frames are counted from 1, rising")
+        if last > MOST:
+            raise UserError(f"{path}: line {number} goes to frame {last}; {MOST:,} are the most that can be")
         told.append((first, last, SCENES.index(kind)))
     if not told:
         raise UserError(f"{path}: no line of labels; first, last and two of Y or N are expected, parted by tabs")
@@ -131,7 +135,7 @@ def every(found: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
 def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
     """The set, one fold; scenes are the classes NN, YY and YN.
 
-    In 32-bit numbers a frame takes 0.8 MB: of all 53,451 the set keeps some 31,000, which is 25 GB; of every 30th, 0.8 GB.
+    A frame takes 0.35 MB: of all 53,451 the set keeps some 31,000, which is 11 GB; of every 30th, 0.4 GB.
 
     Args:
         step: every step-th frame.
@@ -158,37 +162,35 @@ def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
             continue
         rows[where].append(number)
     _told_of_runs(left, found, numbers, splits)
-    size: list[tuple[int, int]] = []
+    size = reading.usual_size(reading.size_of(thermal[n]) for r in rows.values() for n in r)
 
     def shots(numbers: list[int]) -> Iterator[Patches]:
         for number in numbers:
             try:
-                yield _shot(number, int(found[number - 1]), thermal[number], rgb[number], size).patches(patch)
+                yield _shot(number, int(found[number - 1]), thermal[number], rgb[number], size, patch).patches(patch)
             except UserError as e:
                 left[f"frame {number}"] = str(e)
 
     none = reading.empty(patch)
     parts = {where: reading.gathered(shots(r), len(r), none) for where, r in rows.items()}
-    if not size:
+    if size is None or not any(len(p) for p in parts.values()):
         raise reading.none_left(root, left, WANTED)
     for where, word in ((TRAIN, "train on"), (TEST, "test")):
         if not len(parts[where]):
             raise UserError(
-                f"{root}: no frame is left to {word}: {len(numbers)} frames in {len(runs(found))} runs; put there {WANTED}"
+                f"{root}: no frame is left to {word}: of {len(numbers)} frames in {len(runs(found))} runs of one class; runs under"
+                f" {SHORT} frames are for training alone, add longer ones"
             )
-    return PatchSet("flame2", patch, (Fold(*parts.values()),), SCENES, patches.grid(*size[0], patch), left)
+    return PatchSet("flame2", patch, (Fold(*parts.values()),), SCENES, patches.grid(*size, patch), left)
 
 
-def _shot(number: int, kind: int, thermal: Path, rgb: Path, size: list[tuple[int, int]]) -> reading.Shot:
-    """A pair; the first one that can be read tells the size of all."""
+def _shot(number: int, kind: int, thermal: Path, rgb: Path, size: tuple[int, int] | None, patch: int) -> reading.Shot:
+    """A pair of the size that most have."""
     bright = reading.read_luma(thermal)
-    if size and bright.shape != size[0]:
-        raise UserError(f"{thermal}: {bright.shape[1]}x{bright.shape[0]} pixels, the others have {size[0][1]}x{size[0][0]}")
+    reading.check_size(thermal, bright.shape, size, patch)
     colours = reading.read_rgb(rgb, bright.shape)
-    if not size:
-        size.append(bright.shape)
     smoky = kind == YY
-    return reading.Shot(bright, colours, False, number - 1, kind, obscured=smoky, labelled=not smoky)
+    return reading.Shot(bright, colours, False, number - 1, kind, obscured=smoky, labelled=not smoky, fire=int(kind != NN))
 
 
 def _told_of_runs(left: dict[str, str], found: np.ndarray, numbers: np.ndarray, splits: np.ndarray) -> None:

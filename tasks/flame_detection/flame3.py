@@ -11,7 +11,7 @@ on.  Thermal input is the TIFF scaled by its own least and largest value, unless
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -23,10 +23,12 @@ from suite.naming import UserError
 from tasks.flame_detection import annotate, patches, reading, temperatures
 from tasks.flame_detection.problem import Fold, Patches, PatchSet
 
+SHIPPED = Path(__file__).resolve().parent / "data" / "flame3"  #: four scenes, whose pictures have lost their EXIF
 PATCH = 64  #: pixels; 10 x 8 patches of 640x512
 STRIDE = 32  #: of the windows that scenes are trained on; they are tested on patches that do not overlap
 KINDS = ("Fire", "No Fire")
 GAP, BUFFER = 300.0, 30.0  #: seconds without a frame that part two blocks; that frames of two splits lie apart
+MOST_LIMITS = 5  #: of the cameras' ends, the most frequent, that are told
 HELD = 0.15  #: of the frames, for validation and for the test each
 TRAIN, VAL, TEST = "training", "validation", "test"
 WANTED = (
@@ -48,8 +50,10 @@ class Pair:
     def shot(self, frame: int, scene: int, size: tuple[int, int] | None = None) -> reading.Shot:
         """The pictures; smoke is looked for.  Raises UserError on a file that cannot be used, or not of `size` (H, W)."""
         celsius = temperatures.read(self.tiff, size)
+        patches.grid(*celsius.shape, PATCH)
         rgb = reading.read_rgb(self.rgb, celsius.shape)
-        return reading.Shot(celsius, rgb, True, frame, scene, bool(annotate.smoke_filled(rgb[None])[0]))
+        fire = KINDS[::-1].index(self.group) if self.group in KINDS else -1
+        return reading.Shot(celsius, rgb, True, frame, scene, bool(annotate.smoke_filled(rgb[None])[0]), fire=fire)
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE) -> Pat
     """Scenes in the sample layout, one left out in each fold.
 
     Frames of a site that follow each other within 300 s show one scene, of which the one of the least number is taken; without EXIF
-    times each frame is a scene.  A fold is trained on windows
-    every `stride` pixels of the other scenes that smoke does not fill, and has no validation patches.
+    times each frame is a scene.  A fold is trained on windows every `stride` pixels of the other scenes that smoke does not fill,
+    and has no validation patches.  Scenes have the size that most of them have.
 
     Raises:
         UserError: fewer than two scenes can be used, or a fold would have nothing to be trained on.
@@ -119,7 +123,7 @@ def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE) -> Pat
     found, left = pairs(root)
     shots: list[reading.Shot] = []
     names: list[str] = []
-    size: tuple[int, int] | None = None
+    size = reading.usual_size(reading.size_of(p.tiff) for p in found)
     shown: dict[int, str] = {}
     for pair, scene in zip(found, _runs(found), strict=True):
         if scene in shown:
@@ -130,8 +134,6 @@ def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE) -> Pat
         except UserError as e:
             left[pair.name] = str(e)
             continue
-        height, width = shots[-1].thermal.shape
-        size = (height, width)
         names.append(pair.name)
         shown[scene] = pair.name
     if not shots or size is None:
@@ -140,13 +142,29 @@ def scenes(root: Path, name: str = "flame3_scenes", stride: int = STRIDE) -> Pat
     if len(shots) < 2 or any(not set(clear) - {i} for i in range(len(shots))):
         raise UserError(
             f"{root}: {len(shots)} scenes, {len(clear)} of them clear of smoke ({', '.join(names)}): each is left out once, and"
-            " a clear one must be left to train on; add scenes"
+            f" a clear one must be left to train on; add scenes{'; left out: ' + reading.instance(left) if left else ''}"
         )
     training = {i: shots[i].patches(PATCH, stride) for i in clear}
     tests = [s.patches(PATCH) for s in shots]
     none = reading.empty(PATCH, radiometric=True)
     folds = tuple(Fold(reading.joined([p for i, p in training.items() if i != out]), none, t) for out, t in enumerate(tests))
-    return PatchSet(name, PATCH, folds, tuple(names), patches.grid(*size, PATCH), left)
+    return PatchSet(name, PATCH, folds, tuple(names), patches.grid(*size, PATCH), left, _told_of_scenes(root, found, shots, names))
+
+
+def _told_of_scenes(root: Path, found: Sequence[Pair], shots: Sequence[reading.Shot], names: Sequence[str]) -> list[str]:
+    """Where cameras end, how far labels of RGB agree with temperatures by pixels, and which frames have no time."""
+    told = []
+    for name, shot in zip(names, shots, strict=True):
+        assert shot.rgb is not None
+        labels = annotate.quality(annotate.flame_pixels(shot.rgb[None])[0], shot.thermal >= temperatures.FIRE)
+        told.append(
+            f"{name}: {shot.thermal.min():.1f} to {shot.thermal.max():.1f} °C, the camera's range ends"
+            f" {temperatures.limits(shot.thermal)}; RGB marks {labels.marked} pixels, {labels.right} of the {labels.true} of 80 °C"
+        )
+    untimed = sum(p.taken is None for p in found) if root != SHIPPED else 0
+    if untimed:
+        told.append(f"{untimed} frames have no EXIF time: each counts as a scene of its own, also where they show the same")
+    return told
 
 
 # -- the official set
@@ -210,7 +228,8 @@ def official(root: Path) -> PatchSet:
             rows[name].append(i)
         else:
             left[pair.name] = name
-    size = _usual_size(found)
+    size = reading.usual_size(reading.size_of(p.tiff) for p in found)
+    ends: Counter[str] = Counter()
 
     def shots(name: str) -> Iterator[Patches]:
         for i in rows[name]:
@@ -222,6 +241,7 @@ def official(root: Path) -> PatchSet:
             if shot.obscured and name != TEST:
                 left[found[i].name] = f"filled with smoke, in a {name} block"
                 continue
+            ends[str(temperatures.limits(shot.thermal))] += 1
             yield shot.patches(PATCH)
 
     none = reading.empty(PATCH, radiometric=True)
@@ -233,7 +253,8 @@ def official(root: Path) -> PatchSet:
             raise UserError(
                 f"{root}: no frame is left for the {name}: {len(found)} pairs in {len(by.names)} blocks of time; add frames"
             )
-    return PatchSet("flame3", PATCH, (Fold(*parts.values()),), tuple(by.names), patches.grid(*size, PATCH), left)
+    told = [f"the camera's range ends {where} in {count} frames" for where, count in ends.most_common(MOST_LIMITS)]
+    return PatchSet("flame3", PATCH, (Fold(*parts.values()),), tuple(by.names), patches.grid(*size, PATCH), left, told)
 
 
 def _by_time(found: Sequence[Pair], group: str) -> list[int]:
@@ -261,22 +282,3 @@ def _nearest(times: np.ndarray, at: float) -> float:
     """Seconds to the nearest of rising times, at least one."""
     after = int(np.searchsorted(times, at))
     return float(min(abs(times[i] - at) for i in (after - 1, after) if 0 <= i < len(times)))
-
-
-def _usual_size(found: Sequence[Pair]) -> tuple[int, int] | None:
-    """(H, W) that most TIFFs have, by their headers; None where none can be read."""
-    from PIL import Image
-
-    sizes: Counter[tuple[int, int]] = Counter()
-    for pair in found:
-        try:
-            with Image.open(pair.tiff) as image:
-                sizes[image.size[::-1]] += 1
-        except OSError:
-            continue
-    return sizes.most_common(1)[0][0] if sizes else None
-
-
-def limits(found: Sequence[Pair]) -> Mapping[str, temperatures.Limits]:
-    """Where each frame's camera runs into the ends of its range, by name.  Raises UserError on a TIFF that cannot be read."""
-    return {p.name: temperatures.limits(temperatures.read(p.tiff)) for p in found}

@@ -138,6 +138,8 @@ def decoded(file: bytes, mode: str = "L") -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(file)) as picture:
+        if mode == "L":
+            picture.draft("L", None)  # the stored brightness plane, as sets are read
         return np.array(picture.convert(mode) if mode else picture)
 
 
@@ -308,7 +310,7 @@ def _noise(count: int, patch: int) -> Patches:
     rgb = torch.randint(256, (count, 3, patch, patch), generator=generator, dtype=torch.uint8)
     none = torch.zeros(count, dtype=torch.int64)
     flags, celsius = none > 0, 100 * thermal.amax((1, 2, 3))
-    return Patches(thermal, rgb, none, none, none, flags, celsius, none, none, flags, 100 * thermal)
+    return Patches(thermal, rgb, none, none, none, flags, celsius, none, none, flags, none - 1, 100 * thermal)
 
 
 def _picture(x: torch.Tensor, down: int, across: int) -> np.ndarray:

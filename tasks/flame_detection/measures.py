@@ -1,9 +1,10 @@
 """The measures of flame detection, from the evidence alone: numpy and scikit-learn, no torch (flamefinder.md 3).
 
-What an answer is held to is the truth where somebody knows it, else the label that the RGB picture gives; patches that have
-neither, as frames of smoke whose temperatures are not known, count in no share.  Patches of one frame share its scale, its smoke
-and its scene: intervals are percentiles over resampled frames, and where there are fewer than `LEAST_FRAMES` of them, closed forms
-that take patches for independent, with a warning that says so.
+What an answer is held to is the truth in frames of which somebody knows any, elsewhere the label that the RGB picture gives;
+patches that have neither, as frames of smoke whose temperatures are not known, count in no share.  A frame is held to what its set
+says of it, where it says so.  Patches of one frame share its scale, its smoke and its scene: intervals are percentiles over
+resampled frames, and where there are fewer than `LEAST_FRAMES` of them, closed forms that take patches for independent, with a
+warning that says so.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ DIMENSIONS = 64  #: of an embedding in the evidence
 LEAST_FRAMES = 10  #: that are resampled for an interval
 RESAMPLES = 1000
 MOST_PAIRS = 4_000_000  #: of a patch with flame and one without, up to which the area under the curve has an interval
+SMALL = "small: "  #: how a warning of a small slice begins
 NOBODY = -1  #: truth that is not known, distance to a centre that there is not
-HALF = 0.02  #: relative difference of two distances below which half precision cannot tell which is the less
+HALF = 0.02  #: relative error of a distance between values in half precision
 
 HEAD, NEAREST = "head", "nearest centre"
 CLEAR, OBSCURED = "clear", "obscured"
 PREDICTED, TRUE = "by prediction", "by truth"
-HOT = {80: "truth", 200: "truth_200"}  #: degrees, and the evidence column that tells of them
+HOT = {"80 degrees": "truth", "200 degrees": "truth_200"}  #: temperatures, and the evidence column that tells of them
 
 Direction = Literal["up", "down", ""]
 
@@ -48,6 +50,7 @@ class Answers:
     label: np.ndarray  #: of the RGB picture; -1: it gives none
     truth: np.ndarray  #: -1: nobody knows
     truth_200: np.ndarray
+    fire: np.ndarray  #: what the set says of the frame; -1: nothing
     score: np.ndarray  #: the head's logit, float64
     away: np.ndarray  #: (n, 2) distance to the centre of no flame and of flame, float64; -1: there are none
     sampled: np.ndarray  #: bool
@@ -58,7 +61,7 @@ class Answers:
     @classmethod
     def read(cls, evidence: Table) -> Answers:
         """From evidence columns; raises UserError where they cannot be what they say."""
-        whole = {k: evidence[k].astype(np.int64) for k in ("fold", "frame", "scene", "label", "truth", "truth_200")}
+        whole = {k: evidence[k].astype(np.int64) for k in ("fold", "frame", "scene", "label", "truth", "truth_200", "fire")}
         flags = {k: evidence[k].astype(np.int64) for k in ("obscured", "sampled")}
         found = cls(
             **whole,
@@ -72,16 +75,31 @@ class Answers:
         _check(found, flags)
         return found
 
-    @property
-    def known(self) -> np.ndarray:
-        """Whether there is something that the answer can be held to, bool."""
-        found: np.ndarray = (self.truth != NOBODY) | (self.label != NOBODY)
+    @cached_property
+    def index(self) -> np.ndarray:
+        """Of each patch its frame, counted from 0."""
+        found: np.ndarray = np.unique(self.frame, return_inverse=True)[1]
         return found
 
     @cached_property
+    def held_to(self) -> np.ndarray:
+        """What answers are held to: of a frame whose truth is known of any patch the truth, else the RGB label; -1: neither.
+
+        So no patch that was too hot for its camera is held to a label among others that are held to temperatures.
+        """
+        by_truth = np.bincount(self.index, self.truth != NOBODY)[self.index] > 0
+        return np.where(by_truth, self.truth, self.label)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether there is something that the answer can be held to, bool."""
+        found: np.ndarray = self.held_to != NOBODY
+        return found
+
+    @property
     def reference(self) -> np.ndarray:
-        """What answers are held to where something is known, bool: the truth, else the RGB label."""
-        found: np.ndarray = np.where(self.truth == NOBODY, self.label, self.truth) == 1
+        """What answers are held to where something is known, bool."""
+        found: np.ndarray = self.held_to == 1
         return found
 
     @property
@@ -110,18 +128,18 @@ class Answers:
     def centres(self, fold: int) -> np.ndarray | None:
         """Both centres of a fold in the space of `z`, (2, 64); None where there are none."""
         rows = np.flatnonzero(self.fold == fold)
-        if not self.centred[rows].all():
+        # a component a row: a fold of fewer patches holds none of them
+        if len(rows) < DIMENSIONS or not self.centred[rows].all():
             return None
-        found = np.zeros((2, DIMENSIONS))
-        found[:, : min(DIMENSIONS, len(rows))] = self.turned[rows[:DIMENSIONS]].T
-        return found
+        return self.turned[rows[:DIMENSIONS]].T
 
 
-def measures(evidence: Table, scenes: Sequence[str]) -> list[Measure]:
+def measures(evidence: Table, scenes: Sequence[str], *, radiometric: bool = True) -> list[Measure]:
     """Every measure that the evidence defines; one that it does not define is not there.
 
     Args:
         scenes: names by number.
+        radiometric: whether the truth is one of temperatures.
 
     Raises:
         UserError: the evidence cannot be what it says.
@@ -129,9 +147,9 @@ def measures(evidence: Table, scenes: Sequence[str]) -> list[Measure]:
     answers = Answers.read(evidence)
     return [
         *_patches(answers),
-        *_frames(answers),
+        *_frames(answers, scenes),
         *_alarms(answers),
-        *_hot(answers),
+        *_hot(answers, HOT if radiometric else {"fire": "truth"}),
         *_scenes(answers, scenes),
         *_labels(answers),
         *_clusters(answers),
@@ -157,20 +175,44 @@ def _patches(a: Answers) -> list[Measure]:
     return found
 
 
-def _frames(a: Answers) -> list[Measure]:
-    """A frame is fire if any patch is, in truth and by what is deployed; one with an obscured patch is an obscured frame."""
-    index, known, smoky = _whole_frames(a)
-    true, called = (np.bincount(index, flag) > 0 for flag in (a.reference, a.deployed))
+def _frames(a: Answers, scenes: Sequence[str]) -> list[Measure]:
+    """A frame is fire if its set says so, else if any patch is, and by what is deployed; one with an obscured patch is obscured.
+
+    Where sets speak of frames their scenes are told apart: FLAME 2's are its classes.
+    """
+    whole = _Frames.of(a)
     found = []
-    for part, rows in (("", known & ~smoky), (OBSCURED, known & smoky)):
-        found += [replace(m, name=f"frame_{m.name}") for m in classified(part, called[rows], true[rows])]
+    for part, rows in (("", whole.known & ~whole.smoky), (OBSCURED, whole.known & whole.smoky)):
+        found += [replace(m, name=f"frame_{m.name}") for m in classified(part, whole.called[rows], whole.fire[rows])]
+    for k in np.unique(whole.scene[whole.said]).tolist():
+        rows = whole.said & (whole.scene == k)
+        hits = int((whole.called == whole.fire)[rows].sum())
+        count = int(rows.sum())
+        name = scenes[k] if k < len(scenes) else f"scene {k}"
+        found.append(Measure("frame_accuracy", 100 * hits / count, "%", "up", name, wilson(hits, count)))
     return found
 
 
-def _whole_frames(a: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each patch its frame, counted from 0 (n,); of each frame whether all of it is known, and whether smoke hides any of it."""
-    _, index = np.unique(a.frame, return_inverse=True)
-    return index, np.bincount(index, ~a.known) == 0, np.bincount(index, a.obscured) > 0
+@dataclass(frozen=True)
+class _Frames:
+    """Each frame as a whole (f)."""
+
+    fire: np.ndarray  #: bool, where `known`
+    called: np.ndarray  #: whether it is called fire, bool
+    known: np.ndarray  #: whether anything says what it is, bool
+    said: np.ndarray  #: whether its set does, bool
+    judged: np.ndarray  #: whether all of its patches can be judged, bool
+    smoky: np.ndarray  #: whether smoke hides any of it, bool
+    scene: np.ndarray
+
+    @classmethod
+    def of(cls, a: Answers) -> _Frames:
+        any_fire, called, smoky = (np.bincount(a.index, flag) > 0 for flag in (a.reference, a.deployed, a.obscured))
+        judged = np.bincount(a.index, ~a.known) == 0
+        first = np.unique(a.index, return_index=True)[1]
+        fire = a.fire[first]
+        said = fire != NOBODY
+        return cls(np.where(said, fire == 1, any_fire), called, said | judged, said, judged, smoky, a.scene[first])
 
 
 def classified(
@@ -306,11 +348,11 @@ def _ends(ends: tuple[float, float] | None, frames: int) -> tuple[float, float] 
 
 def _alarms(a: Answers) -> list[Measure]:
     """Patches without fire that are called fire, in 100 frames, and frames without fire that are called so, by what is deployed."""
-    index, known, smoky = _whole_frames(a)
-    fire, called = (np.bincount(index, flag) > 0 for flag in (a.reference, a.deployed))
-    wrong = np.bincount(index, a.deployed & ~a.reference)
+    whole = _Frames.of(a)
+    wrong = np.bincount(a.index, a.deployed & ~a.reference)
     found = []
-    for part, rows in ((CLEAR, known & ~smoky), (OBSCURED, known & smoky)):
+    for part, mine in ((CLEAR, ~whole.smoky), (OBSCURED, whole.smoky)):
+        rows = mine & whole.judged
         if rows.any():
             count = wrong[rows]
             ends = None
@@ -318,22 +360,22 @@ def _alarms(a: Answers) -> list[Measure]:
                 per_frame = percentiles(np.concatenate([often @ count for often in _draws(len(count))]) / len(count))
                 ends = (100 * per_frame[0], 100 * per_frame[1]) if per_frame and count.any() else None
             found.append(Measure("false_alarms", 100 * float(count.mean()), "per 100 frames", "down", part, ends))
-        calm = rows & ~fire
+        calm = mine & whole.known & ~whole.fire
         if calm.any():
-            hits = int(called[calm].sum())
+            hits = int(whole.called[calm].sum())
             ends = wilson(hits, int(calm.sum()))
             found.append(Measure("false_alarm_frames", 100 * hits / int(calm.sum()), "%", "down", part, ends))
     return found
 
 
-def _hot(a: Answers) -> list[Measure]:
+def _hot(a: Answers, columns: Mapping[str, str]) -> list[Measure]:
     """Recall under smoke against each temperature that somebody knows, by the head and by the nearest centre."""
     found = []
-    for degrees, column in HOT.items():
+    for hotness, column in columns.items():
         hot = a.obscured & (getattr(a, column) == 1)
         for name, answer, known in ((HEAD, a.head, True), (NEAREST, a.near, a.centred[hot].all())):
             if hot.any() and known:
-                part = f"{degrees} degrees, {name}"
+                part = f"{hotness}, {name}"
                 told = classified(part, answer[hot], np.ones(int(hot.sum()), bool), None, a.frame[hot])
                 found += [replace(m, name="smoke_recall") for m in told if m.name == "recall"]
     return found
@@ -358,14 +400,21 @@ def _scenes(a: Answers, scenes: Sequence[str]) -> list[Measure]:
                 continue
             recall, count = np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
             name = scenes[k] if k < len(scenes) else f"scene {k}"
-            n = int(count.sum())
-            small = (f"small: {n} of at least {MIN_GROUP} examples",) if n < MIN_GROUP else ()
+            n, frames = int(count.sum()), len(np.unique(a.frame[rows]))
+            told = (f"{SMALL}{n} of at least {MIN_GROUP} examples",) if n < MIN_GROUP else ()
+            if frames >= LEAST_FRAMES:
+                ends = _resampled(a.deployed[rows], a.reference[rows], None, a.frame[rows])["balanced_accuracy"]
+            else:
+                ends = mean_interval(recall, count)
+                told += (f"few frames: the interval takes patches of {frames} for independent",)
             part = f"{name}, smoke" if smoky else name
-            ends = mean_interval(recall, count)
-            found.append(Measure("scene_accuracy", 100 * float(recall.mean()), "%", "up", part, ends, warnings=small))
-    large = [m for m in found if not m.warnings] or found
+            found.append(Measure("scene_accuracy", 100 * float(recall.mean()), "%", "up", part, ends, warnings=told))
+    large = [m for m in found if not any(w.startswith(SMALL) for w in m.warnings)] or found
     worst = min(large, key=lambda m: m.value)
-    return [*found, replace(worst, name="worst_scene", part="", warnings=())]
+    return [
+        *found,
+        replace(worst, name="worst_scene", part="", warnings=tuple(w for w in worst.warnings if not w.startswith(SMALL))),
+    ]
 
 
 def _labels(a: Answers) -> list[Measure]:
@@ -431,9 +480,9 @@ def _check(a: Answers, flags: Mapping[str, np.ndarray]) -> None:
     if not all(np.isfinite(v).all() for v in (a.score, a.away, a.kept, a.z, a.turned)):
         raise UserError(f"evidence: scores, distances and embeddings must be finite{again}")
     if not all(np.isin(v, (0, 1)).all() for v in flags.values()) or not all(
-        np.isin(v, (NOBODY, 0, 1)).all() for v in (a.label, a.truth, a.truth_200)
+        np.isin(v, (NOBODY, 0, 1)).all() for v in (a.label, a.truth, a.truth_200, a.fire)
     ):
-        raise UserError(f"evidence: obscured and sampled are 0 or 1, label and truth may be -1 as well{again}")
+        raise UserError(f"evidence: obscured and sampled are 0 or 1, label, truth and fire may be -1 as well{again}")
     if not (a.known & ~a.obscured).any():
         raise UserError("evidence: no clear patch has a label or a truth, so nothing can be scored; use a set with labels")
     if min(a.fold.min(), a.frame.min(), a.scene.min()) < 0 or (np.diff(a.fold) < 0).any():
@@ -442,8 +491,8 @@ def _check(a: Answers, flags: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"evidence: the sampled rows are not those that their numbers choose{again}")
     if ((a.away < 0) & (a.away != NOBODY)).any() or (a.centred != (a.away[:, 1] >= 0)).any():
         raise UserError(f"evidence: distances to both centres are given, or -1{again}")
-    if a.kept.min() < 0 or a.kept.max() > 1:
-        raise UserError(f"evidence: kept is a share from 0 to 1{again}")
+    if a.kept.min() < 0 or a.kept.max() > 1 or any(len(np.unique(a.kept[a.fold == f])) > 1 for f in np.unique(a.fold)):
+        raise UserError(f"evidence: kept is a share from 0 to 1, one for each fold{again}")
     if (a.z[~a.sampled] != 0).any():
         raise UserError(f"evidence: embeddings are of sampled rows alone{again}")
     for fold in np.unique(a.fold).tolist():
@@ -453,11 +502,13 @@ def _check(a: Answers, flags: Mapping[str, np.ndarray]) -> None:
         centres = a.centres(fold)
         if centres is None or a.kept[mine][0] < 1 or not (a.sampled & mine).any():
             continue
-        x, near = a.z[a.sampled & mine], a.near[a.sampled & mine]
+        x, away = a.z[a.sampled & mine], a.away[a.sampled & mine]
         to = np.linalg.norm(x[:, None] - centres, axis=2)
-        told = np.abs(to[:, 1] - to[:, 0]) > HALF * to.max(1)
-        if ((to[:, 1] < to[:, 0]) != near)[told].any():
-            raise UserError(f"evidence: the nearest centre is not the one that embeddings and centres give{again}")
+        # embeddings are written in a unit of their own: one power of two for all of a fold
+        large = (to > HALF * to.max()) & (away > 0)
+        units = to[large] / away[large]
+        if units.size and units.max() > (1 + HALF) ** 2 * units.min():
+            raise UserError(f"evidence: distances to the centres are not those of embeddings and centres{again}")
 
 
 # -- the sample

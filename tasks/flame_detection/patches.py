@@ -10,15 +10,17 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from suite.naming import UserError
+
 HOT_PERCENTILE = 95.0  #: of a frame's pixels, above which a patch without flame counts as warm
 KINDS = ("flame", "warm", "background")
 GAIN, OFFSET = 0.1, 0.1  #: thermal values are multiplied by U(1 - gain, 1 + gain), then moved by U(-offset, offset)
 
 
 def grid(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Whole patches down and across; raises ValueError where not one fits."""
+    """Whole patches down and across; raises UserError where not one fits."""
     if patch < 1 or height < patch or width < patch:
-        raise ValueError(f"a frame of {height}x{width} holds no patch of {patch}x{patch}")
+        raise UserError(f"a frame of {width}x{height} pixels holds no patch of {patch}x{patch}; give larger pictures")
     return height // patch, width // patch
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tasks.images.recipes import Recipe
 
+TOLD = 12  #: files that were left out, of which a bundle names each
 CHUNK = 500  #: patches that go through a detector at once
 FULL = 600.0  #: degrees Celsius that become 1 where a network sees temperatures ("celsius/600", flamefinder.md 2.2)
 
@@ -34,6 +35,7 @@ class Patches:
     frame: torch.Tensor  #: (n,) int64, which frame, counted over the whole set
     scene: torch.Tensor  #: (n,) int64, which scene (of the synthetic set: the kind of patch: 0 flame, 1 decoy, 2 background)
     obscured: torch.Tensor  #: (n,) bool: smoke hides it
+    fire: torch.Tensor  #: (n,) int64, what the set says of the frame: 1: it shows fire, 0: none; -1: the set does not say
     #: (n, 1, P, P) float32, degrees Celsius as they were measured, for rules that read temperatures; None: nobody knows any
     degrees: torch.Tensor | None = None
 
@@ -65,6 +67,7 @@ class PatchSet:
     scenes: Sequence[str]  #: names, by number
     grid: tuple[int, int]  #: patches of a frame, down and across
     left_out: Mapping[str, str] = field(default_factory=dict)  #: files that were not used, and why
+    notes: Sequence[str] = ()  #: what was taken for granted, and what a reader must know of these data
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,18 @@ class FlameProblem(Problem):
         if self.spec.division != "speed" and any(f.train.degrees is None for f in self.patches.folds):
             raise UserError(f"{self.patches.name} has no temperatures: use thermal=scaled")
         return replace(self, absolute=True)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out and why, and what is to be known of the data."""
+        left = [f"left out: {name}: {why}" for name, why in self.patches.left_out.items()]
+        rest = [f"and {len(left) - TOLD} more were left out"] if len(left) > TOLD else []
+        return [*left[:TOLD], *rest, *self.patches.notes]
+
+    def need_batches(self) -> None:
+        """Raises UserError where the fold has not one batch to train on."""
+        if self.spec.division != "speed" and not self.steps_per_epoch:
+            raise UserError(f"fold {self.fold} has {len(self.train)} training patches, no batch of {self.batch}: give more of them")
 
     @property
     def train(self) -> Patches:

@@ -9,6 +9,7 @@ import contextlib
 import re
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -23,10 +24,10 @@ from suite.naming import UserError
 from tasks.flame_detection import annotate, patches, temperatures
 from tasks.flame_detection.problem import Patches
 
-TAKEN = 306  #: the EXIF tag DateTime
+TAKEN, ORIENTATION = 306, 274  #: EXIF tags: DateTime, and how a picture is turned
 PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  #: of the others Pillow cuts what lies above 255
-VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".ts", ".mts", ".mpg", ".wmv")
 WIDEST = 640  #: frames of videos that are wider are reduced to it, the width of a thermal camera's
 ASPECT = 0.02  #: how far the shapes of two pictures of one view may differ: 640x512 is not 4000x3000
 
@@ -91,7 +92,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"no {path}: a picture is expected") from e
     except UnidentifiedImageError as e:
         raise UserError(f"{path}: no picture that Pillow reads, or it is empty; get it again") from e
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as e:
+    except temperatures.DAMAGED as e:
         raise UserError(f"{path}: truncated or damaged ({' '.join(str(e).split())}); get it again") from e
 
 
@@ -128,10 +129,19 @@ class Footage:
         return np.asarray(picture)
 
 
-def frames_in(path: Path) -> int:
-    """How many frames a video has, by its packets.  Raises UserError where it is none that can be read."""
+def frames_in(path: Path) -> tuple[int, int]:
+    """How many frames a video has, by its packets, and how many it says that it has, by its table or its length; 0: it does not.
+
+    Raises UserError where there are none that can be read.
+    """
     with _video(path) as container:
-        return sum(1 for packet in container.demux(_film(container)) if packet.size and not packet.is_discard)
+        film = _film(container)
+        count = sum(1 for packet in container.demux(film) if packet.size and not packet.is_discard)
+        seconds = container.duration / 1e6 if container.duration else 0.0
+        said = film.frames or round(seconds * float(film.average_rate or 0))
+    if not count:
+        raise UserError(f"{path}: has no frame, or is cut off; copy it again, or leave it out")
+    return count, said
 
 
 def _decoded(path: Path) -> Iterator[Any]:
@@ -148,7 +158,7 @@ def _video(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as container:
             if _film(container) is None:
-                raise UserError(f"{path}: holds no video; leave it out")
+                raise UserError(f"{path}: holds no video, or is cut off; copy it again, or leave it out")
             yield container
     except av.error.FFmpegError as e:
         raise UserError(f"{path}: no video that can be decoded ({e.strerror}); copy it again") from e
@@ -172,7 +182,7 @@ def taken(paths: Iterable[Path]) -> datetime | None:
 
     for path in paths:
         with (
-            contextlib.suppress(OSError, ValueError, SyntaxError, TypeError),
+            contextlib.suppress(*temperatures.DAMAGED),
             warnings.catch_warnings(action="ignore"),
             Image.open(path) as image,
         ):
@@ -218,6 +228,7 @@ class Shot:
     scene: int = 0
     obscured: bool = False  #: smoke hides it
     labelled: bool = True  #: whether its RGB picture labels it; otherwise its labels are -1
+    fire: int = -1  #: what the set says of it: 1: it shows fire, 0: none
 
     def patches(self, patch: int, stride: int | None = None) -> Patches:
         """Patches in raster order.
@@ -245,6 +256,8 @@ class Shot:
             truth, truth_200 = (
                 torch.from_numpy(temperatures.truth(celsius.numpy(), at, limit)) for at in (temperatures.FIRE, temperatures.FLAMING)
             )
+        elif not self.fire:  # a frame without fire has no patch with fire
+            truth, truth_200 = torch.zeros_like(unknown), torch.zeros_like(unknown)
         return Patches(
             thermal,
             rgb,
@@ -256,6 +269,7 @@ class Shot:
             torch.full((count,), self.frame),
             torch.full((count,), self.scene),
             torch.full((count,), self.obscured),
+            torch.full((count,), self.fire),
             degrees,
         )
 
@@ -265,7 +279,7 @@ def empty(patch: int, colour: bool = True, radiometric: bool = False) -> Patches
     whole, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
     thermal = torch.zeros(0, 1, patch, patch)
     rgb, degrees = torch.zeros(0, 3, patch, patch, dtype=torch.uint8) if colour else None, thermal if radiometric else None
-    return Patches(thermal, rgb, whole, whole, whole, no, torch.zeros(0), whole, whole, no, degrees)
+    return Patches(thermal, rgb, whole, whole, whole, no, torch.zeros(0), whole, whole, no, whole, degrees)
 
 
 def joined(parts: Sequence[Patches]) -> Patches:
@@ -298,6 +312,35 @@ def gathered(parts: Iterator[Patches], count: int, none: Patches) -> Patches:
     return none if whole is None else replace(whole, **{n: v[:at] for n, v in whole.__dict__.items() if v is not None})
 
 
+def check_size(path: Path, shape: tuple[int, ...], usual: tuple[int, int] | None, patch: int) -> None:
+    """Raises UserError where a picture of (H, W, ...) has another size than most, or holds no patch."""
+    height, width = shape[:2]
+    if usual is not None and (height, width) != usual:
+        raise UserError(f"{path}: {width}x{height} pixels, most have {usual[1]}x{usual[0]}")
+    patches.grid(height, width, patch)
+
+
+def usual_size(sizes: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
+    """(H, W) that most pictures have, of equally frequent ones the first; None where none can be read.
+
+    Args:
+        sizes: of each picture, None where it cannot be read.
+    """
+    return next(iter(Counter(s for s in sizes if s is not None).most_common(1)), (None, 0))[0]
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """(H, W) of a picture by its header, as it is to be shown; None where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) >= 5 and path.suffix.lower() not in TIFFS
+            return image.size if turned else image.size[::-1]
+    except temperatures.DAMAGED:
+        return None
+
+
 def listing(folder: Path, endings: Sequence[str]) -> Mapping[str, Path]:
     """Files of a folder with one of these endings by their stem; of two with one stem the first by name."""
     found: dict[str, Path] = {}
@@ -312,5 +355,9 @@ def none_left(place: Path, left_out: Mapping[str, str], wanted: str) -> UserErro
     """What to raise where no shot of a set can be used."""
     if not left_out:
         return UserError(f"no pictures in {place}: put there {wanted}")
-    name, why = next(iter(left_out.items()))
-    return UserError(f"{place}: none of its {len(left_out)} frames can be used, such as {name}: {why}")
+    return UserError(f"{place}: none of its {len(left_out)} frames can be used, such as {instance(left_out)}")
+
+
+def instance(left_out: Mapping[str, str]) -> str:
+    """The first of the files that were left out, and why; empty where there is none."""
+    return next((f"{name}: {why}" for name, why in left_out.items()), "")

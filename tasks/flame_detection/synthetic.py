@@ -195,6 +195,7 @@ def block(name: str, recipe: Recipe = RECIPE) -> Patches:
         torch.arange(count) // PER_FRAME,
         kind,
         torch.full((count,), name == "smoky"),
+        torch.full((count,), -1),
         torch.from_numpy(drawn.celsius)[:, None],
     )
 

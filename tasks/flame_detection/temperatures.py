@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from suite.naming import UserError
 
 FIRE, BURNING, FLAMING = 80.0, 150.0, 200.0  #: degrees: fire is screened for, the rule of thumb, flaming combustion
 COLDEST, HOTTEST = -273.15, 3000.0  #: what a picture of degrees can hold at all
+USUAL = (-60.0, 150.0)  #: where the median of a picture from the air lies; kelvins do not
 #: A limit of the camera: at least so many pixels have the very largest (or least) value, and so many times as many as hold one of
 #: the next `LEVELS` values.
 PILED, TIMES, LEVELS = 4, 2.0, 10
 BINS = 256  #: of Otsu's histogram, a degree each
 _EVERYWHERE = np.ones((3, 3), bool)
+#: what Pillow raises on files that are damaged, or whose header says that they are enormous
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, Image.DecompressionBombError)
 
 _KINDS = {
     "I;16": "16-bit integers",
@@ -42,8 +46,8 @@ class Limits:
     high: float | None
 
     def __str__(self) -> str:
-        words = [f"{word} {v:.1f}" for word, v in (("from", self.low), ("up to", self.high)) if v is not None]
-        return " ".join(words) or "not reached"
+        words = [f"{word} {v:.1f}" for word, v in (("below at", self.low), ("above at", self.high)) if v is not None]
+        return " and ".join(words) or "nowhere"
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -55,7 +59,7 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     Raises:
         UserError: integers, another kind of file, another size, values that are no temperatures, a truncated file.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     wanted = "float32 degrees Celsius in one channel are expected"
     try:
@@ -71,8 +75,8 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     except FileNotFoundError as e:
         raise UserError(f"no {path}: a TIFF; {wanted}") from e
     except UnidentifiedImageError as e:
-        raise UserError(f"{path}: no TIFF that Pillow reads, or it is empty; {wanted}") from e
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError) as e:
+        raise UserError(f"{path}: no TIFF that Pillow reads (float64 is none), or it is empty; {wanted}") from e
+    except DAMAGED as e:
         raise UserError(f"{path}: truncated or damaged ({' '.join(str(e).split())}); get it again") from e
     if size is not None and celsius.shape != size:
         raise UserError(f"{path}: {celsius.shape[1]}x{celsius.shape[0]} pixels, {size[1]}x{size[0]} are expected")
@@ -88,6 +92,14 @@ def check(celsius: np.ndarray, name: str) -> None:
     least, largest = float(celsius.min()), float(celsius.max())
     if least < COLDEST or largest > HOTTEST:
         raise UserError(f"{name}: values from {least:g} to {largest:g} are no degrees Celsius; raw counts must be converted first")
+    if least == largest:
+        raise UserError(f"{name}: every pixel is {least:g}; leave the file out")
+    middle = float(np.median(celsius))
+    if not USUAL[0] <= middle <= USUAL[1] or (least >= 0 and largest <= 1.5):
+        raise UserError(
+            f"{name}: half of it lies above {middle:.4g}, all from {least:.4g} to {largest:.4g}: not degrees Celsius of ground and"
+            " fire; kelvins and scaled pictures must be converted first"
+        )
 
 
 def limits(celsius: np.ndarray) -> Limits:
@@ -104,11 +116,6 @@ def limits(celsius: np.ndarray) -> Limits:
     low = float(values[0]) if piled(counts) else None
     high = float(values[-1]) if piled(counts[::-1]) else None
     return Limits(low, high)
-
-
-def masks(celsius: np.ndarray) -> dict[float, np.ndarray]:
-    """Fire at 80, 150 and 200 degrees and above, each bool like `celsius`."""
-    return {cut: celsius >= cut for cut in (FIRE, BURNING, FLAMING)}
 
 
 def truth(highest: np.ndarray, at: float, limit: float | None) -> np.ndarray:

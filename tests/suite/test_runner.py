@@ -11,6 +11,7 @@ import pytest
 
 from suite import bundle, check, registry, runner
 from suite.forkserver import ForkServer
+from suite.naming import UserError
 from suite.order import SOLUTION, Order
 from tests.helpers import method_file, problem, spec
 from tests.suite.conftest import CARD, settings, silent
@@ -161,6 +162,12 @@ def test_what_another_clone_solved_is_weighed_by_the_method_that_stands_here(tmp
     for name in ("solver.json", SOLUTION):
         (work / name).touch()
     assert runner._solved(work).path == order.path
+
+
+@pytest.mark.parametrize("case", ["Wald Brände/resnet20", "fashion/resnet 20", "a/b/c" * 60])
+def test_a_name_that_no_bundle_can_hold_is_refused_before_the_work(case: str) -> None:
+    with pytest.raises(UserError, match=r"case '.*: names are of letters, digits .*; rename the folder of your data"):
+        runner.make_order(replace(spec(), case=case, division="open"), "dense", [])
 
 
 def test_single_numbers_that_a_method_notes_are_kept() -> None:

@@ -58,6 +58,7 @@ def patches(count: int, seed: int, *, patch: int = 24, smoke: bool = False, firs
         frame=torch.arange(count) // FRAME + first_frame,
         scene=torch.from_numpy(kind.astype(np.int64)),
         obscured=torch.full((count,), smoke),
+        fire=torch.full((count,), -1),
         degrees=_tensor(celsius[:, None]),
     )
 

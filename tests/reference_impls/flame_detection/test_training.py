@@ -187,6 +187,9 @@ def test_each_terms_share_is_told_once_an_epoch_and_shares_add_up_to_1(whole: tu
     told = [v for k, v in whole[1].values if k == "share.cl"]
     assert told == [r["share_z_cl"] for r in rows if r["fold"] == 0], "the curve is of one fold"
     kept = whole[0].notes["share_z"]
+    last = whole[0].notes["share_of_centres"][-1]
+    assert sum(last.values()) == pytest.approx(1)
+    assert last["cl"] == pytest.approx(kept[-1]["cl"] / sum(kept[-1][n] for n in ("cl", "tcl", "tccl")))
     assert [s["tccl"] for s in kept] == pytest.approx(
         [(a["share_z_tccl"] + b["share_z_tccl"]) / 2 for a, b in zip(rows[:3], rows[3:], strict=True)]
     )

@@ -37,6 +37,7 @@ def patches(
         frame=first + row // per_frame,
         scene=torch.full((count,), scene),
         obscured=row >= count - smoky,
+        fire=torch.full((count,), -1),
         degrees=50 + 300 * thermal,
     )
 
@@ -97,7 +98,7 @@ def evidence(
     out: dict[str, Any] = {
         "row": row, "fold": fold, "frame": row // 12, "scene": row % 3, "obscured": obscured, "label": truth, "truth": truth,
         "truth_200": truth * (row % 2), "score": score, "distance_0": away[:, 0], "distance_1": away[:, 1], "sampled": sampled,
-        "kept": np.ones(count),
+        "kept": np.ones(count), "fire": np.full(count, -1),
     }  # fmt: skip
     for k in (0, 1):
         column = np.zeros(count)

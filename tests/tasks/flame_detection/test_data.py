@@ -53,15 +53,14 @@ def test_a_missing_set_says_what_to_put_where_under_which_licence(tmp_path: Path
         data.source("mine", str(tmp_path))
 
 
-def test_a_set_is_found_under_its_name_or_in_the_folder_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_is_found_under_its_name_or_in_the_folder_itself(tmp_path: Path) -> None:
     frames = [{"number": i, "at": 1000 * i} for i in range(4)]
     sets.flame3(tmp_path / "flame3", frames)
     (tmp_path / "flame3/Fire/Thermal/Celsius TIFF/00003.TIFF").write_bytes(b"")
     found = data.source("flame3", str(tmp_path))
     assert torch.equal(found.folds[0].test.thermal, data.source("flame3", str(tmp_path / "flame3")).folds[0].test.thermal)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert told[0].startswith("flame3: 1 left out, such as Fire/00003: ")
+    assert list(found.left_out) == ["Fire/00003"]
+    assert found.left_out["Fire/00003"].startswith("Fire/Thermal/Celsius TIFF/00003.TIFF: "), "without this machine's folders"
     before = data.digest("flame3", str(tmp_path))
     sets.tiff(tmp_path / "flame3/Fire/Thermal/Celsius TIFF/00003.TIFF", sets.celsius())
     data.datasets.digest.cache_clear()

@@ -60,7 +60,7 @@ def test_there_is_a_line_a_test_patch_in_the_order_of_the_folds(patches: PatchSe
 def test_what_the_data_dictate_needs_no_detector(patches: PatchSet, table: dict[str, np.ndarray]) -> None:
     for name, column in examining.dictated(patches).items():
         assert (column == table[name]).all()
-    assert set(examining.dictated(patches)) == {"row", "fold", "frame", "scene", "obscured", "label", "truth", "truth_200"}
+    assert set(examining.dictated(patches)) == {"row", "fold", "frame", "scene", "obscured", "label", "truth", "truth_200", "fire"}
 
 
 def test_distances_are_those_to_the_centres(patches: PatchSet, table: dict[str, np.ndarray]) -> None:
@@ -114,7 +114,7 @@ def test_no_scale_overflows_half_precision_or_loses_more_than_its_digits(scale: 
     draw = np.random.Generator(np.random.Philox(1))
     label = np.arange(120) % 2
     z = scale * (draw.normal(0, 1, (120, 32)) + 1.5 * label[:, None])
-    out, _, kept = examining.written(z, None, 1000)
+    out, _, kept = examining.written(z, None)
     assert kept == 1
     assert np.isfinite(out).all()
     assert 2**14 < np.abs(out).max() <= 2**15
@@ -129,7 +129,7 @@ def test_a_wide_embedding_is_rotated_about_the_origin_to_its_leading_components(
     mixed = draw.normal(0, 1, (10, 512))
     z = (draw.normal(0, 1, (200, 10)) + 3 * label[:, None]) @ mixed + 0.01 * draw.normal(0, 1, (200, 512)) + 5
     centres = np.stack([z[label == k].mean(0) for k in (0, 1)])
-    out, turned, kept = examining.written(z, centres, 1000)
+    out, turned, kept = examining.written(z, centres)
     assert out.shape == (200, 64)
     assert 0.999 < kept < 1
     before, after = clustering.scores(z, label), clustering.scores(out, label)
@@ -149,22 +149,36 @@ def test_what_is_lost_of_a_wide_embedding_is_told(patches: PatchSet) -> None:
     assert found["variance_kept"] == pytest.approx(100 * np.mean([table["kept"][0], table["kept"][-1]]))
 
 
-def test_a_fold_of_few_patches_has_room_for_as_many_components() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fold_of_few_patches_writes_its_embedding_whole_and_no_centres(seed: int) -> None:
+    """Centres stand a component a row: 20 patches have no room for 60, and a part of them would give other distances."""
     few = patch_set(count=20, smoky=8)
-    table = examined(few, [small(features=60)])
+    table = examined(few, [small(seed, features=60)])
     answers = measures.Answers.read(table)
-    assert (answers.z[:, 20:] == 0).all()
-    assert answers.centres(0) is not None
+    assert (answers.z[answers.sampled, 59] != 0).any()
+    assert answers.kept.min() == 1
+    assert answers.centres(0) is None
+    assert ("centre_separation", "") not in {(m.name, m.part) for m in measures.measures(table, ())}
+    assert (answers.away >= 0).all(), "distances are there"
+
+
+def test_a_forged_embedding_does_not_fit_its_distances(patches: PatchSet, table: dict[str, np.ndarray]) -> None:
+    forged = dict(table)
+    sign = np.where(forged["truth"] == 1, 1, -1)
+    for i in range(5):
+        forged[f"z{i}"] = np.where(forged["sampled"] > 0, (100 * sign).astype(np.float16), 0)
+    with pytest.raises(UserError, match="not those of embeddings and centres"):
+        measures.measures(forged, ())
 
 
 def test_the_same_embedding_gives_the_same_evidence() -> None:
     z = np.random.Generator(np.random.Philox(3)).normal(0, 1, (50, 300))
-    first, again = examining.written(z, None, 1000), examining.written(z.copy(), None, 1000)
+    first, again = examining.written(z, None), examining.written(z.copy(), None)
     assert (first[0] == again[0]).all()
 
 
 def test_embeddings_that_are_all_nothing_are_written() -> None:
-    out, _, kept = examining.written(np.zeros((5, 100)), None, 1000)
+    out, _, kept = examining.written(np.zeros((5, 100)), None)
     assert (out == 0).all()
     assert kept == 1
 

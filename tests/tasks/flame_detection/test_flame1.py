@@ -24,11 +24,14 @@ def test_training_folders_are_parted_in_time_and_test_is_the_official_one(tmp_pa
     assert [len(p) // 4 for p in (fold.train, fold.val, fold.test)] == [58 + 57, 12 + 12, 8]
     assert list(found.left_out) == ["Training/Fire/resized_frame7.jpg"]
     assert found.scenes == ("No_Fire", "Fire")
+    assert found.notes == ["Training/No_Fire: 50 pictures between training and validation are not used", found.notes[1]]
     for part in (fold.train, fold.val, fold.test):
         marked = part.label.view(-1, 4)
         assert torch.equal(marked[:, 0], part.scene.view(-1, 4)[:, 0])
         assert (marked[:, 1:] == 0).all()
-        assert part.truth.unique().tolist() == [-1]
+        # a picture without fire has no patch with fire; of the others nobody knows
+        assert torch.equal(part.truth, -part.fire)
+        assert torch.equal(part.fire, part.scene)
         assert part.degrees is None
         assert not part.obscured.any()
     # brightness takes the place of the thermal picture, in the order of numbers and not of names
@@ -80,7 +83,7 @@ def test_a_turned_film_is_turned_and_a_cover_passed_over(tmp_path: Path) -> None
             picture[:24, :32] = sets.FLAME  # top left as the sensor lies
             container.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(film.encode(None))
-    assert reading.frames_in(path) == 3
+    assert reading.frames_in(path) == (3, 3)
     assert reading.Footage().rgb(path, 2).shape == (48, 64, 3)
     content = bytearray(path.read_bytes())
     matrix = content.rindex(b"tkhd") + 8 + 20 + 16  # of the second track, which is the film's
@@ -101,8 +104,14 @@ def test_a_wide_video_is_reduced_and_a_truncated_one_read_as_far_as_it_goes(tmp_
     assert footage.rgb(wide, 0).shape == (32, 640, 3), "going back opens it anew"
     video(cut, 40)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    there = reading.frames_in(cut)
-    assert 0 < there < 40
+    there, said = reading.frames_in(cut)
+    assert 0 < there < 30
+    assert 38 <= said <= 42, "by its length"
+    root = sets.flame1(tmp_path / "set", training=3, test=2)
+    cut.rename(root / "Test/Fire/cut.mkv")
+    left = flame1.patch_set(root).left_out["Test/Fire/cut.mkv, the rest"]
+    assert left.startswith(f"{there} of about {said} frames are there")
+    cut = root / "Test/Fire/cut.mkv"
     with pytest.raises(UserError, match=r"cut.mkv: .*copy it again"):
         footage.rgb(cut, 39)
     (tmp_path / "none.mp4").write_bytes(b"")
@@ -111,8 +120,23 @@ def test_a_wide_video_is_reduced_and_a_truncated_one_read_as_far_as_it_goes(tmp_
 
 
 def test_nothing_to_use_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder Training/No_Fire; put there Training/"):
+        flame1.patch_set(tmp_path)
+    for name in ("Training/No_Fire", "Training/Fire", "Test/No_Fire", "Test/Fire"):
+        (tmp_path / name).mkdir(parents=True)
     with pytest.raises(UserError, match=r"no pictures in .*: put there Training/"):
         flame1.patch_set(tmp_path)
     sets.flame1(tmp_path, training=2, test=0)
-    with pytest.raises(UserError, match="no picture in Test/Fire and Test/No_Fire"):
+    with pytest.raises(UserError, match="no picture of Test/Fire and Test/No_Fire can be used"):
         flame1.patch_set(tmp_path)
+
+
+def test_pictures_of_another_size_than_most_and_those_that_hold_no_patch_are_left_out(tmp_path: Path) -> None:
+    root = sets.flame1(tmp_path, training=8, test=3)
+    sets.jpeg(root / "Training/No_Fire/resized_frame0.jpg", sets.colours(96, 96))  # the first that is read
+    found = flame1.patch_set(root)
+    assert list(found.left_out) == ["Training/No_Fire/resized_frame0.jpg"]
+    assert "96x96 pixels, most have 64x64" in found.left_out["Training/No_Fire/resized_frame0.jpg"]
+    small = sets.flame1(tmp_path / "small", training=2, test=2, side=20)
+    with pytest.raises(UserError, match="holds no patch of 32x32; give larger pictures"):
+        flame1.patch_set(small)

@@ -131,6 +131,7 @@ def test_four_columns_blanks_small_letters_and_windows_lines_are_read(tmp_path: 
         (["5\t3\tNN"], "from frame 5 to 3"),
         (["0\t3\tNN"], "from frame 0 to 3"),
         ([], "no line of labels"),
+        (["1\t99999999999\tNN"], "10,000,000 are the most"),
     ],
 )
 def test_a_wrong_labels_file_is_one_line(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -193,8 +194,10 @@ def test_labels_are_of_clear_frames_and_no_truth_is_known(found: PatchSet) -> No
     assert (fire[:, 0] == 1).all()
     assert (fire[:, 1:] == 0).all()
     for part in (fold.train, fold.val, test):
-        assert part.truth.unique().tolist() == [-1]
-        assert part.truth_200.unique().tolist() == [-1]
+        # frames without fire have no patch with fire; of the others nobody knows
+        assert torch.equal(part.fire, (part.scene != NN).long())
+        assert torch.equal(part.truth, -part.fire)
+        assert torch.equal(part.truth_200, -part.fire)
         assert part.celsius.isnan().all()
         assert part.degrees is None
     # where nothing labels a patch it is not warm either
@@ -207,7 +210,7 @@ def test_what_cannot_be_used_is_told(found: PatchSet) -> None:
     assert left["frame 2"] == "no RGB picture of this number"
     assert left["frame 3"] == "no thermal picture of this number"
     assert "truncated or damaged" in left["frame 4"]
-    assert "32x32 pixels, the others have 64x64" in left["frame 5"]
+    assert "32x32 pixels, most have 64x64" in left["frame 5"]
     assert "frame 6" not in left  # is resized
     assert "90x64 pixels beside a thermal picture of 64x64" in left["frame 7"]
     assert left["frames 41 to 68"] == "filled with smoke (YY), in a training or validation block"

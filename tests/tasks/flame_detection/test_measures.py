@@ -222,6 +222,8 @@ def test_recall_under_smoke_is_told_against_both_temperatures(table: dict[str, n
     hot = table["obscured"] & (table["truth_200"] == 1)
     assert found["smoke_recall", "200 degrees, head"].value == pytest.approx(100 * (table["score"][hot] > 0).mean())
     assert set(told(found, "smoke_recall")) == {f"{d} degrees, {h}" for d in (80, 200) for h in ("head", "nearest centre")}
+    rendered = {(m.name, m.part): m for m in measures.measures(table, SCENES, radiometric=False)}
+    assert told(rendered, "smoke_recall") == ["fire, head", "fire, nearest centre"], "truth by construction is no temperature"
     nowhere = scored(truth_200=np.zeros(240))
     assert told(nowhere, "smoke_recall") == ["80 degrees, head", "80 degrees, nearest centre"]
 
@@ -237,8 +239,31 @@ def test_the_worst_scene_is_of_those_large_enough(table: dict[str, np.ndarray]) 
     tiny = scored(
         scene=np.where(np.arange(240) < 4, 7, table["scene"]), score=np.where(np.arange(240) < 4, -table["score"], table["score"])
     )
-    assert tiny["scene_accuracy", "scene 7"].warnings == ("small: 4 of at least 30 examples",)
+    small = ("small: 4 of at least 30 examples", "few frames: the interval takes patches of 1 for independent")
+    assert tiny["scene_accuracy", "scene 7"].warnings == small
+    assert slices["decoy"].warnings == (), "ten frames are resampled"
     assert tiny["worst_scene", ""].value > tiny["scene_accuracy", "scene 7"].value
+
+
+def test_frames_are_held_to_what_their_set_says(table: dict[str, np.ndarray]) -> None:
+    """FLAME 2's frames of smoke have labels as frames and none as patches; its calm frames are known to hold no fire."""
+    kind = table["frame"] % 2  # of ten clear frames and ten under smoke every second one shows fire
+    found = scored(fire=kind, scene=kind, truth=np.full(240, -1), label=np.where(table["obscured"], -1, table["label"]))
+    called = np.bincount(table["frame"], measures.Answers.read(table).deployed) > 0
+    smoky = np.arange(20) >= 10
+    right = called == (np.arange(20) % 2 == 1)
+    assert found["frame_accuracy", "obscured"].value == pytest.approx(100 * right[smoky].mean())
+    assert found["frame_accuracy", SCENES[0]].value == pytest.approx(100 * right[::2].mean())
+    assert found["false_alarm_frames", "obscured"].value == pytest.approx(100 * called[10::2].mean())
+    assert ("false_alarms", "obscured") not in found, "nobody knows of their patches"
+    assert ("accuracy", "obscured, head") not in found
+
+
+def test_of_frames_whose_truth_is_known_no_patch_is_held_to_a_label(table: dict[str, np.ndarray]) -> None:
+    hidden = np.arange(240) % 12 == 0  # too hot for the camera, and RGB says the contrary
+    found = scored(truth=np.where(hidden, -1, table["truth"]), label=np.where(hidden, 1 - table["truth"], table["truth"]))
+    rows = ~table["obscured"] & ~hidden
+    assert found["accuracy", ""].value == pytest.approx(100 * ((table["score"] > 0) == table["truth"])[rows].mean())
 
 
 def test_label_quality_is_no_methods_doing(table: dict[str, np.ndarray]) -> None:
@@ -359,8 +384,10 @@ def test_all_folds_together_hold_no_more_than_may_be_published(folds: int, most:
         ({"distance_1": np.full(240, -0.5), "distance_0": np.full(240, -0.5)}, "both centres"),
         ({"kept": np.full(240, 1.5)}, "share"),
         ({"z3": np.ones(240)}, "sampled rows alone"),
-        ({"distance_0": np.full(240, 1.0), "distance_1": np.full(240, 9.0)}, "nearest centre is not"),
-        ({"centre_0": np.full(240, 9.0)}, "nearest centre is not"),
+        ({"distance_0": np.full(240, 1.0), "distance_1": np.full(240, 9.0)}, "not those of embeddings"),
+        ({"centre_0": np.full(240, 9.0)}, "not those of embeddings"),
+        ({"kept": np.where(np.arange(240) < 9, 1.0, 0.5)}, "one for each fold"),
+        ({"fire": np.full(240, 3)}, "may be -1"),
     ],
 )
 def test_evidence_that_cannot_be_is_told(columns: dict[str, Any], said: str) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suite.naming import UserError
 from tasks.flame_detection import patches
 
 
@@ -31,7 +32,7 @@ def test_254_pixels_are_cropped_to_the_middle_224() -> None:
     assert cut[-1, :, -1, -1].tolist() == [238.0, 238.0]
     assert patches.grid(254, 254, 32) == (7, 7)
     assert patches.cut(numbered(255, 254), 32)[0, 0, 0, 0] == 15  # the odd pixel is dropped at the bottom
-    with pytest.raises(ValueError, match="31x40 holds no patch of 32x32"):
+    with pytest.raises(UserError, match="40x31 pixels holds no patch of 32x32; give larger pictures"):
         patches.cut(numbered(31, 40), 32)
 
 

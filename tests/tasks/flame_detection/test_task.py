@@ -56,6 +56,18 @@ def table(sliver: FlameProblem, centred: Detectors) -> dict[str, np.ndarray]:
     return dict(TASK.examine(sliver, centred))
 
 
+def test_what_was_left_out_is_noted_with_the_result(sliver: FlameProblem) -> None:
+    assert sliver.notes == []
+    left = {f"frame {i}": "truncated" for i in range(20)}
+    told = replace(sliver, patches=replace(sliver.patches, left_out=left, notes=["two cameras"])).notes
+    assert told[0] == "left out: frame 0: truncated"
+    assert told[-2:] == ["and 8 more were left out", "two cameras"]
+    assert len(told) == 14
+    scenes = problem(case="flame3_scenes/lfe", tier="small").notes
+    assert len(scenes) == 4
+    assert not any("/work" in line or "site-packages" in line for line in scenes)
+
+
 def test_the_task_is_listed_without_torch_and_without_scikit_learn() -> None:
     asked = (
         "import sys; from suite import registry; registry.task('flame_detection'); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.tiff"
     assert "TIFF" in refused(path)
     path.write_bytes(b"")
-    assert "no TIFF that Pillow reads, or it is empty" in refused(path)
+    assert "no TIFF that Pillow reads (float64 is none), or it is empty" in refused(path)
     path.write_bytes(b"not a picture at all")
     refused(path)
     Image.fromarray(sets.colours(8, 8)).save(path, "JPEG")
@@ -94,8 +95,9 @@ def test_a_range_ends_where_pixels_pile_up() -> None:
     # whole degrees: many pixels at each value, the fewest at the ends
     assert temperatures.limits(np.round(smooth)) == Limits(None, None)
     assert temperatures.limits(np.full((4, 4), 20, np.float32)) == Limits(None, None)  # nothing to compare with
-    assert str(Limits(None, 500)) == "up to 500.0"
-    assert str(Limits(None, None)) == "not reached"
+    assert str(Limits(None, 500)) == "above at 500.0"
+    assert str(Limits(-40.6, 187.4)) == "below at -40.6 and above at 187.4"
+    assert str(Limits(None, None)) == "nowhere"
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,11 @@ def test_the_scenes_ranges(scene: str, least: float, largest: float, low: float 
         assert limit == (None if expected is None else pytest.approx(expected, abs=1e-3))
 
 
-def test_fire_masks_hold_their_threshold() -> None:
-    degrees = np.array([[79.99, 80, 149.99], [150, 199.99, 200]], np.float32)
-    assert {k: int(m.sum()) for k, m in temperatures.masks(degrees).items()} == {80: 5, 150: 3, 200: 1}
+@pytest.mark.parametrize("change", [lambda t: t + 273.15, lambda t: (t - t.min()) / np.ptp(t), lambda t: 0 * t + 21])
+def test_kelvins_scaled_pictures_and_constant_ones_are_no_degrees(tmp_path: Path, change: Any) -> None:
+    degrees = temperatures.read(SCENES / "Sycan/TIFF/00007.TIFF")
+    Image.fromarray(change(degrees).astype(np.float32)).save(tmp_path / "t.tiff")
+    assert "t.tiff: " in refused(tmp_path / "t.tiff")
 
 
 def test_nobody_knows_what_is_hotter_than_the_camera_can_tell() -> None:
