@@ -68,6 +68,10 @@ class Fitted:
     seconds: float  #: on the clock of the solve, earlier lives of the run included
     training: Training  #: how its steps were taken
 
+    def before(self, name: str, *, evaluating: bool = False) -> tuple[Before, float]:
+        """The stage as what ran before a real training, and its seconds; see `Before`."""
+        return Before(name, self.model, self.steps, self.training.batch, self.training, evaluating), self.seconds
+
 
 def trained(
     fitted: Fitted, notes: Mapping[str, Any] | None = None, before: Sequence[tuple[Before, float]] = (), **told: Any

@@ -22,7 +22,7 @@ from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
 from tasks.images.recipes import Recipe
 from tasks.vit_training.networks import Shape
-from tasks.vit_training.problem import Before, Constant, Same, Trained, VitProblem, asked
+from tasks.vit_training.problem import Constant, Same, Trained, VitProblem, asked
 
 __all__ = ["Avit"]
 
@@ -60,7 +60,7 @@ class Avit:
         model, epochs, before = problem.network(), problem.epochs, []
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
-            before = [(Before("dense", dense.model, dense.steps, problem.batch, dense.training), dense.seconds)]
+            before = [dense.before("dense")]
             model.load_state_dict(dense.model.state_dict())
             epochs = max(1, round(self.share * epochs))
         center = self.gate_center if self.gate_center is not None else 75.0 if shape.width >= WIDE else 30.0

@@ -50,7 +50,7 @@ from suite.naming import UserError
 from tasks.vit_training import networks
 from tasks.vit_training.networks import BACKWARD, Shape
 from tasks.vit_training.patches import OnTickets
-from tasks.vit_training.problem import BEFORE_TRAININGS, Before, Same, Trained, VitProblem, asked
+from tasks.vit_training.problem import BEFORE_TRAININGS, Same, Trained, VitProblem, asked
 
 __all__ = ["DataLevelLth"]
 
@@ -103,11 +103,7 @@ class DataLevelLth:
             tuned = self.tuned(trainer, chooser, dense, plan.k)
             selector = plan.learned(tuned.model)
             stages = {"dense": dense, "selector": tuned}
-            before = [
-                (Before(n, f.model, f.steps, problem.batch, f.training, evaluating=f is tuned), f.seconds)
-                for n, f in stages.items()
-                if f.steps
-            ]
+            before = [f.before(n, evaluating=f is tuned) for n, f in stages.items() if f.steps]
         student = self.student(trainer, problem, plan, selector)
         # what only the tests ask for is no part of what the method costs
         with problem.run.off_clock():

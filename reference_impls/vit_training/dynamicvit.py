@@ -27,7 +27,7 @@ from suite.naming import UserError
 from tasks.images.recipes import AdamW, Recipe
 from tasks.vit_training.networks import Shape, Tokens
 from tasks.vit_training.patches import take_patches
-from tasks.vit_training.problem import Before, Constant, Same, Trained, VitProblem, asked
+from tasks.vit_training.problem import Constant, Same, Trained, VitProblem, asked
 
 __all__ = ["DynamicVit"]
 
@@ -65,7 +65,7 @@ class DynamicVit:
         teacher, before = None, []
         if self.start == "dense":
             dense = trainer.fit("dense", problem.network(), before=True)
-            before = [(Before("dense", dense.model, dense.steps, problem.batch, dense.training), dense.seconds)]
+            before = [dense.before("dense")]
             teacher = Teacher(dense.model)
             model.load_state_dict(dense.model.state_dict())
             epochs = max(1, round(self.share * epochs))

@@ -25,7 +25,7 @@ from reference_impls.parts.vit_examples import (
 )
 from reference_impls.parts.vit_training import VitTrainer, trained
 from suite.naming import UserError
-from tasks.vit_training.problem import Before, Trained, VitProblem, asked
+from tasks.vit_training.problem import Trained, VitProblem, asked
 
 __all__ = ["Forgetting"]
 
@@ -75,5 +75,4 @@ class Forgetting:
             "never_forgotten": int((counts.learned & (counts.events == 0)).sum()),
             "events": int(counts.events.sum()),
         }
-        pre_run = Before("forgetting", counting.model, counting.training.steps, problem.batch, counting.training)
-        return trained(fitted, notes, [(pre_run, counting.seconds)])
+        return trained(fitted, notes, [counting.before("forgetting")])
