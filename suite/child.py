@@ -244,6 +244,8 @@ def weigh(stage: Stage) -> dict[str, Any]:
     meter, reason = energy.open_meter(stage.spec.device)
     reasons = [reason] if reason else []
     cap = stage.order.timing_seconds or (timing.SMOKE_SECONDS if stage.spec.tier == "smoke" else timing.CAP_SECONDS)
+    parts = tuple(b for names in stage.task.jobs.values() for b in names)
+    of_jobs = {name for name in ours if parts and name.startswith(parts)}
     for done, (name, workload) in enumerate(ours.items()):
         stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
         try:
@@ -259,7 +261,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
             items=workload.items,
             device=stage.spec.device,
             synchronize=synchronize,
-            cap_seconds=cap,
+            cap_seconds=timing.shared(cap, len(of_jobs)) if name in of_jobs else cap,
         )
         figures, reason = meter.measure(candidate, items=workload.items, workload=name) if meter else ([], None)
         measures += [asdict(m) for m in figures]

@@ -28,6 +28,7 @@ CAP_SECONDS = 12.0
 SMOKE_SECONDS = 2.0  #: the cap in the smoke tier: its rows show that all is wired, no board ranks them
 ENOUGH = 5  #: quads that give an interval: slow calls get so many beyond the cap, up to `LONGEST` times the cap
 LONGEST = 10
+LEAST_SHARE = 0.25  #: of the cap, what a workload of a job gets at least
 LOOKS = (10, 14, 20, 28, 40, 56, 80, 112, 160)  #: quads after which the interval is looked at
 #: Looking several times and stopping when the interval happens to be narrow makes a plain 95 % interval cover less:
 #: simulated A/A series (tests/suite/meters/test_timing.py) cover 95 % with this much more width.
@@ -127,6 +128,11 @@ def compare(
             if over or half <= math.log1p(precision):
                 break
     return blocks
+
+
+def shared(cap_seconds: float, workloads: int) -> float:
+    """The cap of each of a job's workloads: together they get one comparison's, as it is the job that is told."""
+    return cap_seconds * max(1 / workloads, LEAST_SHARE)
 
 
 def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:

@@ -6,12 +6,16 @@ import math
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from suite.meters import timing
+from suite import child
+from suite.meters import energy, timing
 from suite.meters.timing import LOOKS, ORDER, Block
+from suite.protocol import Workload
 
 
 def stop_as_compare_does(logs: np.ndarray, most: int = 80) -> np.ndarray:
@@ -334,3 +338,31 @@ def test_a_job_whose_calls_nobody_told_or_whose_part_was_not_timed() -> None:
         with pytest.raises(ValueError, match="calls"):
             of_job(table, calls, "step@")
     assert timing.calls_of([("calls", "a", 2.0), ("parent_calls", "a", 3.0), ("time", "a", 1.0)]) == {"a": (2.0, 3.0)}
+
+
+def test_workloads_of_a_job_share_one_comparisons_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [timing.shared(12.0, n) for n in (1, 2, 4, 9)] == [12.0, 6.0, 3.0, 3.0]
+    caps: dict[str, float] = {}
+
+    def compare(*sides: object, workload: str, cap_seconds: float, **options: object) -> list[timing.Block]:
+        caps[workload] = cap_seconds
+        return []
+
+    names = ("step@0", "step@1", "before/dense", "infer@64")
+    works = {n: Workload(n, lambda: lambda: None, 1) for n in names}
+    stage = SimpleNamespace(
+        problem=lambda: None,
+        solution=lambda: None,
+        workloads=lambda problem, solution: works,
+        task=SimpleNamespace(
+            parent=lambda problem: None, jobs={"all": ("step@", "before/"), "steps": ("step@",)}, weigh=lambda problem, solution: []
+        ),
+        spec=SimpleNamespace(device="cpu", tier="small"),
+        order=SimpleNamespace(timing_seconds=0.0),
+        tell=lambda event: None,
+        work=tmp_path,
+    )
+    monkeypatch.setattr(timing, "compare", compare)
+    monkeypatch.setattr(energy, "open_meter", lambda device: (None, ""))
+    child.weigh(stage)  # type: ignore[arg-type]
+    assert caps == {"step@0": 4.0, "step@1": 4.0, "before/dense": 4.0, "infer@64": 12.0}
