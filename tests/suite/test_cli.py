@@ -49,7 +49,7 @@ def test_list_tells_what_can_be_set_of_a_method() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "nothing", "-m", "dense"], "there are: fair_pruning, graph_tickets, image_pruning"),
+        (["run", "nothing", "-m", "dense"], "there are: fair_pruning, flame_detection, graph_tickets"),
         (["run", "image_pruning", "-m", "nothing"], "chex"),
         (["run", "image_pruning", "-m", "chex", "--set", "shape=1"], "delta0"),
         (["run", "image_pruning", "-m", "chex", "--set", "share=lots"], "share=lots"),
