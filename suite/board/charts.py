@@ -553,7 +553,7 @@ def end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: flo
 
 
 def names_room(labels: Sequence[str], width: int) -> int:
-    """What names beside the ends of curves take of a chart's width, half of it at most."""
+    """What names beside curves or rows take of a chart's width, half of it at most."""
     longest = max((len(label) for label in labels), default=0)
     return min(width // 2, max(150 if width > 500 else 118, round(NAME_LETTER * longest) + 16))
 
@@ -795,9 +795,7 @@ def who_pays(
         return ""
     values = [v for _, _, changes in rows for _, v in changes] + [0.0]
     low, high = min(values) - 0.5, max(values) + 0.5
-    right, step, top = width - 20, 34, 12
-    room = names_room([label for label, _, _ in rows], width)
-    left = room if width > 500 else max(108, min(room, 2 * width // 5))
+    left, right, step, top = names_room([label for label, _, _ in rows], width), width - 20, 34, 12
     height = top + step * len(rows) + 34
 
     def at(v: float) -> float:
