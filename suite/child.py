@@ -244,8 +244,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
     meter, reason = energy.open_meter(stage.spec.device)
     reasons = [reason] if reason else []
     cap = stage.order.timing_seconds or (timing.SMOKE_SECONDS if stage.spec.tier == "smoke" else timing.CAP_SECONDS)
-    parts = tuple(b for names in stage.task.jobs.values() for b in names)
-    of_jobs = {name for name in ours if parts and name.startswith(parts)}
+    caps = timing.caps(ours, stage.task.jobs, cap)
     for done, (name, workload) in enumerate(ours.items()):
         stage.tell({"done": done, "total": len(ours), "values": {}, "what": name})
         try:
@@ -261,7 +260,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
             items=workload.items,
             device=stage.spec.device,
             synchronize=synchronize,
-            cap_seconds=timing.shared(cap, len(of_jobs)) if name in of_jobs else cap,
+            cap_seconds=caps[name],
         )
         figures, reason = meter.measure(candidate, items=workload.items, workload=name) if meter else ([], None)
         measures += [asdict(m) for m in figures]
@@ -274,14 +273,12 @@ def weigh(stage: Stage) -> dict[str, Any]:
 
 def called(task: Task[Any, Any], workloads: Mapping[str, Workload]) -> list[Measure]:
     """How often the workloads of the task's jobs are called, by the candidate and by the parent."""
-    from suite.meters.timing import CALLS
+    from suite.meters.timing import CALLS, of_jobs
 
-    beginnings = tuple(b for names in task.jobs.values() for b in names)
     found = []
-    for w in workloads.values() if beginnings else ():
-        if w.name.startswith(beginnings):
-            parent = w.count if w.parent_count is None else w.parent_count
-            found += [Measure(n, float(v), part=w.name, source="meter") for n, v in zip(CALLS, (w.count, parent), strict=True)]
+    for w in [workloads[name] for name in of_jobs(workloads, task.jobs)]:
+        parent = w.count if w.parent_count is None else w.parent_count
+        found += [Measure(n, float(v), part=w.name, source="meter") for n, v in zip(CALLS, (w.count, parent), strict=True)]
     return found
 
 

@@ -553,7 +553,7 @@ def end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: flo
 
 
 def names_room(labels: Sequence[str], width: int) -> int:
-    """What names beside the ends of curves take of a chart's width, half of it at most."""
+    """What names beside curves or rows take of a chart's width, half of it at most."""
     longest = max((len(label) for label in labels), default=0)
     return min(width // 2, max(150 if width > 500 else 118, round(NAME_LETTER * longest) + 16))
 
@@ -795,7 +795,7 @@ def who_pays(
         return ""
     values = [v for _, _, changes in rows for _, v in changes] + [0.0]
     low, high = min(values) - 0.5, max(values) + 0.5
-    left, right, step, top = (150 if width > 500 else 108), width - 20, 34, 12
+    left, right, step, top = names_room([label for label, _, _ in rows], width), width - 20, 34, 12
     height = top + step * len(rows) + 34
 
     def at(v: float) -> float:
@@ -810,8 +810,10 @@ def who_pays(
     out.append(f'<line class="hair" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top}" y2="{height - 30}"/>')
     for i, (label, index, changes) in enumerate(rows):
         y = top + step * i + step / 2 + 4
+        shown = _short(label, int((left - 10) / NAME_LETTER))
+        whole = f"<title>{escape(label)}</title>" if shown != label else ""
         out.append(
-            f'<g class="{mark_class(index)}"><text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">{escape(label)}</text>'
+            f'<g class="{mark_class(index)}"><text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">{whole}{escape(shown)}</text>'
         )
         worst = min(changes, key=lambda c: c[1], default=None)
         for name, v in changes:

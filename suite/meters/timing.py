@@ -130,9 +130,17 @@ def compare(
     return blocks
 
 
-def shared(cap_seconds: float, workloads: int) -> float:
-    """The cap of each of a job's workloads: together they get one comparison's, as it is the job that is told."""
-    return cap_seconds * max(1 / workloads, LEAST_SHARE)
+def of_jobs(workloads: Iterable[str], jobs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names of the workloads that belong to jobs (`Task.jobs`: how the names of each one's begin), in their order."""
+    beginnings = tuple(b for names in jobs.values() for b in names)
+    return [name for name in workloads if name.startswith(beginnings)]
+
+
+def caps(workloads: Collection[str], jobs: Mapping[str, Sequence[str]], cap_seconds: float) -> dict[str, float]:
+    """The cap of each workload: those of jobs together get one comparison's, as it is the job that is told."""
+    shared = of_jobs(workloads, jobs)
+    share = max(1 / max(1, len(shared)), LEAST_SHARE)
+    return dict.fromkeys(workloads, cap_seconds) | dict.fromkeys(shared, cap_seconds * share)
 
 
 def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:

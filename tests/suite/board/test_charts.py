@@ -317,3 +317,17 @@ def test_a_long_name_beside_a_curve_stays_within_the_drawing(width: int) -> None
     drawn = charts.along_targets(curves, None, kept="weights", quality="q", unit="%", up=True, width=width, ident="a")
     (x,) = [float(v) for v in re.findall(r'class="label" x="([\d.]+)"', drawn)]
     assert x + charts.NAME_LETTER * len(curves[0].label) <= width
+
+
+@pytest.mark.parametrize("width", [760, 380])
+def test_no_name_in_who_pays_begins_outside_its_chart(width: int) -> None:
+    names = ["chex", "tri_level_evit (attention=1.0,examples=1.0)", "a" * 90]
+    svg = ElementTree.fromstring(
+        charts.who_pays([(n, 0, [("shirt", -3.0)]) for n in names], "points", width, part="class", parent="dense")
+    )
+    texts = [t for t in svg.iter() if t.tag.endswith("text") and t.get("class") == "label"]
+    assert len(texts) == 3
+    for text in texts:
+        shown = [*text.itertext()][-1]
+        assert float(text.get("x", 0)) - charts.NAME_LETTER * len(shown) >= 0, shown
+    assert names[2] in {title.text for title in svg.iter() if title.tag.endswith("title")}  # in full under a pointer

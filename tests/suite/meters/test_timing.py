@@ -341,7 +341,9 @@ def test_a_job_whose_calls_nobody_told_or_whose_part_was_not_timed() -> None:
 
 
 def test_workloads_of_a_job_share_one_comparisons_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [timing.shared(12.0, n) for n in (1, 2, 4, 9)] == [12.0, 6.0, 3.0, 3.0]
+    steps = [f"step@{i}" for i in range(9)]
+    assert [timing.caps(steps[:n], {"steps": ["step@"]}, 12.0)["step@0"] for n in (1, 2, 4, 9)] == [12.0, 6.0, 3.0, 3.0]
+    assert timing.caps(steps, {}, 12.0) == dict.fromkeys(steps, 12.0)
     caps: dict[str, float] = {}
 
     def compare(*sides: object, workload: str, cap_seconds: float, **options: object) -> list[timing.Block]:
