@@ -25,9 +25,8 @@ class Flame:
 
     version: ClassVar[int] = 1
 
-    mode: Literal["thermal", "rgb", "early", "late"] = (
-        "thermal"  #: early: RGB and thermal as six channels of one picture; late: a network for each
-    )
+    #: early: RGB and thermal as six channels of one picture; late: a network for each
+    mode: Literal["thermal", "rgb", "early", "late"] = "thermal"
     lr: float = 3e-3  #: Adam's first rate
 
     def solve(self, problem: FlameProblem) -> Detectors:
