@@ -197,7 +197,7 @@ def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") 
         status, reason = _weigh(work, order, solver["cap"], progress, settings.launch)
         path = _assemble(work, order, settings.out, card, status, reason)
         shutil.rmtree(work)
-    return Outcome(order, bundle.read(path).status, path, fresh=True, reason=reason)
+    return _outcome(order, bundle.read(path), path, fresh=True)
 
 
 def export(work: Path, folder: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+import numpy as np
+
 SHAPES = ("circle", "square", "diamond", "triangle", "down")
 Axis = Callable[[float], float]
 EDGE = 1.02  #: measured speed-ups up to here save only on paper
@@ -550,6 +552,11 @@ def end_labels(ends: Sequence[tuple[float, float, str, str]], x: float, top: flo
         f'<g class="{cls}"><line class="leader" x1="{from_x + 7:.1f}" y1="{y:.1f}" x2="{x - 3:.1f}" y2="{at:.1f}"/><text class="label" x="{x:.1f}" y="{at + 4:.1f}">{escape(label)}</text></g>'
         for (y, from_x, label, cls), at in zip(ordered, places, strict=True)
     ]
+
+
+def thinned(count: int, most: int) -> np.ndarray:
+    """Indices of at most so many points of a line of `count`, evenly spread, its ends among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
 def names_room(labels: Sequence[str], width: int) -> int:

@@ -94,7 +94,7 @@ def _mean(runs: Sequence[Mapping[str, tuple[list[int], list[float]]]], order: Se
 def draw(declared: Composition, label: str, told: Shares, *, ident: str) -> str:
     """Parts stacked from the first one at the bottom, over examples handled, with their names at the end."""
     right = WIDTH - NAMES
-    picked = np.unique(np.linspace(0, len(told.examples) - 1, min(MOST_POINTS, len(told.examples))).round().astype(int))
+    picked = charts.thinned(len(told.examples), MOST_POINTS)
     first, last = float(told.examples[0]), float(told.examples[-1])
     x = LEFT + (told.examples[picked] - first) / max(last - first, 1.0) * (right - LEFT)
     colours = {part: i for i, part in enumerate(declared.parts)}

@@ -52,10 +52,11 @@ def figures(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -
     """The tables of a board, without columns and rows that have no value; none where the task declares none."""
     if board.ranking.division == "speed":
         return []
+    every = list(dict.fromkeys(name for declared in task.show.figures for name in declared.columns))
+    runs, of = (measured(db, board, every), kinds(db, board, every)) if every else ({}, {})
     out = []
     for declared in task.show.figures:
         names = list(declared.columns)
-        runs, of = measured(db, board, names), kinds(db, board, names)
         metered = {n for n in names if any(_key(n) in row.cells for row in board.rows)}
         lines = [Line(row, [_figure(row, n, runs, of[n][1], n in metered) for n in names]) for row in board.rows]
         lines = [line for line in lines if any(line.cells)]

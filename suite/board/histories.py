@@ -322,7 +322,7 @@ def chart(
     ends: list[tuple[float, float, str, str]] = []
     for c in sorted(lines, key=lambda c: (c.mark != -1, c.mark == -2)):
         seen = inside(c.points, axis)
-        picked = np.unique(np.linspace(0, len(seen) - 1, min(MOST_POINTS, len(seen))).round().astype(int))
+        picked = charts.thinned(len(seen), MOST_POINTS)
         places = [(plane.at_x(seen[i][0]), plane.at_y(seen[i][1])) for i in picked]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         out.append(

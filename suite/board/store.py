@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import bundle, pictures, registry, versions
-from suite.board import clouds, crossed
+from suite.board import charts, clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from suite.protocol import Task
 
@@ -191,17 +193,12 @@ def _series(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown
         curve, file = run.task.show.curve, results / run.path / bundle.EVIDENCE
         if curve is None or not file.is_file():
             continue
-        try:
+        with _needed(results / run.path, "curve"):
             evidence = bundle.read_table(file)
             at, value = evidence[curve.along].astype(np.float64), np.asarray(curve.of(evidence), np.float64)
-        except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
-            raise UserError(f"{results / run.path}: no curve of its evidence ({e}); run `weighin check` on the results") from e
-        kept = np.unique(np.linspace(0, len(at) - 1, MOST_POINTS).round().astype(int)) if len(at) > MOST_POINTS else slice(None)
+        kept = charts.thinned(len(at), MOST_POINTS)
         parts.append(pa.table({"run": [run.id] * len(at[kept]), "place": at[kept], "value": value[kept]}))
-    if parts:
-        db.register("points", pa.concat_tables(parts))
-        db.execute("INSERT INTO series SELECT * FROM points WHERE isfinite(place) AND isfinite(value)")
-        db.unregister("points")
+    _insert(db, "series", parts, "isfinite(place) AND isfinite(value)")
 
 
 def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
@@ -231,19 +228,14 @@ def _hits(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown])
         file = results / run.path / bundle.EVIDENCE
         if run.task.show.crossed is None or not names or not file.is_file():
             continue
-        try:
+        with _needed(results / run.path, "hits"):
             evidence = bundle.read_table(file)
             found = {name: crossed.by_picture(evidence, run.task.show.crossed, name) for name in sorted(names)}
-        except (OSError, KeyError, ValueError) as e:
-            raise UserError(f"{results / run.path}: no hits of its evidence ({e}); run `weighin check` on the results") from e
         parts += [
             pa.table({"run": [run.id] * len(h.hits), "measure": [name] * len(h.hits), "picture": h.picture, "copies": h.copies, "hits": h.hits})
             for name, h in found.items()
         ]  # fmt: skip
-    if parts:
-        db.register("answers", pa.concat_tables(parts))
-        db.execute("INSERT INTO hits SELECT * FROM answers")
-        db.unregister("answers")
+    _insert(db, "hits", parts)
 
 
 def _clouds(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
@@ -255,15 +247,29 @@ def _clouds(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown
         scatter, file = run.task.show.scatter, results / run.path / bundle.EVIDENCE
         if scatter is None or run.seed or not file.is_file():
             continue
-        try:
+        with _needed(results / run.path, "points"):
             points = clouds.read(scatter, bundle.read_table(file))
-        except (OSError, KeyError, ValueError) as e:
-            raise UserError(f"{results / run.path}: no points of its evidence ({e}); run `weighin check` on the results") from e
         parts.append(pa.table({"run": [run.id] * len(points["x"]), **points}))
+    _insert(db, "clouds", parts)
+
+
+@contextlib.contextmanager
+def _needed(path: Path, what: str) -> Iterator[None]:
+    """What a page draws of a bundle's evidence: raises UserError where the evidence does not give it."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
+        raise UserError(f"{path}: no {what} of its evidence ({e}); run `weighin check` on the results") from e
+
+
+def _insert(db: duckdb.DuckDBPyConnection, table: str, parts: Sequence[pa.Table], where: str = "true") -> None:
+    """Append Arrow tables to a table."""
+    import pyarrow as pa
+
     if parts:
-        db.register("dots", pa.concat_tables(parts))
-        db.execute("INSERT INTO clouds SELECT * FROM dots")
-        db.unregister("dots")
+        db.register("added", pa.concat_tables(parts))
+        db.execute(f"INSERT INTO {table} SELECT * FROM added WHERE {where}")
+        db.unregister("added")
 
 
 def _pictures(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
