@@ -17,6 +17,7 @@ from torch import nn
 from reference_impls.parts.flame_rules import rule_of_each_fold
 from suite.naming import UserError
 from tasks.flame_detection.frames import LAID
+from tasks.flame_detection.patches import cut, pasted
 from tasks.flame_detection.problem import Detectors, FlameProblem, PatchSet
 from tasks.flame_detection.temperatures import hysteresis
 
@@ -62,11 +63,10 @@ class InRegion(nn.Module):
     def embed(self, celsius: torch.Tensor) -> torch.Tensor:
         """Share of a patch's pixels that the mask has, (n, 1)."""
         down, across = self.grid
-        count, _, height, width = celsius.shape
+        count, _, side, _ = celsius.shape
         if count % (down * across):
             raise UserError(f"a frame of {down}x{across} patches has {count} here: regions need all of them, use max_temperature")
-        pictures = celsius.view(-1, down, across, height, width).transpose(2, 3).reshape(-1, down * height, across * width)
+        pictures = pasted(celsius, down, across)[:, 0]
         found = [hysteresis(picture, self.low, self.high) for picture in pictures.cpu().numpy()]
         mask = torch.from_numpy(np.stack(found)).to(celsius.device)
-        inside = mask.view(-1, down, height, across, width).transpose(2, 3).reshape(count, -1)
-        return inside.float().mean(1, keepdim=True)
+        return cut(mask[:, None], side).flatten(1).float().mean(1, keepdim=True)

@@ -85,6 +85,8 @@ def drawn(problem: FlameProblem, part: Patches, flame: torch.Tensor) -> np.ndarr
     import torch
     from torch.nn import functional as F
 
+    from tasks.flame_detection.patches import pasted
+
     (down, across), side = problem.patches.grid, problem.patches.patch
     shown = min(side, SIZE[0] // across, SIZE[1] // down)  # pixels of a patch's side in the picture
     grey = F.interpolate(part.thermal.clamp(0, 1), (shown, shown), mode="area").pow(GAMMA).repeat(1, 3, 1, 1)
@@ -93,7 +95,7 @@ def drawn(problem: FlameProblem, part: Patches, flame: torch.Tensor) -> np.ndarr
     inner[[0, -1]] = inner[:, [0, -1]] = 1.0
     grey = grey + flame.view(-1, 1, 1, 1) * inner * (colour - grey)
     wide = max(1, SIZE[0] // (across * shown))
-    frames = grey.view(-1, down, across, 3, shown, shown).permute(0, 1, 4, 2, 5, 3).reshape(-1, down * shown, across * shown, 3)
+    frames = pasted(grey, down, across).permute(0, 2, 3, 1)
     frames = frames[: max(1, len(frames) // wide) * wide] if len(frames) >= wide else frames
     rows = [torch.cat(list(row), 1) for row in frames.split(min(wide, len(frames)))]
     picture: np.ndarray = (255 * torch.cat(rows)).round().byte().numpy()

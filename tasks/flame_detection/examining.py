@@ -7,6 +7,7 @@ import numpy as np
 from suite.naming import UserError
 from suite.protocol import Diverged
 from tasks.flame_detection.measures import DIMENSIONS, NOBODY, sample
+from tasks.flame_detection.plane import upright
 from tasks.flame_detection.problem import Detector, Detectors, FlameProblem, Patches, PatchSet, embeddings, scores
 
 TOP = 2.0**15  #: values of an embedding in half precision stay below it
@@ -107,10 +108,7 @@ def written(z: np.ndarray, centres: np.ndarray | None) -> tuple[np.ndarray, np.n
 def _leading(z: np.ndarray, count: int) -> np.ndarray:
     """Orthonormal rows (at most count, D) that keep most of the squared length of z (k, D); their largest entry is positive."""
     _, _, rows = np.linalg.svd(z, full_matrices=False)
-    rows = rows[:count]
-    largest = rows[np.arange(len(rows)), np.abs(rows).argmax(1)]
-    turned: np.ndarray = rows * np.where(largest < 0, -1.0, 1.0)[:, None]
-    return turned
+    return upright(rows[:count])
 
 
 def _variance(z: np.ndarray) -> float:

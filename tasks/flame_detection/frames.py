@@ -26,6 +26,7 @@ from tasks.common import engines
 from tasks.common.engines import Shape
 from tasks.flame_detection import patches as cutting
 from tasks.flame_detection.problem import FULL, Detector, Patches, PatchSet, columns
+from tasks.flame_detection.recipes import split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class Deployed(nn.Module):
                 self.margin.bias.copy_(none.square().sum()[None] - flame.square().sum()[None])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        given = (x[:, :1], x[:, 1:]) if self.model.colour else (x,)
+        given = split(x)
         if not self.centred:
             logits: torch.Tensor = self.model(*given)
             return logits[:, None]
@@ -315,9 +316,7 @@ def _noise(count: int, patch: int) -> Patches:
 
 def _picture(x: torch.Tensor, down: int, across: int) -> np.ndarray:
     """Patches (down * across, C, P, P) in raster order as one picture (H, W, C)."""
-    _, channels, side, _ = x.shape
-    rows = x.view(down, across, channels, side, side).permute(0, 3, 1, 4, 2)
-    return rows.reshape(down * side, across * side, channels).numpy()
+    return cutting.pasted(x, down, across)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def _whole(picture: np.ndarray) -> np.ndarray:

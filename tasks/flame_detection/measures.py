@@ -258,7 +258,7 @@ def classified(
         ends = _resampled(answer, true, score if both and len(folds) == 1 else None, frame)
     else:
         ends = _closed(answer, true)
-        told = (f"few frames: the interval takes patches of {frames} for independent",) if frames else ()
+        told = _few(frames) if frames else ()
     one = () if both else ("one class: there is no patch of the other",)
     return [
         Measure(
@@ -274,9 +274,18 @@ def _closed(answer: np.ndarray, true: np.ndarray) -> dict[str, tuple[float, floa
     hit = answer == true
     shares = {"accuracy": hit, "precision": true[answer], "recall": answer[true]}
     found: dict[str, tuple[float, float] | None] = {k: wilson(int(v.sum()), len(v)) for k, v in shares.items() if len(v)}
+    return found | {"balanced_accuracy": mean_interval(*_recalls(hit, true))}
+
+
+def _recalls(hit: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each class that there is the share that is answered rightly, and how many there are."""
     classes = [hit[true == k] for k in (False, True) if (true == k).any()]
-    recall, count = np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
-    return found | {"balanced_accuracy": mean_interval(recall, count)}
+    return np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
+
+
+def _few(frames: int) -> tuple[str]:
+    """The warning of an interval without enough frames to be resampled."""
+    return (f"few frames: the interval takes patches of {frames} for independent",)
 
 
 def _resampled(
@@ -394,11 +403,9 @@ def _scenes(a: Answers, scenes: Sequence[str]) -> list[Measure]:
     for k in np.unique(a.scene).tolist():
         for smoky in (False, True):
             rows = (a.scene == k) & (a.obscured == smoky) & a.known
-            classes = [hit[rows & (a.reference == c)] for c in (False, True)]
-            classes = [c for c in classes if len(c)]
-            if not classes:
+            if not rows.any():
                 continue
-            recall, count = np.array([c.mean() for c in classes]), np.array([len(c) for c in classes])
+            recall, count = _recalls(hit[rows], a.reference[rows])
             name = scenes[k] if k < len(scenes) else f"scene {k}"
             n, frames = int(count.sum()), len(np.unique(a.frame[rows]))
             told = (f"{SMALL}{n} of at least {MIN_GROUP} examples",) if n < MIN_GROUP else ()
@@ -406,7 +413,7 @@ def _scenes(a: Answers, scenes: Sequence[str]) -> list[Measure]:
                 ends = _resampled(a.deployed[rows], a.reference[rows], None, a.frame[rows])["balanced_accuracy"]
             else:
                 ends = mean_interval(recall, count)
-                told += (f"few frames: the interval takes patches of {frames} for independent",)
+                told += _few(frames)
             part = f"{name}, smoke" if smoky else name
             found.append(Measure("scene_accuracy", 100 * float(recall.mean()), "%", "up", part, ends, warnings=told))
     large = [m for m in found if not any(w.startswith(SMALL) for w in m.warnings)] or found

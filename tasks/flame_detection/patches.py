@@ -48,6 +48,13 @@ def cut(frames: torch.Tensor, patch: int) -> torch.Tensor:
     return windows(frames, patch, patch)
 
 
+def pasted(x: torch.Tensor, down: int, across: int) -> torch.Tensor:
+    """Patches (F * down * across, C, H, W) in raster order put together again, (F, C, down * H, across * W): `cut` undone."""
+    _, channels, height, width = x.shape
+    laid = x.reshape(-1, down, across, channels, height, width).permute(0, 3, 1, 4, 2, 5)
+    return laid.reshape(-1, channels, down * height, across * width)
+
+
 def scale(frames: torch.Tensor) -> torch.Tensor:
     """Each frame (F, C, H, W) by its own least and largest value to 0..1; a constant frame becomes zeros.
 

@@ -42,5 +42,11 @@ def components(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, _, rows = np.linalg.svd(z - middle, full_matrices=False)
     axes = np.zeros((2, z.shape[1]))
     axes[: min(2, len(rows))] = rows[:2]
-    largest = axes[np.arange(2), np.abs(axes).argmax(1)]
-    return middle, axes * np.where(largest < 0, -1.0, 1.0)[:, None]
+    return middle, upright(axes)
+
+
+def upright(axes: np.ndarray) -> np.ndarray:
+    """Directions (k, D) whose largest entry is positive: a decomposition leaves their signs open."""
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(1)]
+    found: np.ndarray = axes * np.where(largest < 0, -1.0, 1.0)[:, None]
+    return found

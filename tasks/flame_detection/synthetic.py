@@ -165,9 +165,9 @@ def _rgb(
 
 def mosaic(values: np.ndarray) -> np.ndarray:
     """Patches (n, P, P, ...) laid out as frames (n / 12, 3 P, 4 P, ...), which cutting gives back in their order."""
-    side, rest = values.shape[1], values.shape[3:]
-    laid = values.reshape(-1, ROWS, COLUMNS, side, side, *rest).swapaxes(2, 3)
-    return laid.reshape(-1, ROWS * side, COLUMNS * side, *rest)
+    planes = torch.from_numpy(values.reshape(*values.shape[:3], -1)).permute(0, 3, 1, 2)
+    frames = patches.pasted(planes, ROWS, COLUMNS).permute(0, 2, 3, 1)
+    return frames.reshape(*frames.shape[:3], *values.shape[3:]).numpy()
 
 
 def block(name: str, recipe: Recipe = RECIPE) -> Patches:

@@ -242,19 +242,17 @@ def _latencies(problem: FlameProblem, solution: Detectors, runtime: str) -> list
     import torch
 
     from suite.meters.environment import BUSY, Ledger
+    from tasks.common import engines
     from tasks.flame_detection import frames
 
     had = torch.get_num_threads()
     found = []
     # ExecuTorch has one pool of threads a process, and others are told of with all threads alone
     for threads in sorted({1, had}) if runtime == EAGER else [had]:
-        torch.set_num_threads(threads)
-        try:
+        with engines.torch_threads(threads):
             call, ledger = _call(problem, solution, runtime), Ledger()
             spent = frames.latencies(call)
             busy = ledger.others()
-        finally:
-            torch.set_num_threads(had)
         told = (f"busy: other processes used {busy:.1f} cores",) if busy > BUSY else ()
         told += (f"few frames: {len(spent)} were timed",) if len(spent) < frames.TIMED else ()
         part = f"{runtime}@{threads}"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import pytest
@@ -19,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from suite.meters.environment import BUSY, Ledger
+from tasks.common.engines import torch_threads
 from tasks.flame_detection import frames
 from tasks.flame_detection import patches as cutting
 from tasks.flame_detection.networks import Lfe
@@ -30,16 +30,6 @@ CPU = torch.device("cpu")
 TARGET = 30.0  #: frames a second that thermal cameras deliver
 ENOUGH = 0.85  #: of a frame that is network and decoding
 THREADS, ROUNDS = 2, 60
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    had = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(had)
 
 
 def network(side: int) -> Detector:
@@ -83,7 +73,7 @@ def test_a_frame_is_seen_as_fast_as_a_camera_delivers_it(benchmark: BenchmarkFix
         assert frames.WIDTH - patches.patch < grid[1] * patches.patch <= frames.WIDTH
     program = frames.eager(detector, frame, CPU)
     alone = medians({"frame": lambda: frames.see(frame, program, grid)}, ROUNDS if judged else 1)["frame"]
-    with threads(THREADS if judged else 1):
+    with torch_threads(THREADS if judged else 1):
         ledger = Ledger()
         spent = benchmark.pedantic(frames.latencies, (lambda: frames.see(frame, program, grid), 20.0 if judged else 0.01))
         busy = ledger.others()

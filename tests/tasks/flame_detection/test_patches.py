@@ -25,6 +25,11 @@ def test_a_frame_is_cut_in_raster_order() -> None:
     assert cut[11, :, 63, 5].tolist() == [127.0, 69.0]
 
 
+def test_patches_are_put_together_as_they_were_cut() -> None:
+    frames = torch.cat([numbered(64, 96), numbered(64, 96) + 1000])
+    assert torch.equal(patches.pasted(patches.cut(frames, 32), 2, 3), frames)
+
+
 def test_254_pixels_are_cropped_to_the_middle_224() -> None:
     cut = patches.cut(numbered(254, 254), 32)
     assert len(cut) == 49
