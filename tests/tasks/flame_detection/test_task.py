@@ -248,6 +248,11 @@ def test_single_frames_are_timed_with_one_thread_and_with_all(monkeypatch: pytes
         assert "few frames: 101 were timed" in found["frames_per_second", f"torch@{threads}"].warnings
 
 
+def test_the_board_has_a_column_for_each_runtime_whatever_the_threads_of_a_row() -> None:
+    columns = {name for figures in TASK.show.figures for name in figures.columns}
+    assert {f"frames_per_second:{r}@{n}" for r in ("torch", *frames.RUNTIMES) for n in (1, 2)} <= columns
+
+
 def test_each_folds_own_detector_answers_its_scene() -> None:
     scenes = problem(tier="small", case="flame3_scenes/lfe")
     parent = TASK.parent(scenes)
