@@ -15,10 +15,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from suite import pictures
 from suite.files import atomic
@@ -32,12 +33,21 @@ STATUSES = ("ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"
 FINAL = ("ok", "diverged", "over_budget")  #: the others are tried again on --retry
 RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
 
+WHEN = "%Y-%m-%dT%H:%M:%SZ"  #: how a bundle writes when it was made
+MOST, MOST_VERSION = 2**63 - 1, 2**31 - 1  #: of whole numbers: what a database takes
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]{1,120}$")]  # no separators, no markup
 Slashed = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$", max_length=120)]  # a case, a workload
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Line = Annotated[str, Field(max_length=2000)]
 PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
+
+
+def moment(text: str) -> str:
+    """A date and time that there was or will be; raises ValueError on others, such as a month 13."""
+    datetime.strptime(text, WHEN)
+    return text
 
 
 def stage_of(measure: str) -> Literal["solve", "weigh"]:
@@ -53,12 +63,12 @@ class SpecRecord(Record):
     """The Spec, without the folder of the data."""
 
     task: Name
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=MOST_VERSION)
     tier: Literal["smoke", "small", "paper"]
     division: Literal["closed", "open", "speed"]
     case: Slashed
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9_=.,+-]*$", max_length=120)]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=MOST)
     device: Name
 
 
@@ -73,7 +83,9 @@ class MethodRecord(Record):
         "", description="the non-default fields, as text; empty for the defaults"
     )
     seedless: bool = False
-    stated_version: int | None = Field(None, ge=1, description="the version that the method stated; null in older bundles")
+    stated_version: int | None = Field(
+        None, ge=1, le=MOST_VERSION, description="the version that the method stated; null in older bundles"
+    )
 
 
 class MeasureRecord(Record):
@@ -96,14 +108,14 @@ class LayerRecord(Record):
     name: Annotated[str, Field(max_length=200)]
     kind: Annotated[str, Field(max_length=60)]
     macs: Finite = Field(ge=0)
-    params: int = Field(ge=0)
-    nonzero: int = Field(ge=0)
+    params: int = Field(ge=0, le=MOST)
+    nonzero: int = Field(ge=0, le=MOST)
 
 
 class PointRecord(Record):
     """One point of a training curve."""
 
-    examples: int = Field(ge=0)
+    examples: int = Field(ge=0, le=MOST)
     seconds: Finite = Field(ge=0)
     name: Name
     value: Finite
@@ -111,8 +123,8 @@ class PointRecord(Record):
 
 class FileRecord(Record):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    bytes: int = Field(ge=0)
-    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MOST)
+    rows: int = Field(ge=0, le=MOST)
 
 
 class PictureRecord(Record):
@@ -141,7 +153,7 @@ class RunRecord(Record):
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="what was asked; equal keys are replays")
     status: Literal["ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"]
     reason: Annotated[str, Field(max_length=8000)] = Field("", description="why it failed, with the end of the traceback")
-    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    created: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"), AfterValidator(moment)]
     spec: SpecRecord
     data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="digest of the data used")
     method: MethodRecord

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from suite import bundle, pictures, truth
+from suite import bundle, fields, pictures, rules, truth
 from suite import registry as ours
-from suite.checks import numbers, tree, untrusted
+from suite.checks import held, identity, numbers, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
+from suite.checks.seen import Print, Seen, print_of
 from suite.meters import environment, timing
 from suite.naming import UserError
 from suite.protocol import TIERS, Measure, Spec, Task
@@ -74,13 +75,14 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
 
     Returns at most 20 findings a bundle; none where all holds.  Raises nothing on whatever lies there.
     """
-    known, seen = _Known(registry), _Seen()
+    known, seen = _Known(registry), Seen()
     if against is not None:
         for path in bundle.find(against):
             try:
-                seen.add(bundle.read(path), path)
+                record = bundle.read(path)
             except UserError:
                 continue  # it is not what is being checked
+            seen.add(record, path.resolve(), partial(_print_at, path, record, known), stands=True)
     findings: list[Finding] = []
     for root in paths:
         inner = [] if (root / bundle.RUN).exists() else list(bundle.find(root))
@@ -98,15 +100,17 @@ def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
         judged = pool.map(_judged, [(c.path, c.root, c.against) for c in cases], chunksize=8)
         for case in cases:
             try:
-                rules = next(judged)
+                case.print, rules = next(judged)
             except BrokenExecutor:  # what ends a process is found here, alone
                 rules = list(_alone(case))
             yield chain(_bundle(case, rules=False), rules)
 
 
-def _judged(place: tuple[Path, Path, Path | None]) -> list[Finding]:
-    """In another process: what `_rules` finds in one bundle."""
-    return list(islice(_alone(_Case(*place, _known(), _Seen())), MOST_FINDINGS))
+def _judged(place: tuple[Path, Path, Path | None]) -> tuple[Print | None, list[Finding]]:
+    """In another process: the print of one bundle's evidence, and what `_rules` finds."""
+    case = _Case(*place, _known(), Seen())
+    found = list(islice(_alone(case), MOST_FINDINGS))
+    return case.print, found
 
 
 @cache
@@ -120,6 +124,11 @@ def _alone(case: _Case) -> Iterator[Finding]:
         record = _trusted(case)
     except Refused:
         return
+    yield from _held(case, record)
+
+
+def _held(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
+    """What `_rules` finds; what ends it is a finding like others."""
     try:
         yield from _rules(case, record)
     except Refused as e:
@@ -135,12 +144,25 @@ class _Known:
         self.methods = cache(registry.methods)
         self.task_digest = cache(registry.task_digest)
         self.truth = cache(self._truth)
+        self.rules = cache(self._rules)
         self.versions = cache(self._versions)
+        self.defaults = cache(self._defaults)
 
     def _truth(self, task: str) -> dict[tuple[str, str], dict[str, Any]]:
         """truth.toml of a task by tier and data name; empty where there is none."""
         path = self.tasks[task].path
         return truth.read(path.with_name(truth.FILE)) if path else {}
+
+    def _rules(self, task: str) -> rules.TaskRules:
+        path = self.tasks[task].path
+        return rules.read(path.with_name(rules.FILE)) if path else rules.TaskRules()
+
+    def _defaults(self, task: str, method: str) -> dict[str, Any] | None:
+        """The defaults of a reference method's settings; None where its source computes them otherwise."""
+        try:
+            return fields.defaults(self.methods(task)[method])
+        except ValueError:
+            return None
 
     def _versions(self, task: str) -> Table:
         """Which sources of a task and of its methods are one version."""
@@ -148,49 +170,31 @@ class _Known:
         return read(path.with_name(TABLE) if path else None)
 
 
-class _Seen:
-    """What was met before: runs by id, evidence by seed and by key."""
-
-    def __init__(self) -> None:
-        self.ids: dict[str, Path] = {}
-        self.seeds: dict[tuple[str, ...], tuple[int, Path]] = {}
-        self.keys: dict[tuple[str, str], Path] = {}
-
-    def add(self, record: bundle.RunRecord, path: Path) -> None:
-        self.ids.setdefault(record.id, path)
-        if evidence := record.files.get("evidence.parquet"):
-            self.keys.setdefault((record.key, evidence.sha256), path)
-            if not record.method.seedless:
-                self.seeds.setdefault(_address(record, evidence), (record.spec.seed, path))
-
-    def before(self, record: bundle.RunRecord, path: Path) -> Iterator[tuple[str, str, str, str]]:
-        """What this record repeats: file, field, message, mend."""
-        evidence = record.files.get("evidence.parquet")
-        if (other := self.ids.get(record.id)) and not _one(other, path):
-            yield bundle.RUN, "id", f"the same run stands at {other}", "submit a run once"
-        elif evidence and (other := self.keys.get((record.key, evidence.sha256))) and not _one(other, path):
-            yield bundle.RUN, "key", f"is a replay that adds nothing to {other}", "submit a run once"
-        if evidence and not record.method.seedless:
-            seed, other = self.seeds.get(_address(record, evidence), (record.spec.seed, path))
-            if seed != record.spec.seed:
-                told = f"the same evidence as seed {seed} at {other}"
-                yield bundle.EVIDENCE, "row", told, "a seed is a run of its own; a seedless method declares so"
+def _print_at(path: Path, record: bundle.RunRecord, known: _Known) -> Print | None:
+    """The print of evidence that stands already; None where there is none that can be read."""
+    if bundle.EVIDENCE not in record.files or record.spec.task not in known.tasks:
+        return None
+    try:
+        evidence = bundle.read_table(path / bundle.EVIDENCE)
+        return print_of(evidence, _dictated(known, record))
+    except (OSError, ValueError, KeyError):  # it is not what is being checked
+        return None
 
 
-def _address(record: bundle.RunRecord, evidence: bundle.FileRecord) -> tuple[str, ...]:
-    return record.spec.task, record.spec.tier, record.spec.case, evidence.sha256
-
-
-def _one(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve()
+def _dictated(known: _Known, record: bundle.RunRecord) -> set[str]:
+    """Columns that every run of a case has alike."""
+    task, spec = known.task(record.spec.task).of(record.spec.case), record.spec
+    case = known.rules(spec.task).of(spec.tier, spec.division, spec.case)
+    return {*task.truth, *(case.columns if case else ()), *(case.totals if case else ())}
 
 
 class _Case:
     """One bundle under examination, and what it is judged by."""
 
-    def __init__(self, path: Path, root: Path, against: Path | None, known: _Known, seen: _Seen) -> None:
+    def __init__(self, path: Path, root: Path, against: Path | None, known: _Known, seen: Seen) -> None:
         self.path, self.root, self.against, self.known, self.seen = path, root, against, known, seen
         self.where = str(path)
+        self.print: Print | None = None  #: of its evidence, once that has been read
 
     def error(self, field: str, message: str, mend: str = AGAIN, file: str = bundle.RUN) -> Finding:
         return Finding(self.where, file, field, "error", message, mend)
@@ -204,10 +208,10 @@ def _bundle(case: _Case, *, rules: bool = True) -> Iterator[Finding]:
     try:
         record = _trusted(case)
         yield from _place(case, record)
-        yield from (case.error(field, told, mend, file) for file, field, told, mend in case.seen.before(record, case.path))
-        case.seen.add(record, case.path)
-        if rules:
-            yield from _rules(case, record)
+        found = list(_held(case, record)) if rules else []
+        yield from case.seen.before(record, case.path, case.print)
+        case.seen.add(record, case.path, lambda: case.print)
+        yield from found
     except Refused as e:
         yield e.finding(case.where)
 
@@ -249,6 +253,9 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if spec.tier not in task.tiers:
         yield case.error("spec.tier", f"{task.name} has no tier {spec.tier!r}", f"there are: {', '.join(task.tiers)}")
         return
+    held_to = case.known.rules(spec.task)
+    yield from identity.dated(case.where, record)
+    yield from held.asked(case.where, record, held_to)
     yield from _method(case, record)
     yield from _cards(case, record)
     yield from numbers.reserved(case.where, record, task.ranked)
@@ -267,6 +274,12 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if record.status != "ok":
         yield from _failed(case, record)
         return
+    if record.reason:
+        yield case.error("reason", "an ok run has none")
+    if spec.case not in {c for _, _, c in held_to.cases} and held_to.known and spec.division != "open" and spec.tier != "paper":
+        yield case.error(
+            "spec.case", f"{spec.case} is no case of the {spec.division} division", "use a case of the tier, or --division open"
+        )
     yield from _derived(case, record, task, entry)
 
 
@@ -282,6 +295,10 @@ def _pictures(case: _Case, record: bundle.RunRecord, task: Task[Any, Any]) -> It
         yield case.error("pictures", f"{task.name} shows none of {spec.case}, seed {spec.seed}")
         return
     original = {n for n in record.pictures if n.endswith(f"{pictures.ORIGINAL}.webp")}
+    of_case = case.known.rules(spec.task).of(spec.tier, spec.division, spec.case)
+    for name in sorted(original) if of_case and of_case.originals else ():
+        if pictures.fingerprint(pictures.decode((case.path / name).read_bytes())) != of_case.originals.get(name):  # type: ignore[union-attr]
+            yield case.error("pictures", f"is not the original of {spec.case}", "originals come from the data", file=name)
     width, height = gallery.size
     for name, entry in record.pictures.items():
         if entry.width > width or entry.height > height:
@@ -311,6 +328,7 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
     else:
         evidence = _table(case, record, bundle.EVIDENCE, task.columns, min(task.evidence_bytes, untrusted.PAPER_BYTES))
         yield from _truth(case, record, task, evidence, entry)
+        case.print = print_of(evidence, _dictated(case.known, record))
         spec = Spec(**{f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields})
         try:
             derived += task.score(spec, evidence)
@@ -320,6 +338,7 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
     derived += numbers.derive_timing(record, table, task.jobs)
     yield from numbers.same(case.where, record, derived)
     yield from numbers.block_lengths(case.where, table)
+    yield from _as_ruled(case, record, task, table)
     yield from numbers.whole_jobs(case.where, record, table, derived, task)
     if task.speed not in {*table["workload"], *record.unsupported, *task.jobs}:
         yield case.error("workload", f"{task.speed} is neither timed nor said to be unsupported", file=bundle.TIMING)
@@ -327,6 +346,19 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
     for name in spec_targets:
         if record.measure(f"kept.{name}") is None:
             yield case.error(f"measures kept.{name}", f"is missing, and {record.spec.target} was asked")
+
+
+def _as_ruled(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    """What the case grants and counts holds, its workloads are all there, and each was timed until it was known."""
+    spec, ruled = record.spec, case.known.rules(record.spec.task)
+    whole = timing.SMOKE_SECONDS if spec.tier == "smoke" else timing.CAP_SECONDS
+    caps = timing.caps(list(dict.fromkeys([*table["workload"].tolist(), *record.unsupported])), task.jobs, whole)
+    yield from held.ends(case.where, table, caps, min(whole, ruled.timing_seconds or whole))
+    of_case = ruled.of(spec.tier, spec.division, spec.case)
+    if of_case is None:
+        return
+    yield from held.held(case.where, record, ruled, of_case)
+    yield from held.workloads(case.where, record, table, of_case, task.speed)
 
 
 def _table(case: _Case, record: bundle.RunRecord, name: str, columns: Mapping[str, str], most_bytes: int) -> dict[str, np.ndarray]:
@@ -358,6 +390,9 @@ def _truth(
         told = f"{len(row):,} rows, the test set has {entry['rows']:,}"
         yield case.error("row", told, "examine the whole test set", bundle.EVIDENCE)
         return
+    of_case = case.known.rules(task.name).of(record.spec.tier, record.spec.division, record.spec.case)
+    if of_case is not None:
+        yield from held.dictated(case.where, evidence, task.columns, of_case)
     for name, expected in entry["columns"].items():
         if truth.column_digest(evidence[name], task.columns[name]) != expected:
             mend = "labels come from the data and are not to be changed"
@@ -370,6 +405,10 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     reference = {n: m for n, m in case.known.methods(record.spec.task).items() if m.origin == "reference"}
     stem, at, digest = method.name.partition("@")
     if method.origin != "reference":
+        yield from identity.key(case.where, record, iter((method.version,)))
+        yield from identity.named(case.where, record, None)
+        if method.seedless:
+            yield case.mark("method.seedless", "says that no seed changes it: three seeds would show it", "run three seeds")
         if not stem or not at or digest != method.version[:12]:
             yield case.error("method.name", f"{method.name} must be name@{method.version[:12]}")
         if _plain(stem) in {_plain(n) for n in reference}:
@@ -383,6 +422,12 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if method.seedless and "seedless" not in source.path.read_text(encoding="utf-8"):
         yield case.error("method.seedless", f"{method.name} does not declare itself seedless")
         return
+    entries = case.known.versions(record.spec.task).methods.get(method.name, ())
+    version = next((e.version for e in entries if e.digest == method.version), None)
+    opened = [e.digest for e in entries if e.version == version][:1]
+    yield from identity.key(case.where, record, iter((method.version, *opened)))
+    same = method.version == source.version or version == source.stated
+    yield from identity.named(case.where, record, case.known.defaults(record.spec.task, method.name) if same else None)
     yield from _sources(case, record, source)
 
 

@@ -8,13 +8,25 @@ from __future__ import annotations
 import ast
 import dataclasses
 import io
+import operator
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
-from suite.registry import METHODS, TASKS, MethodRef, house_file, without_sheets
+from suite.registry import METHODS, TASKS, house_file, without_sheets
 
-__all__ = ["Setting", "settings"]
+__all__ = ["Setting", "defaults", "settings"]
+
+#: what a default may be computed with, as in ``2 / 3``
+ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+class Sourced(Protocol):
+    """A method that has a file."""
+
+    @property
+    def path(self) -> Path: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +39,25 @@ class Setting:
     meaning: str  #: its ``#:`` comment, on the same line or above; empty without one
 
 
-def settings(ref: MethodRef) -> tuple[Setting, ...]:
+def settings(ref: Sourced) -> tuple[Setting, ...]:
     """The settings of a method, those of its bases first."""
+    # a field that is declared again stays at its place, as in a dataclass
+    return tuple({s.name: s for c in _lineage(ref) for s in c.settings()}.values())
+
+
+def defaults(ref: Sourced) -> dict[str, Any]:
+    """The value of each field's default; a field without one is None.  Raises ValueError where a source computes one otherwise."""
+    return {name: value for c in _lineage(ref) for name, value in c.defaults()}
+
+
+def _lineage(ref: Sourced) -> list[_Class]:
+    """The class that solves and its bases, the oldest first; empty where there is none."""
     source = _Source(ref.path)
     for node in source.tree.body:
         lineage = list(source.lineage(node)) if isinstance(node, ast.ClassDef) and source.offers(node.name) else []
         if any("solve" in c.methods for c in lineage):
-            # a field that is declared again stays at its place, as in a dataclass
-            return tuple({s.name: s for c in lineage for s in c.settings()}.values())
-    return ()
+            return lineage
+    return []
 
 
 class _Source:
@@ -90,6 +112,15 @@ class _Source:
         found = self.find(node.id) if isinstance(node, ast.Name) else None
         return node if found is None or isinstance(found[1], ast.ClassDef) else _value(found[1])
 
+    def computed(self, node: ast.expr) -> Any:
+        """The value of a default: a constant, a named one, a tuple, or what arithmetic makes of these.  Raises ValueError."""
+        node = self.resolved(node)
+        if isinstance(node, ast.Tuple | ast.List):
+            return [self.computed(e) for e in node.elts]
+        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+            return ARITHMETIC[type(node.op)](self.computed(node.left), self.computed(node.right))
+        return ast.literal_eval(node)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Class:
@@ -100,15 +131,23 @@ class _Class:
     def methods(self) -> set[str]:
         return {f.name for f in self.node.body if isinstance(f, ast.FunctionDef)}
 
+    def fields(self) -> Iterator[ast.AnnAssign]:
+        for node in self.node.body:
+            if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
+                yield node
+
     def settings(self) -> Iterator[Setting]:
-        for field in self.node.body:
-            if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
-                yield Setting(
-                    ast.unparse(field.target),
-                    _choices(self.source.resolved(field.annotation)),
-                    _bare(self.source.resolved(field.value)) if field.value else "",
-                    without_sheets(self.source.note(field)),
-                )
+        for field in self.fields():
+            yield Setting(
+                ast.unparse(field.target),
+                _choices(self.source.resolved(field.annotation)),
+                _bare(self.source.resolved(field.value)) if field.value else "",
+                without_sheets(self.source.note(field)),
+            )
+
+    def defaults(self) -> Iterator[tuple[str, Any]]:
+        for field in self.fields():
+            yield ast.unparse(field.target), self.source.computed(field.value) if field.value else None
 
 
 def _names(node: ast.stmt) -> list[str]:

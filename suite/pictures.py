@@ -6,6 +6,7 @@ than a picture may have.  Nothing ranks by them and only a replay can confirm th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from typing import TYPE_CHECKING
@@ -70,6 +71,11 @@ def decode(data: bytes, most: tuple[int, int] = (LONGEST, LONGEST)) -> np.ndarra
     if pixels.shape != (height, width, 3):
         raise ValueError("decodes to another size than it says")
     return pixels
+
+
+def fingerprint(pixels: np.ndarray) -> str:
+    """SHA-256 of a picture's pixels: of what is seen, however it was packed."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def _bounds(width: int, height: int, most: tuple[int, int]) -> None:

@@ -348,7 +348,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "key": order.key(cards),
             "status": status,
             "reason": reason[:8000],
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created": datetime.now(UTC).strftime(bundle.WHEN),
             "spec": spec,
             "data": order.data,
             "method": {

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from suite import bundle, pictures, registry, system
+from suite import bundle, pictures, registry, rules, system
 from suite.meters import timing
+from suite.naming import digest
 from suite.protocol import Measure, Spec
 
 CLASSES = 10
@@ -50,14 +51,14 @@ def evidence(accuracy: float, seed: int, rows: int = 10_000) -> dict[str, np.nda
 IMAGES = (("infer@1", 1, 0.0015), ("infer@64", 64, 0.025), ("infer@256", 256, 0.12))  #: workload, items, seconds of the parent
 
 
-def blocks(speedup: float, seed: int, quads: int = 12, works: Sequence[tuple[str, int, float]] = IMAGES) -> dict[str, np.ndarray]:
+def blocks(speedup: float, seed: int, quads: int = 10, works: Sequence[tuple[str, int, float]] = IMAGES) -> dict[str, np.ndarray]:
     draw = np.random.Generator(np.random.Philox(1000 + seed))
     out = []
     for name, items, base in works:
         for quad in range(quads):
             for side in timing.ORDER:
                 calls = max(1, round(0.08 / base))
-                per_call = base * (1 if side == "parent" else 1 / speedup) * float(np.exp(draw.normal(0, 0.01)))
+                per_call = base * (1 if side == "parent" else 1 / speedup) * float(np.exp(draw.normal(0, 0.002)))
                 seconds = max(per_call * calls, 0.051)
                 out.append(timing.Block(name, side, quad, 4 * quad + len(out) % 4, calls, seconds, items, 0.0, False))
     return timing.to_table(out)
@@ -84,7 +85,11 @@ def write(
     task = registry.task("image_pruning")
     spec = Spec("image_pruning", task.version, "small", "closed", "fashion/resnet20", target, seed)
     share = kept if kept is not None else float(target.partition("=")[2] or 1)
-    macs = round(share * 31_047_040)
+    ruled = rules.read(registry.TASKS / spec.task / rules.FILE).of("small", "closed", spec.case)
+    assert ruled is not None
+    whole = round(ruled.parent["macs_parent"])
+    macs, params = round(share * whole), round(share * ruled.weights)
+    nonzero = round(alive * params)
     scratch = root / ".scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     files, measures = {}, []
@@ -98,15 +103,17 @@ def write(
             *timing.derive(bundle.read_table(files[bundle.TIMING])),
         ]
         measures += [
-            Measure("examples", 214_272, "", "down", source="meter"),
+            Measure("examples", ruled.examples["any"], "", "down", source="meter"),
             Measure("train_seconds", 170 + seed, "s", "down", source="meter"),
             Measure("macs", macs, "", "down", source="meter"),
-            Measure("macs_parent", 31_047_040, "", "", source="meter"),
+            Measure("macs_parent", whole, "", "", source="meter"),
             Measure("macs_nonzero", alive * macs, "", "down", source="meter"),
-            Measure("kept.macs", macs / 31_047_040, "", "down", source="meter"),
+            Measure("kept.macs", macs / whole, "", "down", source="meter"),
             Measure("kept.nonzero", spec.targets.get("nonzero", alive * share), "", "down", source="meter"),
-            Measure("params", 200_000, "", "down", source="meter"),
-            Measure("nonzero", 190_000, "", "down", source="meter"),
+            Measure("params", params, "", "down", source="meter"),
+            Measure("nonzero", nonzero, "", "down", source="meter"),
+            Measure("memory_weights", 4 * params, "B", "down", source="meter"),
+            Measure("solve_resident", 5e8, "B", "down", source="meter"),
             Measure("memory_peak", 24e6, "B", "down", "infer@64", None, "meter"),
         ]
     return _sealed(
@@ -118,9 +125,8 @@ def write(
         files,
         machine,
         status=status,
-        key=f"{noise + seed * 31 + (hash(machine.hash) % 997):064x}",
         variant=variant,
-        operations=[{"name": "conv", "kind": "Conv2d", "macs": macs, "params": 200_000, "nonzero": 190_000}],
+        operations=[{"name": "conv", "kind": "Conv2d", "macs": macs, "params": params, "nonzero": nonzero}],
         changes=changes,
     )
 
@@ -134,7 +140,6 @@ def _sealed(
     files: Mapping[str, Path],
     machine: system.SystemCard,
     *,
-    key: str,
     status: str = "ok",
     variant: str = "",
     operations: Sequence[Mapping[str, Any]] = (),
@@ -143,7 +148,6 @@ def _sealed(
     ref = registry.methods(spec.task)[method]
     seen = {n for n in files if n.endswith(".webp")}
     fields: dict[str, Any] = {
-        "key": key,
         "status": status,
         "reason": "" if status == "ok" else "solve: RuntimeError: invented failure",
         "created": f"2026-01-0{spec.seed + 1}T00:00:00Z",
@@ -153,7 +157,7 @@ def _sealed(
             "name": method,
             "origin": "reference",
             "version": ref.version,
-            "configuration": {},
+            "configuration": dict(part.split("=", 1) for part in variant.split(",") if part),
             "variant": variant,
         },
         "source": {"weighin": "0.1.0", "commit": "0" * 40, "dirty": False},
@@ -165,6 +169,8 @@ def _sealed(
         "pictures": {n: bundle.describe_picture(p) for n, p in files.items() if n in seen},
         **(changes or {}),
     }
+    asked = [fields["spec"], method, *(fields["method"][k] for k in ("version", "configuration"))]
+    fields.setdefault("key", digest([*asked, data, fields.get("processes", 1), fields["systems"]]))
     return bundle.write(root, bundle.seal(fields), files)
 
 
@@ -242,7 +248,6 @@ def video(root: Path, methods: Sequence[str] = tuple(VIDEO), *, case: str = "big
                 measures,
                 files | {n: scratch / n for n in seen},
                 machine,
-                key=f"{sum(map(ord, method + case)) * 100 + seed:064x}",
                 operations=[{"name": "conv", "kind": "Conv2d", "macs": 4e9, "params": 4340, "nonzero": 4340}],
             )
     return root

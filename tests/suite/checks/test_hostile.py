@@ -36,6 +36,7 @@ from suite.checks import footer
 from suite.checks.findings import Finding, printable
 from suite.checks.untrusted import depth
 from suite.meters import timing
+from suite.naming import digest
 from suite.protocol import Measure, Problem, Spec, Table, Task, Tier
 from suite.show import Gallery, Show
 from suite.truth import column_digest
@@ -140,7 +141,7 @@ def blocks(seed: int = 0, quads: int = 10) -> dict[str, np.ndarray]:
     draw = np.random.Generator(np.random.Philox(seed))
     rows = [
         timing.Block(
-            name, side, q, 4 * q + i, 50, 0.06 * float(np.exp(draw.normal(0, 0.01))) * (1 + (side == "parent")), items, 0.0, False
+            name, side, q, 4 * q + i, 50, 0.06 * float(np.exp(draw.normal(0, 0.001))) * (1 + (side == "parent")), items, 0.0, False
         )
         for name, items in (("infer@1", 1), ("infer@64", 64))
         for q in range(quads)
@@ -189,7 +190,6 @@ def fields(seed: int, tables: Mapping[str, Table], card_hash: str, **spec: Any) 
     layers = [{"name": f"layer{i}", "kind": "Linear", "macs": 250.0, "params": 45, "nonzero": 40} for i in range(2)]
     return {
         "schema_version": 1,
-        "key": hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest(),
         "status": "ok",
         "reason": "",
         "created": "2026-01-01T00:00:00Z",
@@ -236,6 +236,7 @@ def seal(root: Path, body: Fields, files: Mapping[str, Path | Table | bytes]) ->
         rows = body.get("rows", {}).get(name) or _rows(scratch / name)
         described[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "rows": rows}
     body = {k: v for k, v in body.items() if k not in ("rows", "id")}
+    body.setdefault("key", key_of(body))
     body.setdefault("files", described)
     body["id"] = bundle.identity(body)
     spec, method = body["spec"], body["method"]
@@ -248,6 +249,16 @@ def seal(root: Path, body: Fields, files: Mapping[str, Path | Table | bytes]) ->
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(final)
     return final
+
+
+def key_of(body: Fields) -> str:
+    """The key of what a body says was asked."""
+    method = body["method"]
+    asked = [body["spec"], method["name"], method["version"], method["configuration"], body["data"], body["processes"]]
+    try:
+        return digest([*asked, body["systems"]])
+    except (ValueError, TypeError):  # what no JSON holds
+        return "0" * 64
 
 
 def told_size(data: bytes) -> tuple[int, int]:
@@ -270,13 +281,24 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     return House(furnished(tmp_path_factory.mktemp("house")))
 
 
+SOURCE = '''"""Plain."""
+
+
+class Plain:
+    rate: float = 0.1
+
+    def solve(self, problem):
+        ...
+'''
+
+
 def furnished(root: Path) -> Path:
     """A folder with what a registry's task and methods have on disk."""
     columns = {"row": np.arange(ROWS, dtype=np.int32), "label": labels()}
     digests = ", ".join(f'{k} = "{column_digest(v, v.dtype.str)}"' for k, v in columns.items())
     case = f'[[case]]\ntier = "small"\nname = "dots"\ndata = "{DATA}"\nrows = {ROWS}\ncolumns = {{ {digests} }}\nclasses = []\n'
     (root / "truth.toml").write_text(case)
-    (root / "plain.py").write_text('"""Plain."""\n')
+    (root / "plain.py").write_text(SOURCE)
     return root
 
 
@@ -1224,9 +1246,10 @@ def test_a_run_is_submitted_once(house: House) -> None:
         shutil.copytree(path, other / path.relative_to(root))
         assert errors(house, path, against=root) == []  # it is itself
         assert errors(house, Path(os.path.relpath(path)), against=root) == []
-        refused_ids = errors(house, path, against=other)
-        assert [f.field for f in refused_ids] == ["id"]
+        assert errors(house, path, against=other) == []  # what stands on the board is in a clone of it
         assert [f.field for f in errors(house, root, other)] == ["id"]
+        shutil.move(other / path.relative_to(root), other / "dots/small/plain/elsewhere")
+        assert [f.field for f in errors(house, path, against=other)] == ["id"]
 
 
 def test_the_same_order_with_the_same_evidence_is_submitted_once(house: House) -> None:
@@ -1248,14 +1271,14 @@ def test_two_seeds_do_not_share_evidence(house: House) -> None:
         honest(root, seed=1, change=scored, evidence=same)
         (found,) = errors(house, root)
         assert (found.file, found.field) == (bundle.EVIDENCE, "row")
-    (house.root / "plain.py").write_text('"""Plain."""\nseedless = True\n')
+    (house.root / "plain.py").write_text(f"{SOURCE}\nseedless = True\n")
     try:
         with results() as root:
             for seed in (0, 1):
                 honest(root, seed=seed, change=lambda b: (scored(b), b["method"].update(seedless=True)), evidence=same)  # type: ignore[func-returns-value]
             assert errors(house, root) == []
     finally:
-        (house.root / "plain.py").write_text('"""Plain."""\n')
+        (house.root / "plain.py").write_text(SOURCE)
 
 
 # -- cards and retractions -----------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def blocks(*without: str) -> dict[str, np.ndarray]:
     draw = np.random.Generator(np.random.Philox(5))
     return timing.to_table(
         [
-            timing.Block(name, side, i // 4, i, 1, 0.06 * float(np.exp(draw.normal(0, 0.01))), ITEMS, 0.0, False)
+            timing.Block(name, side, i // 4, i, 1, 0.06 * float(np.exp(draw.normal(0, 0.001))), ITEMS, 0.0, False)
             for name in names
             for i, side in enumerate(timing.ORDER * 10)
         ]

@@ -1,0 +1,74 @@
+"""Who is it, and when: variant, key and date, computed again from what the bundle itself says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from suite import bundle
+from suite.checks.findings import AGAIN, Finding
+from suite.naming import digest, variant
+
+AHEAD = timedelta(days=1)  #: that a clock may be ahead of ours
+
+
+def key(where: str, record: bundle.RunRecord, identities: Iterator[str]) -> Iterator[Finding]:
+    """The key is that of what was asked.
+
+    Args:
+        identities: digests that may stand for the method's version in it: its source's own, and the one that opened its version.
+    """
+    asked = [record.spec.model_dump(mode="json"), record.method.name]
+    rest = [record.method.configuration, record.data, record.processes, dict(record.systems)]
+    keys = [digest([*asked, identity, *rest]) for identity in identities]
+    if record.key not in keys:
+        told = f"is {record.key[:12]}, what was asked hashes to {keys[0][:12]}"
+        yield Finding(where, bundle.RUN, "key", "error", told, AGAIN)
+
+
+def named(where: str, record: bundle.RunRecord, defaults: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """The variant names every setting that is not the default's, and nothing else.
+
+    Args:
+        defaults: of the method's source; None where it is not at hand: then what the variant names must be in the configuration.
+    """
+    method = record.method
+    if defaults is None:
+        named = [part.partition("=")[0] for part in method.variant.split(",") if "=" in part]
+        if odd := [n for n in named if n.isidentifier() and n not in method.configuration]:
+            told = f"names {odd[0]}, which the configuration does not have"
+            yield Finding(where, bundle.RUN, "method.variant", "error", told, AGAIN)
+        return
+    if odd := sorted(set(method.configuration) - set(defaults)):
+        told = f"has {odd[0]}, which {method.name} cannot be set"
+        yield Finding(where, bundle.RUN, "method.configuration", "error", told, AGAIN)
+        return
+    if lacking := sorted(set(defaults) - set(method.configuration)):
+        told = f"lacks {lacking[0]}: every setting of {method.name} is told"
+        yield Finding(where, bundle.RUN, "method.configuration", "error", told, AGAIN)
+        return
+    listed = variant({k: _lists(v) for k, v in method.configuration.items()}, {k: _lists(v) for k, v in defaults.items()})
+    if _brackets(method.variant) != _brackets(listed):
+        told = f"says {method.variant or 'nothing'}, the settings come to {listed or 'the defaults'}"
+        yield Finding(where, bundle.RUN, "method.variant", "error", told, AGAIN)
+
+
+def _lists(value: Any) -> Any:
+    """A tuple has become a list in JSON."""
+    return [_lists(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _brackets(text: str) -> str:
+    """The text of a variant without what tells a tuple from a list."""
+    return text.replace(",)", ")").replace("(", "[").replace(")", "]")
+
+
+def dated(where: str, record: bundle.RunRecord, now: datetime | None = None) -> Iterator[Finding]:
+    """Made in the past."""
+    if when(record) > (now or datetime.now(UTC)) + AHEAD:
+        yield Finding(where, bundle.RUN, "created", "error", f"{record.created} lies in the future", "set this machine's clock")
+
+
+def when(record: bundle.RunRecord) -> datetime:
+    return datetime.strptime(record.created, bundle.WHEN).replace(tzinfo=UTC)

@@ -1,0 +1,373 @@
+"""Ranks that cannot be bought: target, variant, key, date, budget, parent, seeds, workloads and the end of a comparison.
+
+Each test is a submission that was accepted once, its hashes, id and derived measures computed anew.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from suite import bundle, rules, system
+from suite.check import check
+from suite.meters import timing
+from suite.protocol import Measure, Spec
+from suite.truth import column_digest
+from tests.suite.checks.test_hostile import (
+    ROWS,
+    Dots,
+    Fields,
+    House,
+    blocks,
+    card,
+    errors,
+    evidence,
+    fields,
+    furnished,
+    honest,
+    key_of,
+    measure,
+    refused,
+    results,
+    seal,
+    stored,
+)
+
+CASE = rules.CaseRules(
+    "small",
+    "dots/net",
+    examples={"any": 6000, "net_slim": 9000},
+    parent={"macs_parent": 1000.0},
+    weights=160,
+    workloads={"infer@1": 1, "infer@64": 64, "infer@64/*": 64},
+    timed=("infer@1", "infer@64"),
+    told=("infer@1", "infer@64"),
+)
+RULES = rules.TaskRules(("macs",), ("examples", "macs", "macs_parent", "kept.macs"), None, {("small", False, "dots/net"): CASE})
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    root = furnished(tmp_path_factory.mktemp("ruled"))
+    (root / rules.FILE).write_text(rules.describe(RULES), encoding="utf-8")
+    return House(root)
+
+
+def timed(root: Path, table: dict[str, np.ndarray], change: Callable[[Fields], Any] | None = None) -> Path:
+    """A bundle with these times, and measures derived of them."""
+    tables: dict[str, Any] = {bundle.EVIDENCE: evidence(), bundle.TIMING: table}
+    body = fields(0, tables, card().hash)
+    if change:
+        change(body)
+    return seal(root, body, tables)
+
+
+def test_an_honest_bundle_holds_to_the_rules(house: House) -> None:
+    with results() as root:
+        assert check([honest(root)], registry=house) == []
+
+        def slim(body: Fields) -> None:
+            body["method"].update(name="net_slim")
+            measure(body, "examples").update(value=9000)
+
+        assert errors(house, honest(root, seed=1, change=slim)) == []
+
+
+@pytest.mark.parametrize(
+    "target", ["0", "macs=0", "macs=nan", "macs=inf", "macs=0.50", "macs=.5", "macs=abc", "macs=", "macs=0.5,macs=0.5", "macs=1.5"]
+)
+def test_a_target_is_a_share_written_in_one_way(house: House, target: str) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b["spec"].update(target=target)), "spec.target")
+
+
+def test_a_target_names_what_the_task_removes(house: House) -> None:
+    with results() as root:
+        (found, *_) = refused(house, honest(root, change=lambda b: b["spec"].update(target="luck=0.5")), "spec.target")
+        assert "there are: macs" in found.mend
+
+
+@pytest.mark.parametrize("case", ["dots/other", "dots/net-2"])
+def test_a_closed_case_is_one_of_the_tier(house: House, case: str) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b["spec"].update(case=case)), "spec.case")
+
+
+@pytest.mark.parametrize("examples", [6001.0, 18_000.0])
+def test_no_more_examples_than_the_budget(house: House, examples: float) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: measure(b, "examples").update(value=examples)), "measures examples")
+
+
+def test_the_parent_is_not_made_larger(house: House) -> None:
+    def doubled(body: Fields) -> None:
+        measure(body, "macs_parent").update(value=2000.0)
+        measure(body, "kept.macs").update(value=0.25)
+
+    with results() as root:
+        refused(house, honest(root, change=doubled), "measures macs_parent")
+
+        def near(body: Fields) -> None:
+            measure(body, "macs_parent").update(value=1000.02)
+            measure(body, "kept.macs").update(value=500 / 1000.02)
+
+        assert errors(house, honest(root, seed=1, change=near)) == []
+
+
+@pytest.mark.parametrize("name", ["macs_parent", "kept.macs", "examples"])
+def test_what_every_run_has_is_there(house: House, name: str) -> None:
+    def without(body: Fields) -> None:
+        body["measures"] = [m for m in body["measures"] if m["name"] != name]
+
+    with results() as root:
+        refused(house, honest(root, change=without), f"measures {name}")
+
+
+def test_operations_are_told_where_multiply_adds_are(house: House) -> None:
+    with results() as root:
+        found = refused(house, honest(root, change=lambda b: b.update(operations=[])), "operations")
+        assert any(f.field == "operations" for f in found)
+
+
+def sparse(share: float, told: float, kept: float) -> Callable[[Fields], None]:
+    """Two linear layers with biases of which a share of the weights is left, and what the bundle makes of it."""
+
+    def change(body: Fields) -> None:
+        layers = [
+            {"name": f"fc{i}", "kind": "Linear", "macs": 80.0, "params": 88, "nonzero": round(80 * share) + 8} for i in range(2)
+        ]
+        body["operations"] = layers
+        for name, value in (("macs", 160.0), ("params", 176.0), ("nonzero", 2 * (80 * share + 8)), ("kept.macs", 0.16)):
+            measure(body, name).update(value=value)
+        body["measures"] += [
+            stored(Measure("macs_nonzero", told, "", "down", source="meter")),
+            stored(Measure("kept.nonzero", kept, "", "down", source="meter")),
+        ]
+
+    return change
+
+
+def test_what_no_mask_zeroes_is_the_sum_over_the_layers(house: House) -> None:
+    with results() as root:
+        assert errors(house, honest(root, change=sparse(0.5, 80.0, 0.5))) == []
+        refused(house, honest(root, seed=1, change=sparse(0.5, 40.0, 0.5)), "measures macs_nonzero")
+        refused(house, honest(root, seed=2, change=sparse(0.5, 80.0, 0.25)), "measures kept.nonzero")
+
+
+def test_a_layer_stands_once(house: House) -> None:
+    def twice(body: Fields) -> None:
+        body["operations"][1]["name"] = body["operations"][0]["name"]
+
+    with results() as root:
+        refused(house, honest(root, change=twice), "operations")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "variant", "holds"),
+    [
+        ({"rate": 0.1}, "", True),
+        ({"rate": 0.2}, "rate=0.2", True),
+        ({"rate": 0.2}, "", False),
+        ({"rate": 0.1}, "rate=0.1", False),
+        ({"rate": 0.2}, "rate=0.3", False),
+        ({"rate": 0.1, "luck": 3}, "", False),
+        ({}, "", False),
+    ],
+)
+def test_the_variant_is_what_the_settings_come_to(house: House, configuration: dict[str, Any], variant: str, holds: bool) -> None:
+    with results() as root:
+        path = honest(root, change=lambda b: b["method"].update(configuration=configuration, variant=variant))
+        found = errors(house, path)
+        assert (found == []) == holds, [f.line() for f in found]
+
+
+def test_a_key_is_that_of_what_was_asked(house: House) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b.update(key="0" * 64)), "key")
+        other = key_of(fields(7, {}, card().hash))
+        refused(house, honest(root, seed=1, change=lambda b: b.update(key=other)), "key")
+
+
+@pytest.mark.parametrize("created", [f"{day}T00:00:00Z" for day in ("2999-01-01", "2026-13-01", "2026-02-30", "٢٠٢٦-01-01")])
+def test_a_date_is_a_day_that_has_been(house: House, created: str) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b.update(created=created)), "created")
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**70])
+def test_a_seed_is_a_number_of_63_bits(house: House, seed: int) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b["spec"].update(seed=seed)), "spec.seed")
+
+
+OTHER = card(16.0)  #: of another machine
+
+
+def better(seed: int = 0) -> dict[str, np.ndarray]:
+    """The evidence of a seed with some answers put right."""
+    table = evidence(seed)
+    return {**table, "prediction": np.where(np.arange(ROWS) < 60, table["label"], table["prediction"]).astype(np.int16)}
+
+
+def scored(table: dict[str, np.ndarray], **changed: Any) -> Callable[[Fields], None]:
+    def change(body: Fields) -> None:
+        ours = {m.name: stored(m) for m in Dots().score(Spec(**body["spec"]), table)}
+        body["measures"] = [ours.get(m["name"], m) for m in body["measures"]]
+        body.update(changed)
+
+    return change
+
+
+def test_nobody_comes_before_who_stands_there(house: House) -> None:
+    elsewhere = dict.fromkeys(("solve", "weigh"), OTHER.hash)
+    with results() as base, results() as root:
+        honest(base)
+        system.write_card(OTHER, root / "systems")
+        early = scored(better(), created="2020-01-01T00:00:00Z", systems=elsewhere)
+        path = honest(root, change=early, evidence=better())
+        assert errors(house, path) == []  # by itself it holds
+        assert [f.field for f in errors(house, path, against=base)] == ["created"]
+        late = scored(better(), created="2026-02-01T00:00:00Z", systems=elsewhere)
+        assert errors(house, honest(root, change=late, evidence=better()), against=base) == []
+
+
+def test_one_machine_gives_one_answer_to_one_question(house: House) -> None:
+    with results() as base, results() as root:
+        honest(base)
+        path = honest(root, change=scored(better(), created="2026-02-01T00:00:00Z"), evidence=better())
+        assert [f.field for f in errors(house, path, against=base)] == ["evidence"]
+
+
+def packed(table: dict[str, np.ndarray]) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(pa.table(table), out, compression="NONE", store_schema=False, use_dictionary=False)
+    return out.getvalue()
+
+
+def test_the_same_evidence_packed_anew_is_no_other_seed(house: House, tmp_path: Path) -> None:
+    file = tmp_path / bundle.EVIDENCE
+    file.write_bytes(packed(evidence(0)))
+    with results() as root:
+        honest(root, seed=0)
+        honest(root, seed=1, change=scored(evidence(0)), evidence=file)
+        assert [(f.file, f.field) for f in errors(house, root)] == [(bundle.EVIDENCE, "row")]
+
+
+def test_nearly_the_same_answers_of_two_seeds_are_marked(house: House) -> None:
+    table = evidence(0)
+    table["score"][7] = np.float16(0.123)
+    with results() as root:
+        honest(root, seed=0)
+        honest(root, seed=1, change=scored(table), evidence=table)
+        (mark,) = check([root], registry=house)
+        assert (mark.level, mark.field) == ("mark", "row")
+        assert "99.6 %" in mark.message
+
+
+def test_a_method_of_ones_own_cannot_do_without_seeds(house: House) -> None:
+    def own(body: Fields) -> None:
+        body["method"].update(name="mine@ab12ab12ab12", origin="file", seedless=True)
+
+    with results() as root:
+        marks = check([honest(root, change=own)], registry=house)
+        assert [(m.level, m.field) for m in marks] == [("mark", "method.seedless")]
+
+
+def test_seeds_of_one_row_have_seen_about_the_same(house: House) -> None:
+    with results() as root:
+        honest(root, seed=0)
+        honest(root, seed=1, change=lambda b: (measure(b, "examples").update(value=2000.0), b.update(curve=[])))  # type: ignore[func-returns-value]
+        assert [f.field for f in errors(house, root)] == ["measures examples"]
+
+
+def test_columns_that_a_case_dictates_are_the_cases(tmp_path: Path) -> None:
+    root = furnished(tmp_path)
+    score = evidence()["score"]
+    told = {"score": column_digest(score, "float16")}
+    case = rules.CaseRules("small", "dots/net", columns=told, totals={"prediction": float(evidence()["prediction"].sum())})
+    (root / rules.FILE).write_text(rules.describe(rules.TaskRules(("macs",), (), None, {("small", False, "dots/net"): case})))
+    house = House(root)
+    with results() as out:
+        assert errors(house, honest(out)) == []
+        other = {**evidence(), "score": np.roll(score, 1)}
+        refused(house, honest(out, seed=1, change=scored(other), evidence=other), "score", bundle.EVIDENCE)
+        twice = {**evidence(), "prediction": np.zeros(ROWS, np.int16)}
+        refused(house, honest(out, seed=2, change=scored(twice), evidence=twice), "prediction", bundle.EVIDENCE)
+
+
+# -- timings ---------------------------------------------------------------------------------------------------------
+
+
+def noisy(
+    quads: int, spread: float = 0.05, names: tuple[tuple[str, int], ...] = (("infer@1", 1), ("infer@64", 64))
+) -> dict[str, np.ndarray]:
+    """Blocks of which no ten quads tell the ratio to 1 %."""
+    draw = np.random.Generator(np.random.Philox(3))
+    rows = [
+        timing.Block(n, side, q, 4 * q + i, 50, 0.06 * float(np.exp(draw.normal(0, spread))), items, 0.0, False)
+        for n, items in names
+        for q in range(quads)
+        for i, side in enumerate(timing.ORDER)
+    ]
+    return timing.to_table(rows)
+
+
+def only(table: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {k: v[table["workload"] == name] for k, v in table.items()}
+
+
+def joined(*tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
+
+
+def test_a_comparison_lasts_until_it_is_known_or_its_cap_is_reached(house: House) -> None:
+    whole = noisy(56)
+    seconds = [float(only(whole, n)["seconds"].sum()) for n in ("infer@1", "infer@64")]
+    assert min(seconds) > timing.CAP_SECONDS
+    with results() as root:
+        assert errors(house, timed(root, whole)) == []
+        part = {k: v[whole["quad"] < 10] for k, v in whole.items()}
+        refused(house, timed(root, part), "workload", bundle.TIMING)
+
+
+def test_the_best_third_of_the_quads_is_no_comparison(house: House) -> None:
+    whole = noisy(56)
+    chosen = []
+    for name in ("infer@1", "infer@64"):
+        table = only(whole, name)
+        best = np.sort(np.argsort(-timing.quad_ratios(table))[: 56 // 3])
+        rows = (4 * best[:, None] + np.arange(4)).ravel()
+        cut = {k: v[rows] for k, v in table.items()}
+        cut["quad"] = (np.arange(len(rows)) // 4).astype(np.int32)
+        cut["index"] = np.arange(len(rows)).astype(np.int32)
+        chosen.append(cut)
+    table = joined(*chosen)
+    assert all(math.isfinite(m.value) for m in timing.derive(table))
+    with results() as root:
+        refused(house, timed(root, table), "workload", bundle.TIMING)
+
+
+def test_nobody_goes_on_until_the_numbers_are_better(house: House) -> None:
+    with results() as root:
+        found = refused(house, timed(root, blocks(quads=20)), "workload", bundle.TIMING)
+        assert "goes on to 20" in found[0].message
+
+
+def test_workloads_are_the_tasks_of_as_many_items(house: House) -> None:
+    times = blocks()
+    with results() as root:
+        hundred = {**times, "items": np.where(times["workload"] == "infer@64", 6400, times["items"]).astype(np.int32)}
+        refused(house, timed(root, hundred), "workload", bundle.TIMING)
+        refused(house, timed(root, only(times, "infer@1")), "workload", bundle.TIMING)
+        lacking = timed(root, only(times, "infer@1"), lambda b: b.update(unsupported={"infer@64": "no"}))
+        refused(house, lacking, "workload", bundle.TIMING)
+        invented = joined(times, *({**only(times, "infer@1"), "workload": np.array(["extra@1"] * 40, object)} for _ in range(1)))
+        refused(house, timed(root, invented), "workload", bundle.TIMING)
