@@ -21,7 +21,7 @@ import numpy as np
 
 from suite import bundle, fields, pictures, rules, truth
 from suite import registry as ours
-from suite.checks import held, identity, numbers, tree, untrusted
+from suite.checks import held, identity, numbers, texts, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
 from suite.checks.seen import Print, Seen, print_of
 from suite.meters import environment, timing
@@ -90,7 +90,7 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
         for found in _several(cases) if len(cases) >= MANY and registry is ours else map(_bundle, cases):
             findings += islice(found, MOST_FINDINGS)
         if inner:
-            findings += tree.strays(root, known.tasks)
+            findings += tree.strays(root, tree.Known(tuple(known.tasks), seen.runs()))
     return [f.printable() for f in findings]
 
 
@@ -411,7 +411,7 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
             yield case.mark("method.seedless", "says that no seed changes it: three seeds would show it", "run three seeds")
         if not stem or not at or digest != method.version[:12]:
             yield case.error("method.name", f"{method.name} must be name@{method.version[:12]}")
-        if _plain(stem) in {_plain(n) for n in reference}:
+        if texts.skeletons(stem) & {s for n in reference for s in texts.skeletons(n)}:
             mend = "give the file another name and run it again"
             yield case.error("method.name", f"{stem} is, or reads like, a method of ours", mend)
         return
@@ -457,11 +457,6 @@ def _sources(case: _Case, record: bundle.RunRecord, source: MethodSource) -> Ite
     if record.source.dirty is not False:
         told = "made from a tree with uncommitted changes, or outside a clone"
         yield case.mark("source", told, "commit, then run it again")
-
-
-def _plain(name: str) -> str:
-    """A name without what is easily overlooked: case and punctuation, and digits that pass for letters."""
-    return "".join(c for c in name.casefold().translate(str.maketrans("01", "ol")) if c.isalnum())
 
 
 def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:

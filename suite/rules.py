@@ -30,6 +30,7 @@ class CaseRules:
     examples: Mapping[str, int] = field(default_factory=dict)
     parent: Mapping[str, float] = field(default_factory=dict)  #: what is metered of the parent, the same in every row
     weights: int = 0  #: of the parent's convolutions and linear layers; 0: nothing is summed over layers
+    biases: int = 0  #: of the parent's convolutions, which their layers count beside weights
     workloads: Mapping[str, int] = field(default_factory=dict)  #: items of a call; ``name*`` stands for all that begin so
     timed: tuple[str, ...] = ()  #: workloads that every row times, and that every machine can run
     told: tuple[str, ...] = ()  #: workloads that a row of seed 0 times or says to be unsupported

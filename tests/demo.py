@@ -90,7 +90,7 @@ def write(
     whole = round(ruled.parent["macs_parent"])
     macs, params = round(share * whole), round(share * ruled.weights)
     nonzero = round(alive * params)
-    scratch = root / ".scratch"
+    scratch = root / ".work"
     scratch.mkdir(parents=True, exist_ok=True)
     files, measures = {}, []
     noise = sum(map(ord, method + variant + target))
@@ -204,7 +204,7 @@ def video(root: Path, methods: Sequence[str] = tuple(VIDEO), *, case: str = "big
     """Bundles of mobile_vsr on the small tier with frames' errors, bytes, the player's speed, and pictures."""
     task, machine = registry.task("mobile_vsr"), card()
     system.write_card(machine, root / "systems")
-    scratch = root / ".scratch"
+    scratch = root / ".work"
     scratch.mkdir(parents=True, exist_ok=True)
     frame = np.arange(0, 132, 10)
     zeros = np.zeros(len(frame))

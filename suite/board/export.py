@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from suite.protocol import Task
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  #: how cells begin that spreadsheets compute
+
+
 def frame(board: Board, task: Task[Any, Any]) -> pd.DataFrame:
     """One line a row of the board, with its conditions: a number without them is not published."""
     import pandas as pd
@@ -37,10 +40,15 @@ def write(board: Board, task: Task[Any, Any], folder: Path, stem: str) -> None:
     """Write a board's table in all formats."""
     folder.mkdir(parents=True, exist_ok=True)
     table = frame(board, task)
-    table.to_csv(folder / f"{stem}.csv", index=False)
+    table.map(_unformulated).to_csv(folder / f"{stem}.csv", index=False)
     table.to_parquet(folder / f"{stem}.parquet", index=False, compression="snappy")
     table.to_json(folder / f"{stem}.json", orient="records", indent=1)
     (folder / f"{stem}.tex").write_text(latex(board, task), encoding="utf-8")
+
+
+def _unformulated(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, as text: names of others' methods and settings come from outside."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def latex(board: Board, task: Task[Any, Any]) -> str:

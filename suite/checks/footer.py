@@ -22,6 +22,13 @@ CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4
 ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 3: "RLE", 4: "BIT_PACKED", 8: "RLE_DICTIONARY", 9: "BYTE_STREAM_SPLIT"}
 
 
+#: fields that Arrow writes, of the file, of a chunk and of its metadata: no key-value pairs, indexes or filters
+FILE_FIELDS = frozenset({1, 2, 3, 4, 6, 7})
+CHUNK_FIELDS = frozenset({2, 3})
+COLUMN_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13, 16})
+PAGES = frozenset({0, 2, 3})  #: types: data, dictionary, data of the second kind
+
+
 @dataclass(frozen=True)
 class Chunk:
     """One column of one row group."""
@@ -39,7 +46,9 @@ class Footer:
 
     rows: int
     groups: tuple[tuple[int, tuple[Chunk, ...]], ...]  #: rows and columns of each row group
-    metadata: bool  #: there are key-value pairs
+    metadata: bool  #: there are key-value pairs, of the file or of a column, or fields that we do not write
+    writer: str
+    filled: bool  #: pages follow one another from the file's begin to the footer, and nothing lies between
 
 
 def read(file: Path) -> Footer:
@@ -50,9 +59,34 @@ def read(file: Path) -> Footer:
         raise ValueError("no Parquet file")
     if not 0 < size <= min(MOST_BYTES, len(data) - 12):
         raise ValueError(f"a footer of {size:,} bytes")
-    top = _Compact(data[-8 - size : -8]).struct()
+    reader = _Compact(data[-8 - size : -8])
+    top = reader.struct()
     groups = tuple((_number(g, 3), tuple(_chunk(c) for c in _structs(g, 1))) for g in _structs(top, 4))
-    return Footer(_number(top, 3), groups, 5 in top)
+    chunks = [c for g in _structs(top, 4) for c in _structs(g, 1)]
+    foreign = bool(top.keys() - FILE_FIELDS) or any(c.keys() - CHUNK_FIELDS or c[3].keys() - COLUMN_FIELDS for c in chunks)
+    writer = top.get(6, b"")
+    filled = reader.at == size and _filled(data, len(data) - 8 - size, [c[3] for c in chunks])
+    return Footer(_number(top, 3), groups, foreign, writer.decode("utf-8", "replace") if isinstance(writer, bytes) else "", filled)
+
+
+def _filled(data: bytes, end: int, chunks: list[dict[int, Any]]) -> bool:
+    """Whether the pages of all columns, in the order of their places, lie one behind the other from the magic to the footer."""
+    at = len(MAGIC)
+    places = sorted((min(_number(c, n) for n in (9, 11) if n in c or n == 9), _number(c, 7)) for c in chunks)
+    for begin, length in places:
+        if begin != at or length <= 0 or begin + length > end:
+            return False
+        at = begin + length
+        while begin < at:
+            page = _Compact(data[begin:at])
+            head = page.struct()
+            size = _number(head, 3)
+            if size < 0 or head.get(1) not in PAGES:
+                return False
+            begin += page.at + size
+        if begin != at:
+            return False
+    return at == end
 
 
 def _chunk(chunk: dict[int, Any]) -> Chunk:

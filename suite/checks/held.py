@@ -63,7 +63,8 @@ def held(where: str, record: bundle.RunRecord, rules: TaskRules, case: CaseRules
 def _layers(where: str, record: bundle.RunRecord, value: Mapping[tuple[str, str], float], case: CaseRules) -> Iterator[Finding]:
     """`macs_nonzero` and `kept.nonzero` are what the layers come to, of which each tells its weights and how many are not zero.
 
-    A linear layer has as many weights as multiply-adds an item; the rest of its parameters are biases, of which some may be zero.
+    A linear layer has as many weights as multiply-adds an item, a convolution all parameters or all but its biases; of biases some
+    may be zero.
     """
     names = [layer.name for layer in record.operations]
     if len(names) != len(set(names)):
@@ -72,13 +73,15 @@ def _layers(where: str, record: bundle.RunRecord, value: Mapping[tuple[str, str]
     for layer in record.operations:
         if not layer.macs:
             continue
-        weights = min(layer.params, round(layer.macs)) if layer.kind == "Linear" else layer.params
-        if not weights:  # attention: products of activations
+        if not layer.params:  # attention: products of activations
             lows, highs = lows + layer.macs, highs + layer.macs
             continue
-        least = max(0, layer.nonzero - (layer.params - weights))
+        linear = layer.kind == "Linear"
+        fewest = min(layer.params, round(layer.macs)) if linear else max(1, layer.params - case.biases)
+        weights = fewest if linear else layer.params
+        least = max(0, layer.nonzero - (layer.params - fewest))
         most = min(layer.nonzero, weights)
-        lows, highs = lows + layer.macs * least / weights, highs + layer.macs * most / weights
+        lows, highs = lows + layer.macs * least / weights, highs + layer.macs * min(1.0, most / fewest)
         alive_low, alive_high = alive_low + least, alive_high + most
     for name, low, high in (
         ("macs_nonzero", lows, highs),

@@ -82,6 +82,10 @@ class Seen:
             self._keys.setdefault(record.key, []).append(met)
             self._rows.setdefault(_row(record), []).append(met)
 
+    def runs(self) -> dict[str, bundle.RunRecord]:
+        """The runs by id."""
+        return {run: met.record for run, met in self._ids.items()}
+
     def before(self, record: bundle.RunRecord, path: Path, evidence: Print | None) -> Iterator[Finding]:
         """What this run repeats, and whose place it would take."""
         where = str(path)

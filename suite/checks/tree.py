@@ -5,57 +5,162 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from suite import bundle, system
+from suite.checks import texts
 from suite.checks.findings import Finding, Refused, printable
 from suite.checks.untrusted import parse, within
 from suite.naming import UserError
+from suite.protocol import TIERS
 
 CARD_BYTES, RETRACTION_BYTES = 100_000, 10_000
+MOST_GIB, MOST_FACTS, MOST_TEXT = 1e6, 100, 400  #: of a card
 COPY = "copy the card that the run wrote"
 _BUNDLE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
+_METHOD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.@+-]{0,119}")
+_WORK = re.compile(r"\.work|\.part-[0-9a-f]{16}-.*", re.DOTALL)
 _ID = re.compile(r"[0-9a-f]{64}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RETRACT = 'write {"id": the bundle\'s 64 digits, "reason": why, "date": "2026-01-31"}'
 
 
-def strays(root: Path, tasks: Collection[str]) -> Iterator[Finding]:
-    """Links anywhere, bundles without ``run.json``, files among bundles, bad cards and retractions.
+@dataclass(frozen=True)
+class Known:
+    """What a results tree is held to: names of tasks, and the runs that there are."""
 
-    Only folders named like a task are held to hold nothing but bundles: `root` may be any folder above.
-    Folders with a leading dot are work in progress, as for `bundle.find`.
+    tasks: Collection[str]
+    runs: Mapping[str, bundle.RunRecord]  #: by id
+
+
+def strays(root: Path, known: Known) -> Iterator[Finding]:
+    """Whatever lies beside bundles: in a folder of results nothing but tasks, cards and retractions; links nowhere.
+
+    `root` may be any folder above results: these are found by their bundles, or by the cards that lie beside them.  Folders of a
+    runner at work are passed over.
     """
     for base, folders, files in os.walk(root):
         here = Path(base)
-        inside = here.relative_to(root).parts
         for name in sorted((*folders, *files)):
             if (here / name).is_symlink():
                 yield Finding(base, name, "file", "error", "is a symbolic link", "put the file itself there")
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        if bundle.RUN in files:
+        if _is_results(here, folders, known.tasks):
             folders.clear()
-        elif _BUNDLE.fullmatch(here.name):
-            folders.clear()
-            yield Finding(base, bundle.RUN, "file", "error", "is missing", "put the whole bundle there")
-        elif inside in (("systems",), ("retractions",)):
-            read = card if inside == ("systems",) else retraction
-            for name in sorted(files):
-                try:
-                    read(here / name)
-                except Refused as e:
-                    yield e.finding(base)
-        elif inside and inside[0] in tasks:
-            for name in sorted(files):
-                if not (here / name).is_symlink():
-                    yield Finding(base, name, "file", "error", "does not belong in results", "results hold bundles alone")
+            yield from _results(here, known)
+        else:
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and not (here / f).is_symlink())
+            if _BUNDLE.fullmatch(here.name) and bundle.RUN not in files:
+                yield Finding(base, bundle.RUN, "file", "error", "is missing", "put the whole bundle there")
+                folders.clear()
+            elif bundle.RUN in files:
+                folders.clear()
+
+
+def _is_results(here: Path, folders: Collection[str], tasks: Collection[str]) -> bool:
+    """Whether a folder holds results: cards, or a task's folder of tiers."""
+    return "systems" in folders or any((here / task / tier).is_dir() for task in tasks if task in folders for tier in TIERS)
+
+
+def _results(root: Path, known: Known) -> Iterator[Finding]:
+    """A folder of results, entry by entry: each has its place, by name and by depth."""
+    for entry in _entries(root):
+        if entry.name == "systems" and _folder(entry):
+            yield from _read_all(entry, card)
+        elif entry.name == "retractions" and _folder(entry):
+            yield from _retractions(entry, known)
+        elif entry.name in known.tasks and _folder(entry):
+            yield from _of_task(entry)
+        else:
+            there = ", ".join((*sorted(known.tasks), "systems", "retractions"))
+            yield _stray(root, entry, f"results hold folders of tasks and their cards: {there}")
+
+
+def _of_task(task: Path) -> Iterator[Finding]:
+    """A task's folder: tiers, methods, bundles, and in these what `untrusted.plain_files` looks at."""
+    for tier in _entries(task):
+        if tier.name not in TIERS or not _folder(tier):
+            yield _stray(task, tier, f"a task has folders of its tiers: {', '.join(TIERS)}")
+            continue
+        for method in _entries(tier):
+            if not _METHOD.fullmatch(method.name) or not _folder(method):
+                yield _stray(tier, method, "a tier has a folder a method")
+                continue
+            for run in _entries(method):
+                if not _BUNDLE.fullmatch(run.name) or not _folder(run):
+                    yield _stray(method, run, "a method has its bundles")
+                elif not (run / bundle.RUN).is_file():
+                    yield Finding(str(run), bundle.RUN, "file", "error", "is missing", "put the whole bundle there")
+                else:
+                    yield from _plain(run)
+
+
+def _plain(run: Path) -> Iterator[Finding]:
+    """Files of a bundle are nothing that a system runs."""
+    for file in _entries(run):
+        mode = file.lstat().st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):
+            told = f"may be executed ({stat.filemode(mode)})"
+            yield Finding(str(run), printable(file.name), "file", "error", told, "chmod 644")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in order: no links, which are told of already, and nothing that a runner is at work on."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.is_symlink() and not _WORK.fullmatch(p.name))
+    except OSError:
+        return []
+
+
+def _folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
+
+
+def _stray(folder: Path, entry: Path, mend: str) -> Finding:
+    return Finding(str(folder), printable(entry.name), "file", "error", "does not belong in results", mend)
+
+
+def _read_all(folder: Path, read: Callable[[Path], object]) -> Iterator[Finding]:
+    for file in sorted(folder.iterdir()):
+        try:
+            read(file)
+        except Refused as e:
+            yield e.finding(str(folder))
+
+
+def _retractions(folder: Path, known: Known) -> Iterator[Finding]:
+    """Each takes back one run that there is, once; whose run it is stands beside it, for who reviews it."""
+    before: dict[str, str] = {}
+    for file in sorted(folder.iterdir()):
+        try:
+            found = retraction(file)
+        except Refused as e:
+            yield e.finding(str(folder))
+            continue
+        name, run = printable(file.name), known.runs.get(found["id"])
+        if run is None:
+            yield Finding(str(folder), name, "id", "error", "is of no run that is here", RETRACT)
+        elif found["id"] in before:
+            yield Finding(str(folder), name, "id", "error", f"is retracted by {before[found['id']]} already", "keep one of them")
+        else:
+            told = f"takes back a run of {run.method.name} by {run.submitter or 'nobody named'}"
+            yield Finding(str(folder), name, "id", "mark", told, "let its owner agree")
+        before.setdefault(found["id"], name)
 
 
 def card(file: Path) -> system.SystemCard:
     """A system card that hashes to its name; raises Refused."""
-    _data(file, CARD_BYTES, COPY)
+    facts = _data(file, CARD_BYTES, COPY)
+    for group, told in facts.items():
+        for name, value in told.items() if isinstance(told, dict) else ():
+            if odd := _odd_fact(name, value):
+                raise Refused(printable(file.name), printable(f"{group}.{name}"), odd, COPY)
+    total = facts.get("memory", {}).get("total_gib") if isinstance(facts.get("memory"), dict) else None
+    if total is not None and (isinstance(total, bool) or not isinstance(total, int | float) or not 0 < total < MOST_GIB):
+        raise Refused(printable(file.name), "memory.total_gib", f"{printable(str(total), 40)} is no amount of memory", COPY)
     try:
         return system.read_card(file)
     except UserError as e:
@@ -63,6 +168,19 @@ def card(file: Path) -> system.SystemCard:
         raise Refused(printable(file.name), "card", message, mend) from e
     except ValueError as e:  # a text that has no UTF-8 has no hash either
         raise Refused(printable(file.name), "card", "cannot be hashed", COPY) from e
+
+
+def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:
+    """What is wrong with a fact of a card: a name and a short text, a number, a truth value, or a list or mapping of such."""
+    if isinstance(value, list | dict) and not inner:
+        pairs = value.items() if isinstance(value, dict) else [(name, v) for v in value]
+        return "is long" if len(value) > MOST_FACTS else next((odd for k, v in pairs if (odd := _odd_fact(k, v, inner=True))), "")
+    if not isinstance(value, str | int | float | bool | None):
+        return "is no fact of a machine"
+    for text in (name, str(value)):
+        if len(text) > MOST_TEXT or texts.odd(text):
+            return texts.odd(text) or f"has more than {MOST_TEXT} characters"
+    return ""
 
 
 def retraction(file: Path) -> dict[str, Any]:
@@ -75,9 +193,19 @@ def retraction(file: Path) -> dict[str, Any]:
         raise Refused(name, "id", "is not a bundle's id", RETRACT)
     if not 0 < len(found["reason"].strip()) <= 2000:
         raise Refused(name, "reason", "is empty or over 2,000 characters", RETRACT)
-    if not _DATE.fullmatch(found.get("date", "2026-01-31")):
+    if told := texts.odd(found["reason"], prose=True):
+        raise Refused(name, "reason", told, RETRACT)
+    day = found.get("date", "2026-01-31")
+    if not _DATE.fullmatch(day) or not _is_day(day):
         raise Refused(name, "date", "is not a day", RETRACT)
     return found
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text) <= date.today() + timedelta(days=1)
+    except ValueError:
+        return False
 
 
 def _data(file: Path, most: int, mend: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suite import bundle, pictures
-from suite.checks import footer
+from suite.checks import footer, texts
 from suite.checks.findings import AGAIN, Refused, printable
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ MOST_ROWS, MOST_GROUPS, MOST_DEPTH = 5_000_000, 64, 12
 TEXT_BYTES = 200  #: of one cell
 TEXT_BATCH = 64  #: cells of text unpacked at a time: one stored string may stand for a million cells
 CODECS = {"SNAPPY", "UNCOMPRESSED"}
+WRITER, MOST_WRITER = "parquet-cpp-arrow version ", 60  #: how a footer says who wrote it, and characters of that
 ENCODINGS = frozenset(footer.ENCODINGS.values())
 #: texts of several lines, which pages escape; every other text is a name and must be printable
 PROSE = frozenset({"reason", "notes", "warnings", "unsupported"})
@@ -125,7 +126,9 @@ def record(path: Path) -> bundle.RunRecord:
     data = _bytes(path / bundle.RUN)
     raw = parse(data, bundle.RUN)
     version = raw.get("schema_version")
-    if isinstance(version, int) and version > bundle.SCHEMA:
+    if type(version) is not int:  # true and 1.0 equal 1
+        raise Refused(bundle.RUN, "schema_version", f"is no whole number; it is {bundle.SCHEMA}")
+    if version > bundle.SCHEMA:
         raise Refused(bundle.RUN, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
     try:  # 1e999 is no NaN to the parser, yet infinite
         text = json.dumps(raw, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -150,19 +153,18 @@ def record(path: Path) -> bundle.RunRecord:
     return found
 
 
-def _names(value: Any, where: str) -> None:
-    """Names are shown on pages and terminals: they are printable and without markup."""
+def _names(value: Any, where: str, *, prose: bool = False) -> None:
+    """Texts are shown on pages and terminals: names are printable and without markup, and nothing is hidden in any text."""
     if isinstance(value, str):
-        if not value.isprintable() or "<" in value or ">" in value:
-            raise Refused(bundle.RUN, where, "holds control characters or markup", "use plain names")
+        if told := texts.odd(value, prose=prose):
+            raise Refused(bundle.RUN, where, told, "use plain names")
     elif isinstance(value, dict):
         for key, inner in value.items():
             _names(key, f"{where} keys".strip())
-            if key not in PROSE:
-                _names(inner, f"{where}.{key}" if where else key)
+            _names(inner, f"{where}.{key}" if where else key, prose=prose or key in PROSE)
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            _names(inner, f"{where}.{i}")
+            _names(inner, f"{where}.{i}", prose=prose)
 
 
 def hashes(path: Path, found: bundle.RunRecord) -> None:
@@ -233,6 +235,10 @@ def _harmless(head: footer.Footer, name: str, columns: Mapping[str, str], rows: 
         raise Refused(name, "rows", f"{rows:,} rows unpack to more than {EXPANSION:,} bytes")
     if head.metadata:
         raise Refused(name, "metadata", "holds more than the table")
+    if not head.writer.startswith(WRITER) or not head.writer.isprintable() or len(head.writer) > MOST_WRITER:
+        raise Refused(name, "metadata", f"says that {printable(head.writer, 60) or 'nobody'} wrote it, not Arrow")
+    if not head.filled:
+        raise Refused(name, "pages", "do not fill the file: it holds more than the table")
     if len(head.groups) > MOST_GROUPS:
         raise Refused(name, "groups", f"{len(head.groups)} row groups: not what the runner writes")
     for count, chunks in head.groups:

@@ -117,6 +117,7 @@ def rules_of(
         columns = {c: column_digest(evidence[c], task.columns[c]) for c in how.columns}
         totals = {c: float(evidence[c].astype(float).sum()) for c in how.totals}
     weights = sum(m.weight.numel() for m in _modules(solution) if isinstance(m, nn.Conv2d | nn.Linear)) if how.by_layer else 0
+    convolutions = [m for m in _modules(solution) if isinstance(m, nn.Conv2d)] if how.by_layer else []
     rules = CaseRules(
         tier=tier,
         case=case,
@@ -124,6 +125,7 @@ def rules_of(
         examples={"any": budget, **dict(sorted(spent.items()))},
         parent={n: metered[n] for n in how.parent},
         weights=weights,
+        biases=sum(m.bias.numel() for m in convolutions if m.bias is not None),
         workloads={**told, **{n: i for n, i in timed.items() if n not in told}, **alike},
         timed=tuple(n for n in timed if not n.startswith(jobs or ("\0",)) and not _optional(n, task)),
         told=tuple(n for n in told if not n.startswith(jobs or ("\0",))),

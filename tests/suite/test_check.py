@@ -26,7 +26,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one honest bundle."""
     root = tmp_path_factory.mktemp("honest")
     demo.write(root, seed=0)
-    shutil.rmtree(root / ".scratch")
+    shutil.rmtree(root / ".work")
     return root
 
 
@@ -306,7 +306,7 @@ def test_fields_survive_a_round_trip(results: Path) -> None:
 
 def test_a_workload_whose_name_has_a_slash_may_be_unsupported(tmp_path: Path) -> None:
     demo.write(tmp_path / "r", changes={"unsupported": {"infer@64/bf16": "no such instructions here"}})
-    shutil.rmtree(tmp_path / "r" / ".scratch")
+    shutil.rmtree(tmp_path / "r" / ".work")
     assert not errors(tmp_path / "r")
     assert "infer@64/bf16" in bundle.read(the_bundle(tmp_path / "r")).unsupported
     with pytest.raises(ValueError, match="unsupported"):

@@ -152,7 +152,7 @@ def write(
             draw = np.random.Generator(np.random.Philox([100 * at, seed]))
             told = measures(method, end + draw.normal(0, 0.3), seconds, speedup, draw)
             arm = {"chex": "tickets", "random_channels": "random"}.get(method) if not variant else None
-            files, scratch = {}, root / ".scratch"
+            files, scratch = {}, root / ".work"
             scratch.mkdir(parents=True, exist_ok=True)
             if arm:
                 evidence = answers(right, arm, seed, pictures)

@@ -179,7 +179,7 @@ def test_a_layer_stands_once(house: House) -> None:
         ({"rate": 0.1}, "rate=0.1", False),
         ({"rate": 0.2}, "rate=0.3", False),
         ({"rate": 0.1, "luck": 3}, "", False),
-        ({}, "", False),
+        ({}, "", True),
     ],
 )
 def test_the_variant_is_what_the_settings_come_to(house: House, configuration: dict[str, Any], variant: str, holds: bool) -> None:

@@ -1,0 +1,54 @@
+"""Texts from outside: what hides in them, and names that read like others."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+#: what is seen as nothing, or changes what stands beside it: marks that combine, controls of direction, private and unassigned code
+HIDDEN = frozenset({"Mn", "Me", "Cf", "Co", "Cn", "Cs"})
+LAYOUT = frozenset("\n\t")  #: of prose
+DIGITS = str.maketrans("01", "ol")  #: that pass for letters
+
+
+def odd(text: str, *, prose: bool = False) -> str:
+    """What is wrong with a text; empty where nothing is.
+
+    Args:
+        prose: it may have several lines, and markup, which pages escape.
+    """
+    if text.isascii() and text.isprintable():
+        return "" if prose or not ("<" in text or ">" in text) else "holds control characters or markup"
+    if any(unicodedata.category(c) in HIDDEN for c in text):
+        return "holds characters that are not seen, or combine with others"
+    if unicodedata.normalize("NFC", text) != text:
+        return "is written in another way than its composed characters"
+    if prose:
+        return "" if all(c.isprintable() or c in LAYOUT for c in text) else "holds control characters"
+    return "" if text.isprintable() and "<" not in text and ">" not in text else "holds control characters or markup"
+
+
+def skeletons(name: str) -> frozenset[str]:
+    """A name without what is easily overlooked: case, punctuation, and characters that pass for others (Unicode's confusables).
+
+    Two names read alike where they share one: a capital I is an i to who knows it as a capital, and an l to others.  After UTS 39.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if c.isalnum())
+    return frozenset(map(_skeleton, (plain, plain.casefold())))
+
+
+def _skeleton(plain: str) -> str:
+    once = "".join(map(_first, plain)).casefold()
+    return "".join(map(_first, once)).translate(DIGITS).replace("rn", "m").replace("vv", "w")
+
+
+@cache
+def _first(character: str) -> str:
+    """The least letter or digit of those that a character is taken for, itself among them."""
+    from confusable_homoglyphs import confusables
+
+    found = confusables.is_confusable(character, greedy=True, preferred_aliases=[]) or []
+    alike = {h["c"] for entry in found for h in entry["homoglyphs"]}
+    ascii_ = sorted(c for c in {character, *alike} if len(c) == 1 and c.isascii() and c.isalnum())
+    letters = [c for c in ascii_ if c.isalpha() and c.islower()] or ascii_
+    return letters[0] if letters else character
