@@ -26,7 +26,7 @@ class CaseRules:
     tier: str
     case: str
     speed: bool = False
-    #: the most that a closed run may have seen, by method; under ``any`` that of every other method
+    #: the most that a closed run may have seen, by method; under ``any`` that of every other; None where nothing is known
     examples: Mapping[str, int] = field(default_factory=dict)
     parent: Mapping[str, float] = field(default_factory=dict)  #: what is metered of the parent, the same in every row
     weights: int = 0  #: of the parent's convolutions and linear layers; 0: nothing is summed over layers

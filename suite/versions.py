@@ -147,6 +147,15 @@ def archived() -> list[tuple[str, str, str]]:
     return found
 
 
+def sources() -> list[tuple[str, str, str]]:
+    """Every source that is one of ours, of whatever version: task, method (empty for the task itself) and digest."""
+    found = []
+    for x in every():
+        task, _, method = x.name.partition("/")
+        found += [(task, method, digest) for digest in dict.fromkeys((x.digest, *(e.digest for e in x.entries)))]
+    return found
+
+
 def enter(name: str, entries: Sequence[Entry]) -> None:
     """Add entries to the table, of a task or of ``task/method``; the file is replaced whole."""
     task, _, method = name.partition("/")

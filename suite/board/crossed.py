@@ -191,7 +191,7 @@ def crossing(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     if declared is None or board.ranking.division == "speed":
         return None
     names = {(label, part): f"{measure}:{part}" for label, (*_, measure) in declared.rows.items() for part in declared.columns}
-    rows = {(r.method, r.variant): r for r in board.rows if not r.off_target}
+    rows = {(r.method, r.variant): r for r in board.rows if not r.apart}
     runs = measured(db, board, list(dict.fromkeys(names.values())))
     lines = [
         Line(

@@ -379,7 +379,7 @@ def _asked(r: Ranking, task: Task[Any, Any]) -> str:
 
 def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
     """Five questions, answered from the rows; one row answers none of them."""
-    rows = list(board.ranked) or [r for r in board.unranked if not r.off_target]
+    rows = list(board.ranked) or [r for r in board.unranked if not r.apart]
     if len(rows) < 2:
         return []
     sure = bool(board.ranked)
@@ -454,7 +454,7 @@ def _points_of(board: Board, task: Task[Any, Any]) -> list[charts.Point]:
     out = []
     for row in board.rows:
         cell = row.cells.get(key)
-        if row.off_target or not math.isfinite(row.quality.mean):
+        if row.apart or not math.isfinite(row.quality.mean):
             continue
         if cell is None:
             continue
@@ -489,7 +489,7 @@ def _frontier(board: Board, task: Task[Any, Any], width: int) -> str:
 
 def _common_promise(board: Board) -> float | None:
     """What more than half of the rows promise within 5 %; none where each promises something else, as masks of one density do."""
-    found = [r.promise for r in board.rows if r.promise and r.kind != "parent" and not r.off_target]
+    found = [r.promise for r in board.rows if r.promise and r.kind != "parent" and not r.apart]
     if not found:
         return None
     middle = median_low(found)
@@ -511,7 +511,7 @@ class Pays:
 def _pays(board: Board, task: Task[Any, Any]) -> list[Pays]:
     """For each measure in parts: dumbbells of all parts where they are few; of many dots, and dumbbells of those that moved most."""
     sweeps = task.show.tradeoff.sweeps if task.show.tradeoff else {}
-    rows = [r for r in [*board.ranked, *board.unranked] if not r.off_target and not (r.variant and r.method in sweeps)]
+    rows = [r for r in [*board.ranked, *board.unranked] if not r.apart and not (r.variant and r.method in sweeps)]
     out = []
     for at, kind in enumerate(task.show.kinds):
         found = [(r, [p for p in _of_kind(r, at) if math.isfinite(p.change)]) for r in rows]

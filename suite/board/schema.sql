@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS runs (
     weigh_card VARCHAR,
     commit_id VARCHAR,
     dirty BOOLEAN,
+    task_digest VARCHAR,       -- of the source of the task's modules
     submitter VARCHAR,
     notes VARCHAR[],
     unsupported JSON,
@@ -45,6 +46,15 @@ CREATE TABLE IF NOT EXISTS measures (
 );
 
 CREATE TABLE IF NOT EXISTS retractions (id VARCHAR PRIMARY KEY, reason VARCHAR);
+
+-- Replays by others: what `weighin replay --submit` wrote.
+CREATE TABLE IF NOT EXISTS confirmations (
+    run VARCHAR,               -- id of the bundle that was run again
+    card VARCHAR,              -- system card of the replay
+    submitter VARCHAR,
+    evidence VARCHAR,          -- equal, or within its intervals
+    agrees BOOLEAN
+);
 CREATE TABLE IF NOT EXISTS cards (hash VARCHAR PRIMARY KEY, facts JSON);
 
 -- The curve that a task draws of its evidence along the rows (Task.show): a point a row, thinned where there are many.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite import bundle, pictures, registry, versions
+from suite import bundle, confirming, pictures, registry, versions
 from suite.board import charts, clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
@@ -41,7 +41,7 @@ COLUMNS = {
     "created": "TIMESTAMP",
     "spec": 'STRUCT(task VARCHAR, version INTEGER, tier VARCHAR, division VARCHAR, "case" VARCHAR, target VARCHAR, seed BIGINT, device VARCHAR)',
     "method": "STRUCT(name VARCHAR, origin VARCHAR, version VARCHAR, configuration JSON, variant VARCHAR, seedless BOOLEAN)",
-    "source": 'STRUCT("commit" VARCHAR, dirty BOOLEAN)',
+    "source": 'STRUCT("commit" VARCHAR, dirty BOOLEAN, task_digest VARCHAR)',
     "systems": "STRUCT(solve VARCHAR, weigh VARCHAR)",
     "submitter": "VARCHAR",
     "notes": "VARCHAR[]",
@@ -156,7 +156,7 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
     db.execute(
         "INSERT INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division,"
         ' spec."case", spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version,'
-        ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, submitter, notes, unsupported,'
+        ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, source.task_digest, submitter, notes, unsupported,'
         " method.configuration, libraries, coalesce(processes, 1) FROM incoming"
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
@@ -336,6 +336,14 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     db.execute("CREATE OR REPLACE TABLE archived (task VARCHAR, method VARCHAR, digest VARCHAR)")
     for row in versions.archived():
         db.execute("INSERT INTO archived VALUES (?, ?, ?)", row)
+    db.execute("CREATE OR REPLACE TABLE sources (task VARCHAR, method VARCHAR, digest VARCHAR)")
+    for row in versions.sources():
+        db.execute("INSERT INTO sources VALUES (?, ?, ?)", row)
+    db.execute("DELETE FROM confirmations")
+    for told in confirming.read_all(results):
+        db.execute(
+            "INSERT INTO confirmations VALUES (?, ?, ?, ?, ?)", [told.run, told.card, told.submitter, told.evidence, told.agrees]
+        )
     db.execute("DELETE FROM retractions")
     for file in sorted((results / "retractions").glob("*.json")):
         entry = _json(file)

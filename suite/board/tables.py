@@ -16,6 +16,7 @@ from suite import registry
 from suite.board import statistics
 from suite.board.statistics import Standing
 from suite.bundle import stage_of
+from suite.order import DATA
 
 if TYPE_CHECKING:
     import duckdb
@@ -76,6 +77,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What is to be known of a row's runs besides their numbers."""
+
+    text: str
+    about: str  #: in full
+    kind: str = "off"  #: good, warn, or of no weight
+
+
+@dataclass(frozen=True)
 class Row:
     """One method and variant, over its seeds."""
 
@@ -93,6 +103,9 @@ class Row:
     cells: Mapping[str, Cell]  #: metered and timed columns
     off_target: str
     notes: Sequence[str] = ()
+    marks: Sequence[Mark] = ()
+    foreign: bool = False  #: of a method of ours whose source is not ours
+    sources: Sequence[str] = ()  #: how the digests of its method's source begin
     timed: int = 0  #: seeds weighed on the board's card
     axes: Mapping[str, Cell] = field(default_factory=dict)  #: what the task draws quality over, by `Against.measure`
     further: Sequence[Sequence[Part]] = ()  #: of the other measures in parts, in the order of `Show.kinds`
@@ -107,7 +120,21 @@ class Row:
 
     @property
     def ranked(self) -> bool:
-        return self.kind != "parent" and not self.off_target and self.quality.best > 0
+        return self.kind != "parent" and not self.apart and self.quality.best > 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is kept out of what is drawn of the others: off its target, or of a source that is not ours."""
+        return bool(self.off_target) or self.foreign
+
+    @property
+    def why(self) -> tuple[str, str]:
+        """Why it is not ranked, in a word and in a sentence."""
+        if self.foreign:
+            return "foreign source", "the source that ran is not ours in any of its versions: shown apart"
+        if self.off_target:
+            return "off target", self.off_target
+        return "under 3 seeds", f"{len(self.seeds)} of at least 3 seeds"
 
     @property
     def half(self) -> float:
@@ -152,7 +179,7 @@ class Board:
     @property
     def plain(self) -> list[Row]:
         """Rows of methods as their papers set them, on target, the parent among them; ablations stand in the table alone."""
-        return [r for r in self.rows if not r.variant and not r.off_target]
+        return [r for r in self.rows if not r.variant and not r.apart]
 
     @property
     def asked(self) -> tuple[str, list[Any]]:
@@ -231,7 +258,13 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
     ]
     bad = [next((off[r["id"]] for r in runs if r["id"] in off), "") for *_, runs, _ in drafts]
     single = [any(r["seedless"] for r in runs) for *_, runs, _ in drafts]
-    judged = [i for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True)) if d[2] != "parent" and not bad[i] and values_]
+    strange = [any(r["foreign"] for r in runs) for *_, runs, _ in drafts]
+    judged = [
+        i
+        for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True))
+        if d[2] != "parent" and not bad[i] and not strange[i] and values_
+    ]
+    confirmed = _confirmed(db, {r["id"] for r in counted})
     places = dict(
         zip(
             judged,
@@ -266,6 +299,9 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _cells(task, timed, measures),
                 bad[i],
                 _copies(task, [*runs, *timed]),
+                marks=_marks([*runs, *timed], confirmed),
+                foreign=strange[i],
+                sources=sorted({(r["method_version"] or "")[:8] for r in runs}),
                 timed=len(timed),
                 axes=_axes(task, runs, timed, measures),
                 further=parts[1:],
@@ -302,7 +338,8 @@ def _about(ref: registry.MethodRef | None, variant: str) -> str:
 
 def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     result = db.execute(
-        f"SELECT id, method, variant, seed, target, seedless, solve_card, weigh_card, device, status, reason, retracted, notes, processes FROM {view} WHERE {where} ORDER BY seed, created, id",
+        'SELECT id, method, method_version, variant, seed, target, seedless, "foreign", solve_card, weigh_card, device, status, reason,'
+        f" retracted, notes, processes, dirty, submitter FROM {view} WHERE {where} ORDER BY seed, created, id",
         list(values),
     )
     names = [d[0] for d in result.description or []]
@@ -351,6 +388,50 @@ def _copies(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]]) -> list[str
     """What is to be said of runs by several processes where the task shares no batches: each trained a copy."""
     most = max((r["processes"] for r in runs), default=1)
     return [f"{most} processes, a copy each"] if most > 1 and not task.shares_batches else []
+
+
+#: notes that nearly every run has: they are told where somebody asks, not shown beside the others
+MOST_NOTES = 6  #: of a row, where they are told in full
+USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
+
+
+def _marks(runs: Sequence[Mapping[str, Any]], confirmed: Mapping[str, list[tuple[str, str]]]) -> list[Mark]:
+    """Who ran them, from what, with what remarks, and who ran them again."""
+    marks = []
+    if names := sorted({r["submitter"] for r in runs if r["submitter"]}):
+        marks.append(Mark(f"by {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}", f"submitted by {', '.join(names)}"))
+    if any(r["dirty"] is not False for r in runs):
+        marks.append(Mark("△ uncommitted changes", "made from a tree with uncommitted changes, or outside a clone", "warn"))
+    notes = list(dict.fromkeys(n for r in runs for n in r["notes"] or ()))
+    if odd := [n for n in notes if not n.startswith(USUAL)]:
+        marks.append(
+            Mark(f"△ {len(odd)} note{'s' if odd[1:] else ''}", " · ".join(n.removeprefix(DATA) for n in odd[:MOST_NOTES]), "warn")
+        )
+    if usual := list(dict.fromkeys(re.sub(r"[\d.]+", "…", n) for n in notes if n.startswith(USUAL))):
+        marks.append(Mark("notes", " · ".join(usual[:MOST_NOTES])))
+    again = [c for r in runs for c in confirmed.get(r["id"], ())]
+    if again:
+        machines, by = {card for card, _ in again}, sorted({name for _, name in again})
+        times = {1: "once", 2: "twice"}.get(len(again), f"{len(again)} times")
+        on = "one machine" if len(machines) == 1 else f"{_counted(len(machines))} machines"
+        marks.append(Mark(f"✓ confirmed {times}, on {on}", f"replayed by {', '.join(by)}", "good"))
+    return marks
+
+
+def _counted(number: int) -> str:
+    return {2: "two", 3: "three", 4: "four", 5: "five"}.get(number, str(number))
+
+
+def _confirmed(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, list[tuple[str, str]]]:
+    """Card and submitter of each replay by somebody else that agreed, by run."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for run, card, by in db.execute(
+        "SELECT DISTINCT c.run, c.card, c.submitter FROM confirmations AS c JOIN runs ON runs.id = c.run"
+        " WHERE c.agrees AND c.submitter <> coalesce(runs.submitter, '') AND c.run IN (SELECT unnest(?)) ORDER BY ALL",
+        [list(ids)],
+    ).fetchall():
+        found[run].append((card, by))
+    return found
 
 
 def _parts(kind: Parts, runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[Part]:

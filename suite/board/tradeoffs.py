@@ -160,7 +160,7 @@ def _curves(
         both = (declared.quality, declared.cost)
         mine = {seed: (m[both[0]], m[both[1]]) for seed, m in found.items() if all(name in m for name in both)}
         setting = settings.get((row.method, row.variant))
-        if not mine or row.off_target or (row.variant and setting is None):
+        if not mine or row.apart or (row.variant and setting is None):
             continue
         # a default that is no number has no place on its method's curve
         alone = row.method in declared.sweeps and setting is None and row.kind != "parent"
@@ -289,7 +289,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     rows = [
         r
         for r in [*board.ranked, *board.unranked]
-        if not r.off_target and (r.method, r.variant) in runs and r.method not in declared.apart
+        if not r.apart and (r.method, r.variant) in runs and r.method not in declared.apart
     ]
     if not any(first in m for r in rows for m in runs[r.method, r.variant].values()):
         return Reaching(declared, [], "", len(rows)) if rows else None

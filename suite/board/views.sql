@@ -1,8 +1,16 @@
 -- What counts. Of several ok runs of one question and seed the first counts, the others are replays:
--- nobody improves a row by repeating it.
+-- nobody improves a row by repeating it.  A method of ours from a source that is not ours is a row of its own: its variant says so.
 CREATE OR REPLACE VIEW standing AS
-SELECT runs.*, retractions.reason AS retracted
-FROM runs LEFT JOIN retractions USING (id)
+SELECT r.* EXCLUDE (is_foreign, variant, seedless), is_foreign AS "foreign", retractions.reason AS retracted,
+       CASE WHEN is_foreign THEN concat_ws(',', nullif(variant, ''), 'source=' || left(method_version, 8)) ELSE variant END AS variant,
+       seedless AND origin = 'reference' AS seedless
+FROM (
+    SELECT runs.*, origin = 'reference' AND (task, method) IN (SELECT (task, method) FROM sources) AND (
+        (task, method, method_version) NOT IN (SELECT (task, method, digest) FROM sources)
+        OR task_digest IS NOT NULL AND (task, '', task_digest) NOT IN (SELECT (task, method, digest) FROM sources)
+    ) AS is_foreign
+    FROM runs
+) AS r LEFT JOIN retractions USING (id)
 WHERE (task, method, method_version) NOT IN (SELECT (task, method, digest) FROM archived);
 
 CREATE OR REPLACE VIEW counted AS
@@ -31,9 +39,9 @@ CREATE OR REPLACE VIEW kept AS
 SELECT
     runs.id,
     split_part(asked.text, '=', 1) AS name,
-    split_part(asked.text, '=', 2)::DOUBLE AS wanted,
+    try_cast(split_part(asked.text, '=', 2) AS DOUBLE) AS wanted,
     m.value AS kept,
-    m.value IS NULL OR abs(m.value / split_part(asked.text, '=', 2)::DOUBLE - 1) > 0.01 AS off_target
+    m.value IS NULL OR coalesce(abs(m.value / try_cast(split_part(asked.text, '=', 2) AS DOUBLE) - 1) > 0.01, true) AS off_target
 FROM runs
 CROSS JOIN LATERAL (SELECT unnest(string_split(runs.target, ',')) AS text) AS asked
 LEFT JOIN measures AS m ON m.run = runs.id AND m.name = 'kept.' || split_part(asked.text, '=', 1)

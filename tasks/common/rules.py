@@ -37,6 +37,7 @@ class How:
     targets: tuple[str, ...] = ()  #: beside those of the tiers
     alike: Mapping[str, str] = field(default_factory=dict)  #: workloads of methods: their items are those of one of the parent's
     timing_seconds: float | None = None
+    several: bool = False  #: whether it grants several budgets, as for what runs before the training
     paper: bool = True  #: whether the paper tier's shapes are counted in minutes
 
 
@@ -45,11 +46,12 @@ HOW = {
     "image_pruning": How(("macs_parent",), by_layer=True, targets=("macs", "nonzero"), alike=GPU),
     "fair_pruning": How(("macs_parent",), by_layer=True, targets=("filters", "nonzero"), alike=GPU, timing_seconds=3.0),
     "graph_tickets": How(("macs_parent", "edges_parent", "weights_total")),
-    "mobile_vsr": How(columns=("pixels", "pixels_hash"), totals=("bytes_video_h264", "bytes_video_h265")),
+    "mobile_vsr": How(several=True, columns=("pixels", "pixels_hash"), totals=("bytes_video_h264", "bytes_video_h265")),
     "vit_training": How(
         ("images_parent", "train_macs_parent", "total_macs_parent"),
         targets=("tokens", "train_macs"),
         alike={"train_step@*": "train_step@0.5", "before/*": "train_step@0.5", "selector@*": "train_step@0.5"},
+        several=True,
         paper=False,
     ),
 }
@@ -100,11 +102,6 @@ def rules_of(
     count = task.operations(problem, solution)
     metered = {m.name: m.value for m in task.weigh(problem, solution) if not m.part}
     budget = 0 if speed else int(problem.budget)  # type: ignore[attr-defined]
-    spent: dict[str, int] = {}
-    for r in rows:
-        examples = r.measure("examples")
-        if examples is not None and r.spec.division == "closed" and examples.value > budget:
-            spent[r.method.name] = max(spent.get(r.method.name, 0), int(examples.value))
     timed = {w.name: w.items for w in task.workloads(problem, solution)}
     first = Spec(**{**vars(spec), "seed": 0})
     problem_0 = task.problem(first, ChildRun(first, Path("/nonexistent/checkpoint"), lambda event: None))
@@ -122,7 +119,7 @@ def rules_of(
         tier=tier,
         case=case,
         speed=speed,
-        examples={"any": budget, **dict(sorted(spent.items()))},
+        examples=granted(how, budget, rows),
         parent={n: metered[n] for n in how.parent},
         weights=weights,
         biases=sum(m.bias.numel() for m in convolutions if m.bias is not None),
@@ -134,6 +131,22 @@ def rules_of(
         originals={} if speed else _originals(task, problem_0),
     )
     return rules, {n for n in metered if n != "noted"} | ({"macs"} if count.total("macs") and "macs" in metered else set())
+
+
+def granted(how: How, budget: int, rows: Sequence[bundle.RunRecord]) -> dict[str, int]:
+    """The most examples by method, and under ``any`` of every other.
+
+    Where a task grants more than one budget, what a method may see in all is known of those that have rows alone: half more than
+    the most of theirs, as settings may ask for more networks.
+    """
+    spent: dict[str, int] = {}
+    for r in rows:
+        examples = r.measure("examples")
+        if examples is not None and r.spec.division == "closed":
+            spent[r.method.name] = max(spent.get(r.method.name, budget), int(examples.value))
+    if how.several:
+        return {name: int(1.5 * most) for name, most in sorted(spent.items())}
+    return {"any": max([budget, *spent.values()])}
 
 
 def _modules(solution: Any) -> Iterator[nn.Module]:

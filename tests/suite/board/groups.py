@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from suite.show import Parts, Reach, Show, Tradeoff
-from tests.suite.board.test_store import light
+from tests.suite.board.test_store import HERE, light
 
 SHOW = Show(
     words={"top1": "accuracy", "gap": "gap in accuracy"},
@@ -95,7 +95,7 @@ def write(
                 seed,
                 measures=measures(quality + draw.normal(0, 0.15), gap + draw.normal(0, 0.4), draw, fair, groups, classes),
                 method={
-                    "name": method, "origin": "reference", "version": "a" * 16, "variant": variant, "configuration": configuration,
+                    "name": method, "origin": "reference", "version": HERE, "variant": variant, "configuration": configuration,
                 },
                 key=f"{1000 * at + seed + 1:064x}",
                 spec={**({"target": ""} if method == "dense" else {}), **(spec or {})},

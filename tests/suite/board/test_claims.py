@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from suite.board import charts, claims, store
-from tests.suite.board.test_store import light
+from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
 ROW = {"tier": "small", "case": "fashion/resnet20", "target": "macs=0.5", "method": "chex"}
@@ -38,7 +38,7 @@ def put(
     kept: float = 0.5,
     device: str = "cpu",
 ) -> None:
-    method = {"name": name, "origin": "reference", "version": "a" * 16}
+    method = {"name": name, "origin": "reference", "version": HERE}
     target = "" if name == "dense" else "macs=0.5"
     systems = {"solve": card, "weigh": card}
     spec = {"target": target, "device": device}
@@ -107,7 +107,7 @@ def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
 
 def test_seconds_of_solves_are_compared_on_the_card_that_solved(tmp_path: Path) -> None:
     def solved(name: str, seed: int, card: str, seconds: float) -> None:
-        method = {"name": name, "origin": "reference", "version": "a" * 16}
+        method = {"name": name, "origin": "reference", "version": HERE}
         told = {"name": "solve_total", "value": seconds, "source": "meter"}
         systems, target = {"solve": card * 16, "weigh": "c" * 16}, "" if name == "dense" else "macs=0.5"
         light(tmp_path, seed, method=method, spec={"target": target}, systems=systems, measures=[*measured(90), told])

@@ -17,7 +17,7 @@ from suite.board import clouds, compositions, figures, pages, store, tables
 from suite.naming import UserError
 from suite.protocol import Table
 from suite.show import Composition, Figures, Scatter, Show
-from tests.suite.board.test_store import ask, light
+from tests.suite.board.test_store import HERE, ask, light
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,7 +90,7 @@ def write(root: Path, plan: Any = None, seeds: int = 3) -> Path:
                 root,
                 seed,
                 measures=told,
-                method={"name": method, "origin": "reference", "version": "a" * 16, "variant": variant},
+                method={"name": method, "origin": "reference", "version": HERE, "variant": variant},
                 key=f"{1000 * at + seed + 1:064x}",
                 spec={"target": ""} if method == "dense" else {},
                 curve=[*curve, {"examples": 500, "seconds": 50.0, "name": "pull.unknown", "value": 9.0}],

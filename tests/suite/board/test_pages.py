@@ -16,7 +16,7 @@ from suite.board import pages, store
 from suite.board.schema import schema_table
 from suite.naming import UserError
 from tests import demo
-from tests.suite.board.test_store import light
+from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
 
@@ -162,7 +162,7 @@ def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone
             {"name": "speedup", "part": part, "value": value, "low": value - 0.01, "high": value + 0.01, "source": "timing"}
             for part, value in (("infer@graph", 1.02), ("infer_csr@graph", 0.1))
         ]
-        dense = {"name": "dense", "origin": "reference", "version": "a" * 16}
+        dense = {"name": "dense", "origin": "reference", "version": HERE}
         light(tmp_path / "r", seed, spec=spec, measures=measures, method=dense)
     page = card_page(tmp_path)
     assert "differ by 2.0 % or more</b>: the dense network, weighed 3 times" in page
@@ -178,7 +178,7 @@ def test_equal_workloads_and_seeds_stand_by_task_case_and_target(tmp_path: Path)
             spec={"task": "graph_tickets", "case": "cora/gcn", "target": target},
             key=f"{place:064x}",
             measures=[{"name": "speedup", "part": "infer@graph", "value": value, "low": 1.0, "high": 2.0, "source": "timing"}],
-            method={"name": "dense", "origin": "reference", "version": "a" * 16},
+            method={"name": "dense", "origin": "reference", "version": HERE},
         )
     page = card_page(tmp_path)
     found = re.findall(r'<td class="num">0</td><td class="num">(1\.\d\d)00</td>', page)
@@ -223,7 +223,7 @@ def test_the_queries_on_the_page_run_and_find_something(published: Path) -> None
 def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>'\"{{ 73*89 }}"
     root = tmp_path / "r"
-    light(root, 0, measures=measured(90), method={"name": "chex", "origin": "reference", "version": "a" * 16, "variant": evil})
+    light(root, 0, measures=measured(90), method={"name": "chex", "origin": "reference", "version": HERE, "variant": evil})
     light(root, 1, status="error", reason=evil, measures=[])
     (root / "systems").mkdir()
     facts = {"processor": {"model": evil}, "loose": evil, "deep": {"a": {"b": [evil]}}}
@@ -244,9 +244,7 @@ def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called
             quality = [
                 {"name": "psnr_frame", "value": psnr, "unit": "dB", "direction": "up", "low": psnr - 0.1, "high": psnr + 0.1}
             ]
-            light(
-                tmp_path / "r", seed, spec=spec, measures=quality, method={"name": name, "origin": "reference", "version": "a" * 16}
-            )
+            light(tmp_path / "r", seed, spec=spec, measures=quality, method={"name": name, "origin": "reference", "version": HERE})
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
     with store.connect(tmp_path / "b.duckdb") as db:
         pages.write_pages(db, tmp_path / "docs")

@@ -16,7 +16,7 @@ from suite import registry
 from suite.board import pages, statistics, store, tables, tradeoffs
 from suite.show import Show
 from tests.suite.board import groups
-from tests.suite.board.test_store import light
+from tests.suite.board.test_store import HERE, light
 
 if TYPE_CHECKING:
     import duckdb
@@ -151,7 +151,7 @@ def test_times_of_another_machine_are_not_mixed_in(tmp_path: Path, shown: Show) 
     for seed in (3, 4):
         told = groups.measures(84.0, 6.0, draw, 1000, ("female", "male"), 0)
         told = [{**m, "value": 1.0} if m["name"] == "seconds_to_fair" else m for m in told]
-        method = {"name": "chex", "origin": "reference", "version": "a" * 16, "configuration": {"delta0": 1.0}}
+        method = {"name": "chex", "origin": "reference", "version": HERE, "configuration": {"delta0": 1.0}}
         light(
             tmp_path / "r", seed, measures=told, method=method, systems={"solve": "d" * 16, "weigh": "c" * 16}, key=f"{seed:064x}"
         )

@@ -13,6 +13,7 @@ from suite import bundle
 from suite.board import store, tables
 from suite.protocol import Table
 from suite.show import Crossed, History, Parts, Show
+from tests.suite.board.test_store import HERE, present
 
 if TYPE_CHECKING:
     import duckdb
@@ -178,7 +179,7 @@ def write(
                 "spec": {"task": "image_pruning", "version": 1, "tier": "small", "division": "closed", "case": "fashion/resnet20",
                          "target": "" if method == "dense" else "macs=0.5", "seed": seed, "device": "cpu"},
                 "data": "0" * 64,
-                "method": {"name": method, "origin": "reference", "version": "a" * 16, "variant": variant},
+                "method": present("image_pruning", {"name": method, "origin": "reference", "version": HERE, "variant": variant}),
                 "source": {"weighin": "0.1.0"},
                 "libraries": {},
                 "systems": {"solve": (cards or {}).get(seed, "c" * 16), "weigh": "c" * 16},

@@ -44,7 +44,7 @@ from tests.suite.checks.test_hostile import (
 CASE = rules.CaseRules(
     "small",
     "dots/net",
-    examples={"any": 6000, "net_slim": 9000},
+    examples={"any": 9000, "plain": 6000},
     parent={"macs_parent": 1000.0},
     weights=160,
     workloads={"infer@1": 1, "infer@64": 64, "infer@64/*": 64},
