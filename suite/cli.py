@@ -280,19 +280,32 @@ def replay(
     data: Data = "",
     device: Annotated[str, typer.Option(help="Default: the bundle's.")] = "",
     out: Annotated[Path, typer.Option(help="Where the replay's own bundle goes.")] = Path("build/replays"),
+    submit: Annotated[bool, typer.Option("--submit", help="Write a confirmation beside the bundles, for a pull request.")] = False,
+    submitter: Annotated[str, typer.Option(help="Who ran it again: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
+    results: Annotated[Path | None, typer.Option(help="Where the confirmation goes; default: the bundle's results.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a row again from its bundle and say whether it agrees; exit 1 if not."""
+    from suite import confirming
     from suite import replay as again
     from suite import system as machine
 
     order, record = again.order_of(path, method=method, data=data, device=device)
+    if submit:  # what cannot be submitted is said before the run
+        again.may_confirm(record, submitter)
+        results = results or confirming.results_of(path)
     (outcome,) = _run_shown([order], _settings(out), machine.card(order.spec.device, order.threads), quiet=as_json)
     verdict = again.compare(path, record, outcome.path)
+    told = None
+    if submit and results is not None:
+        machine.write_card(machine.card(order.spec.device, order.threads), results / "systems")
+        told = confirming.write(results, again.confirmation(verdict, record, submitter))
     if as_json:
-        _print_json(_plain(verdict))
+        _print_json({**_plain(verdict), "agrees": verdict.agrees, "confirmation": str(told) if told else None})
     else:
         _console().print(again.render(verdict))
+        if told:
+            _console().print(f"[green]✓[/] {told}: submit it with the card in systems/, by a pull request", soft_wrap=True)
     if not verdict.agrees:
         raise typer.Exit(1)
 

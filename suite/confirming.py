@@ -45,6 +45,14 @@ def file_of(results: Path, told: Confirmation) -> Path:
     return results / FOLDER / f"{told.run[:12]}-{told.card}.json"
 
 
+def results_of(path: Path) -> Path:
+    """The folder of results that a bundle lies in; raises UserError where it lies in none."""
+    above = path.resolve().parents  # results/<task>/<tier>/<method>/<bundle>
+    if len(above) < 4 or not (above[3] / "systems").is_dir():
+        raise UserError(f"{path} lies in no folder of results; name one with --results")
+    return above[3]
+
+
 def write(results: Path, told: Confirmation) -> Path:
     """Store a confirmation; one machine confirms a run once.  Raises UserError where that cannot be written, or stands already."""
     path = file_of(results, told)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +33,15 @@ def parse_target(text: str) -> dict[str, float]:
 def canonical_target(text: str) -> str:
     """Names sorted, numbers in shortest form, so that one target has one text."""
     return ",".join(f"{k}={v:g}" for k, v in sorted(parse_target(text).items()))
+
+
+SUBMITTER = re.compile(r"[\w .@+-]{1,80}")
+
+
+def check_submitter(name: str) -> None:
+    """Raises UserError on a name that no bundle can hold."""
+    if not SUBMITTER.fullmatch(name) or unicodedata.normalize("NFC", name) != name:
+        raise UserError(f"--submitter {name!r}: write letters, digits, blanks and . _ @ + -, at most 80 of them")
 
 
 def address(*parts: object) -> int:

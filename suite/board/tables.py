@@ -264,7 +264,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
         for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True))
         if d[2] != "parent" and not bad[i] and not strange[i] and values_
     ]
-    confirmed = _confirmed(db, {r["id"] for r in counted})
+    confirmed, disputed = _replayed(db, {r["id"] for r in [*counted, *weighed]})
     places = dict(
         zip(
             judged,
@@ -299,7 +299,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _cells(task, timed, measures),
                 bad[i],
                 _copies(task, [*runs, *timed]),
-                marks=_marks([*runs, *timed], confirmed),
+                marks=_marks([*runs, *(r for r in timed if r not in runs)], confirmed, disputed),
                 foreign=strange[i],
                 sources=sorted({(r["method_version"] or "")[:8] for r in runs}),
                 timed=len(timed),
@@ -395,7 +395,9 @@ MOST_NOTES = 6  #: of a row, where they are told in full
 USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
 
 
-def _marks(runs: Sequence[Mapping[str, Any]], confirmed: Mapping[str, list[tuple[str, str]]]) -> list[Mark]:
+def _marks(
+    runs: Sequence[Mapping[str, Any]], confirmed: Mapping[str, list[tuple[str, str]]], disputed: Mapping[str, list[str]]
+) -> list[Mark]:
     """Who ran them, from what, with what remarks, and who ran them again."""
     marks = []
     if names := sorted({r["submitter"] for r in runs if r["submitter"]}):
@@ -415,6 +417,8 @@ def _marks(runs: Sequence[Mapping[str, Any]], confirmed: Mapping[str, list[tuple
         times = {1: "once", 2: "twice"}.get(len(again), f"{len(again)} times")
         on = "one machine" if len(machines) == 1 else f"{_counted(len(machines))} machines"
         marks.append(Mark(f"✓ confirmed {times}, on {on}", f"replayed by {', '.join(by)}", "good"))
+    if against := sorted({name for r in runs for name in disputed.get(r["id"], ())}):
+        marks.append(Mark("✕ a replay differs", f"replayed by {', '.join(against)}", "bad"))
     return marks
 
 
@@ -422,16 +426,20 @@ def _counted(number: int) -> str:
     return {2: "two", 3: "three", 4: "four", 5: "five"}.get(number, str(number))
 
 
-def _confirmed(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, list[tuple[str, str]]]:
-    """Card and submitter of each replay by somebody else that agreed, by run."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for run, card, by in db.execute(
-        "SELECT DISTINCT c.run, c.card, c.submitter FROM confirmations AS c JOIN runs ON runs.id = c.run"
-        " WHERE c.agrees AND c.submitter <> coalesce(runs.submitter, '') AND c.run IN (SELECT unnest(?)) ORDER BY ALL",
+def _replayed(db: duckdb.DuckDBPyConnection, ids: set[str]) -> tuple[dict[str, list[tuple[str, str]]], dict[str, list[str]]]:
+    """By run the card and submitter of each replay by somebody else that agreed, and the submitters of those that did not."""
+    confirmed: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    disputed: dict[str, list[str]] = defaultdict(list)
+    for run, card, by, agrees in db.execute(
+        "SELECT DISTINCT c.run, c.card, c.submitter, c.agrees FROM confirmations AS c JOIN runs ON runs.id = c.run"
+        " WHERE c.submitter <> coalesce(runs.submitter, '') AND c.run IN (SELECT unnest(?)) ORDER BY ALL",
         [list(ids)],
     ).fetchall():
-        found[run].append((card, by))
-    return found
+        if agrees:
+            confirmed[run].append((card, by))
+        else:
+            disputed[run].append(by)
+    return confirmed, disputed
 
 
 def _parts(kind: Parts, runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[Part]:

@@ -7,18 +7,19 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from suite import bundle, system
+from suite import bundle, confirming, system
 from suite.checks import texts
 from suite.checks.findings import Finding, Refused, printable
 from suite.checks.untrusted import parse, within
 from suite.naming import UserError
 from suite.protocol import TIERS
 
-CARD_BYTES, RETRACTION_BYTES = 100_000, 10_000
+CARD_BYTES, RETRACTION_BYTES, CONFIRMATION_BYTES = 100_000, 10_000, 10_000
+CONFIRM = "submit what `weighin replay --submit` wrote"
 MOST_GIB, MOST_FACTS, MOST_TEXT = 1e6, 100, 400  #: of a card
 COPY = "copy the card that the run wrote"
 _BUNDLE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
@@ -72,10 +73,12 @@ def _results(root: Path, known: Known) -> Iterator[Finding]:
             yield from _read_all(entry, card)
         elif entry.name == "retractions" and _folder(entry):
             yield from _retractions(entry, known)
+        elif entry.name == confirming.FOLDER and _folder(entry):
+            yield from _confirmations(entry, known)
         elif entry.name in known.tasks and _folder(entry):
             yield from _of_task(entry)
         else:
-            there = ", ".join((*sorted(known.tasks), "systems", "retractions"))
+            there = ", ".join((*sorted(known.tasks), "systems", "retractions", confirming.FOLDER))
             yield _stray(root, entry, f"results hold folders of tasks and their cards: {there}")
 
 
@@ -168,6 +171,33 @@ def card(file: Path) -> system.SystemCard:
         raise Refused(printable(file.name), "card", message, mend) from e
     except ValueError as e:  # a text that has no UTF-8 has no hash either
         raise Refused(printable(file.name), "card", "cannot be hashed", COPY) from e
+
+
+def _confirmations(folder: Path, known: Known) -> Iterator[Finding]:
+    """Each is of a run that there is, on a card that lies beside it, by somebody else than who submitted the run."""
+    for file in sorted(folder.iterdir()):
+        name = printable(file.name)
+        try:
+            _data(file, CONFIRMATION_BYTES, CONFIRM)
+            told = confirming.read(file)
+        except Refused as e:
+            yield e.finding(str(folder))
+            continue
+        except UserError as e:
+            message, _, mend = str(e).removeprefix(f"{file}: ").rpartition("; ")
+            yield Finding(str(folder), name, "confirmation", "error", message, mend)
+            continue
+        run = known.runs.get(told.run)
+        if odd := texts.odd(told.submitter):
+            yield Finding(str(folder), name, "submitter", "error", odd, CONFIRM)
+        elif run is None:
+            yield Finding(str(folder), name, "run", "error", "is of no run that is here", CONFIRM)
+        elif told.submitter == run.submitter:
+            yield Finding(str(folder), name, "submitter", "error", "submitted the run itself", "somebody else's replay confirms it")
+        elif not (folder.parent / "systems" / f"{told.card}.json").exists():
+            yield Finding(str(folder), name, "card", "error", f"no card {told.card}.json", "submit results/systems/ with it")
+        elif datetime.strptime(told.created, bundle.WHEN) < datetime.strptime(run.created, bundle.WHEN):
+            yield Finding(str(folder), name, "created", "error", "is of before the run that it confirms", CONFIRM)
 
 
 def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from suite import bundle, system
 from suite.check import check
 from suite.checks import footer, texts
-from tests.suite.checks.test_hostile import House, errors, evidence, furnished, honest, refused, results
+from tests.suite.checks.test_hostile import House, card, errors, evidence, furnished, honest, refused, results
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,37 @@ def test_a_retraction_has_a_day_that_has_been(house: House, date: str) -> None:
     with results() as root:
         retracted(root, "a.json", id=bundle.read(honest(root)).id, date=date)
         assert [f.field for f in errors(house, root)] == ["date"]
+
+
+def confirmed(root: Path, run: str, **changed: Any) -> Path:
+    told = {
+        "schema_version": 1, "run": run, "replay": "e" * 64, "created": "2026-03-01T00:00:00Z", "card": card().hash,
+        "evidence": "equal", "counts": "agrees", "timings": "not judged", "submitter": "Other Lab", **changed,
+    }  # fmt: skip
+    path = root / "confirmations" / f"{told['run'][:12]}-{told['card']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(told))
+    return path
+
+
+def test_a_confirmation_is_of_a_run_that_there_is_by_somebody_else(house: House) -> None:
+    with results() as root:
+        run = bundle.read(honest(root, change=lambda b: b.update(submitter="Some Lab"))).id
+        path = confirmed(root, run)
+        assert check([root], registry=house) == []
+        for change, field in (
+            ({"run": "0" * 64}, "run"),
+            ({"submitter": "Some Lab"}, "submitter"),
+            ({"submitter": "Other\u200bLab"}, "confirmation"),
+            ({"card": "ab" * 8}, "card"),
+            ({"created": "2025-01-01T00:00:00Z"}, "created"),
+            ({"evidence": "very good"}, "confirmation"),
+        ):
+            path.unlink()
+            path = confirmed(root, **{"run": run, **change})
+            assert [f.field for f in errors(house, root)] == [field], change
+        path.rename(path.with_name("another.json"))
+        assert [f.field for f in errors(house, root)] == ["confirmation"]
 
 
 # -- texts -----------------------------------------------------------------------------------------------------------
