@@ -13,6 +13,7 @@ import contextlib
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -122,9 +123,14 @@ class ChildRun(Run):
             return None
         import torch
 
-        # our own file, written by save(): it may hold a method's own objects, so not weights only
-        saved: dict[str, Any] = torch.load(self._checkpoint, map_location=self.spec.device, weights_only=False)
-        return saved if saved.get("layout") == LAYOUT else None
+        try:
+            # our own file, written by save(): it may hold a method's own objects, so not weights only
+            saved = torch.load(self._checkpoint, map_location=self.spec.device, weights_only=False)
+            whole = saved["layout"] == LAYOUT and {"examples", "spent", "seconds", "curve"} <= saved["far"].keys()
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as e:
+            print(f"the checkpoint cannot be read ({type(e).__name__}: {e}): starting afresh", file=sys.stderr)
+            return None
+        return saved if whole else None
 
     def _synchronize(self) -> None:
         if self.spec.device.startswith("cuda"):
@@ -187,6 +193,7 @@ def solve(stage: Stage) -> dict[str, Any]:
     with atomic(stage.work / SOLUTION) as scratch:
         torch.save(solution, scratch)
     return {
+        "files": _described(stage.work, SOLUTION),
         "examples": stage.run.examples,
         "seconds": seconds,
         "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > environment.BUSY else [],
@@ -205,10 +212,16 @@ def examine(stage: Stage) -> dict[str, Any]:
     seen = draw(stage, problem, solution)
     operations = stage.task.operations(problem, solution)
     return {
+        "files": _described(stage.work, bundle.EVIDENCE),
         "operations": [dict(layer) for layer in operations.layers],
         "warnings": [*(f"{DATA}{note}"[:MOST_CHARACTERS] for note in islice(problem.notes, MOST_NOTES)), *operations.warnings],
         "pictures": seen,
     }
+
+
+def _described(work: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of what a stage leaves to those behind it: what is not whole when they look is made again."""
+    return {name: bundle.sha256(work / name) for name in names if (work / name).exists()}
 
 
 def draw(stage: Stage, problem: Problem, solution: Any) -> list[str]:
@@ -268,7 +281,12 @@ def weigh(stage: Stage) -> dict[str, Any]:
             reasons.append(reason)
     bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
     measures += [asdict(m) for m in (*called(stage.task, ours), *stage.task.weigh(problem, solution), *noted(solution))]
-    return {"unsupported": unsupported, "measures": measures, "notes": [f"energy: {r}" for r in reasons]}
+    return {
+        "files": _described(stage.work, bundle.TIMING),
+        "unsupported": unsupported,
+        "measures": measures,
+        "notes": [f"energy: {r}" for r in reasons],
+    }
 
 
 def called(task: Task[Any, Any], workloads: Mapping[str, Workload]) -> list[Measure]:

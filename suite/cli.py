@@ -172,10 +172,15 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
-    from suite import registry, runner, sweep
+    from suite import naming, place, registry, runner, sweep
     from suite import system as machine
 
     _check_device(device)
+    _check_threads(threads)
+    if submitter:
+        naming.check_submitter(submitter)
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise UserError(f"--timeout {timeout:g}: write seconds, more than 0")
     todo = sweep.orders(
         task,
         methods=method,
@@ -195,6 +200,8 @@ def run(
         words = f"{', '.join(own)}: not a case of this tier, so its labels cannot be checked; to submit it, use --division open"
         _console(stderr=True).print(words, style="yellow", highlight=False, soft_wrap=True)
     chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
+    for folder in (out, chosen.work):
+        place.check_writable(folder)
     if cluster is not None:
         jobs = sweep.submit(todo, chosen, cluster)
         return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
@@ -210,9 +217,10 @@ def weigh(
     as_json: Json = False,
 ) -> None:
     """Weigh solved runs on this machine and write their bundles; what a GPU solved, a CPU may weigh."""
-    from suite import runner
+    from suite import place, runner
     from suite.order import Order
 
+    place.check_writable(out)
     outcomes = []
     with _stoppable(), _progress(quiet=as_json) as bars:
         for folder in work:
@@ -527,8 +535,28 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
         )
     else:
         _results_table([r for r in records if r is not None])
-    if any(o.status not in GOOD for o in outcomes):
+    missed = [(o, told) for o, r in zip(outcomes, records, strict=True) if r is not None for told in _missed(r)]
+    for o, told in missed:
+        _console(stderr=True).print(f"off target: {_title(o.order)}: {told}", style="yellow", highlight=False, soft_wrap=True)
+    if missed or any(o.status not in GOOD for o in outcomes):
         raise typer.Exit(1)
+
+
+OFF_TARGET = 0.01  #: relative, as on the board
+
+
+def _missed(record: Any) -> list[str]:
+    """Where an ok run kept another share than was asked: the board keeps such a row, marked and unranked."""
+    from suite.naming import parse_target
+
+    kept = {m.name: m.value for m in record.measures if m.name.startswith("kept.") and not m.part}
+    found = []
+    for name, wanted in parse_target(record.spec.target).items() if record.status == "ok" else ():
+        share = kept.get(f"kept.{name}")
+        if share is None or abs(share / wanted - 1) > OFF_TARGET:
+            told = "nothing" if share is None else f"{share:.3g}"
+            found.append(f"kept {told} of {name} where {wanted:g} was asked; it is shown and not ranked")
+    return found
 
 
 def _results_table(records: Sequence[Any]) -> None:
@@ -661,6 +689,13 @@ def _check_device(device: str) -> None:
 
     if not device.startswith("cuda") or not torch.cuda.is_available():
         raise UserError(f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU")
+
+
+def _check_threads(threads: int) -> None:
+    from suite.meters.environment import cores
+
+    if threads > cores():
+        raise UserError(f"--threads {threads}: this machine grants {cores()} cores; name no more")
 
 
 def _need_results(results: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+from suite.naming import UserError
 from suite.registry import HOUSE
 
 #: What the wheel brings of the clone's root; pyproject.toml puts it there, and no clone has it.
@@ -21,3 +23,13 @@ def clone() -> Path | None:
 def site_sources() -> Path:
     """The folder with the site's sources: ``mkdocs.yml`` and ``site/docs``."""
     return clone() or PACKAGED
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError where a folder cannot be made or written to: said before the work whose result it is to hold."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as scratch:
+            scratch.write(b"\0")
+    except OSError as e:
+        raise UserError(f"cannot write to {folder}: {e.strerror}; make room, or name another folder") from e

@@ -11,9 +11,11 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import math
 import re
 import sys
 import tomllib
+import traceback
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -199,6 +201,8 @@ def configure(cls: type[Method], settings: Iterable[str] | Mapping[str, Any]) ->
             values[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
         except pydantic.ValidationError as e:
             raise UserError(f"--set {key}={text}: {e.errors()[0]['msg']} (field of type {fields[key].type})") from e
+        if isinstance(values[key], float) and not math.isfinite(values[key]):
+            raise UserError(f"--set {key}={text}: is no finite number; write one such as 0.1")
     return cls(**values)
 
 
@@ -389,7 +393,14 @@ def _import_file(ref: MethodRef) -> types.ModuleType:
         raise UserError(f"{ref.path}: cannot be imported; give a plain .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[ref.module] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as e:  # a stranger's file may raise anything
+        del sys.modules[ref.module]
+        last = traceback.extract_tb(e.__traceback__)[-1]
+        raise UserError(f"{ref.path}: cannot be imported: {type(e).__name__}: {e} (line {last.lineno}); mend the file") from e
     return module
 
 

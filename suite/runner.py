@@ -18,6 +18,8 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +36,7 @@ from suite.order import DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
+MEND_DATA = "take the file from the repository or install weighin again"
 GRACE = 20.0  #: seconds a child has to stop by itself
 
 
@@ -102,6 +105,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     _check_names(spec)
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
+    found = _data(spec)
     values, defaults = registry.configuration(instance)
     if ref.name == task.parent_method:
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
@@ -115,13 +119,33 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
         configuration=values,
         variant=variant(values, defaults),
         seedless=bool(getattr(instance, "seedless", False)),
-        data=task.digest(spec),
+        data=found,
         threads=threads,
         processes=processes,
         stated=ref.stated,
         identity=versions.of_method(spec.task, ref.name).identity if ref.origin == "reference" else ref.version,
         task_digest=versions.of_task(spec.task).digest,
     )
+
+
+def _data(spec: Spec) -> str:
+    """The digest of a Spec's data; raises UserError where they cannot be read, and where they are not what the project shipped."""
+    from suite import rules, truth
+
+    task, ref = registry.task_of(spec), registry.tasks()[spec.task]
+    try:
+        found = task.digest(spec)
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise UserError(f"the data of {spec.case} cannot be read: {e}; {MEND_DATA}") from e
+    if ref.path is None or spec.division == "speed" or spec.tier == "paper":
+        return found
+    entry = truth.read(ref.path.with_name(truth.FILE)).get((spec.tier, spec.case.partition("/")[0]))
+    known = rules.read(ref.path.with_name(rules.FILE)).of(spec.tier, "closed", spec.case)
+    if entry and known and entry["data"] != found:
+        raise UserError(
+            f"the data of {spec.case} are not those that weighin ships ({found[:12]}, not {entry['data'][:12]}); {MEND_DATA}"
+        )
+    return found
 
 
 def _check_names(spec: Spec) -> None:
@@ -132,7 +156,9 @@ def _check_names(spec: Spec) -> None:
         bundle.SpecRecord(**{f: getattr(spec, f) for f in bundle.SpecRecord.model_fields})
     except ValidationError as e:
         field = str(e.errors()[0]["loc"][0])
-        mend = "rename the folder of your data" if field == "case" else "see weighin run --help"
+        mend = {"case": "rename the folder of your data", "seed": "seeds are numbers below 2^63"}.get(
+            field, "see weighin run --help"
+        )
         raise UserError(
             f"{field} {getattr(spec, field)!r}: names are of letters, digits and . _ - + @, with / between data and network; {mend}"
         ) from e
@@ -240,7 +266,7 @@ def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Lau
 def _stages(work: Path, stages: list[str], cap: float, progress: Progress, launch: Launch) -> tuple[str, str]:
     for stage in stages:
         outcome_path = outcome_file(work, *stage.split())
-        if not outcome_path.exists():
+        if not _whole(work, outcome_path):
             _child(work, stage, outcome_path, cap, progress, launch)
         outcome = read_json(outcome_path)
         if outcome["status"] == "user":
@@ -249,6 +275,26 @@ def _stages(work: Path, stages: list[str], cap: float, progress: Progress, launc
         if outcome["status"] != "ok":
             return outcome["status"], f"{stage}: {outcome['reason']}"
     return "ok", ""
+
+
+def _whole(work: Path, outcome_path: Path) -> bool:
+    """Whether a stage has its outcome, and what it left is as it left it; else it is forgotten, with the stages behind it."""
+    try:
+        outcome = read_json(outcome_path)
+        if outcome["status"] != "ok" or all(bundle.sha256(work / n) == sha for n, sha in outcome.get("files", {}).items()):
+            return True
+    except FileNotFoundError:
+        if not outcome_path.exists():
+            return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    stages = ("solve", "examine", "weigh", "memory")
+    at = next(i for i, s in enumerate(stages) if outcome_path.stem.startswith(s))
+    for stage in stages[at:]:
+        for left in work.glob(f"{stage}*.json"):
+            if not left.name.startswith("solver"):
+                left.unlink(missing_ok=True)
+    return False
 
 
 def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Progress, launch: Launch) -> None:

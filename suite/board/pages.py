@@ -75,6 +75,14 @@ def build(db: Path, out: Path, *, results: Path | None = None) -> Path:
         raise UserError(f"{out} holds something else than a site, which building would delete; name a new folder")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the site")
+    place.check_writable(out)
+    try:
+        return _build(db, out)
+    except OSError as e:
+        raise UserError(f"cannot write the site to {out}: {e.strerror}; make room or name another folder") from e
+
+
+def _build(db: Path, out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="weighin-site-") as scratch:
         docs, config = Path(scratch) / "docs", Path(scratch) / "mkdocs.yml"
         shutil.copytree(place.site_sources() / "site" / "docs", docs)
