@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 
-.PHONY: quickstart test lint bench site clean help
+.PHONY: quickstart test lint bench fuzz site clean help
 
 help:
 	@echo "make quickstart  install, run the main job (image_pruning, small tier), build the board"
 	@echo "make test        install, run all tests and checks"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
+	@echo "make fuzz        10,000 dishonest submissions against the checker"
 	@echo "make site        build the board from results/"
 
 $(BASE): pyproject.toml
@@ -42,6 +43,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable -s
+
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz.campaign
 
 site: $(BASE)
 	$(BIN)/weighin site

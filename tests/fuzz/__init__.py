@@ -1,0 +1,1 @@
+"""Submissions that are dishonest by one thing each, in thousands: `make fuzz`."""
