@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METER_TOLERANCE = 0.25  #: memory and seconds move from run to run; counts must be equal
-COUNTS = ("macs", "params", "nonzero", "examples", "kept.", "edges", "weights", "total_macs", "train_macs", "images_", "calls")
+NOTED = "noted"  #: what a method says of itself; other figures of meters without a unit are counts
 DRIFT = 0.05  #: relative: what two days of one machine differ by besides their intervals, and counts of masks found on two
 
 
@@ -155,7 +155,7 @@ def _line(
     known = m or n
     assert known is not None
     name = f"{known.name} {known.part}".strip()
-    counted = known.source == "meter" and known.name.startswith(COUNTS)
+    counted = known.source == "meter" and not known.unit and known.name != NOTED
     kind: Literal["evidence", "counts", "timings"] = (
         "evidence" if known.source == "evidence" else "counts" if counted else "timings"
     )

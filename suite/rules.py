@@ -57,6 +57,10 @@ class TaskRules:
 
     targets: tuple[str, ...] = ()  #: names that a target may have
     meters: tuple[str, ...] = ()  #: measures that every ok row has metered
+    #: measures that are sums over the layers of `operations`: multiply-adds of weights that are not zero, and the share of these
+    #: weights among the parent's
+    left_macs: str = ""
+    left_weights: str = ""
     timing_seconds: float | None = None  #: the least cap of a comparison; None: the scale's own
     cases: Mapping[tuple[str, bool, str], CaseRules] = field(default_factory=dict)
 

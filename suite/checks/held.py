@@ -57,17 +57,19 @@ def held(where: str, record: bundle.RunRecord, rules: TaskRules, case: CaseRules
     if value.get(("macs", "")) and not record.operations:
         yield _wrong(where, "operations", "are missing, and multiply-adds are told")
     if case.weights:
-        yield from _layers(where, record, value, case)
+        yield from _layers(where, record, value, case, (rules.left_macs, rules.left_weights))
 
 
-def _layers(where: str, record: bundle.RunRecord, value: Mapping[tuple[str, str], float], case: CaseRules) -> Iterator[Finding]:
-    """`macs_nonzero` and `kept.nonzero` are what the layers come to, of which each tells its weights and how many are not zero.
+def _layers(
+    where: str, record: bundle.RunRecord, value: Mapping[tuple[str, str], float], case: CaseRules, names: tuple[str, str]
+) -> Iterator[Finding]:
+    """What is left by multiply-adds and by weights (`TaskRules`) is what the layers come to: each tells how many are not zero.
 
     A linear layer has as many weights as multiply-adds an item, a convolution all parameters or all but its biases; of biases some
     may be zero.
     """
-    names = [layer.name for layer in record.operations]
-    if len(names) != len(set(names)):
+    layers = [layer.name for layer in record.operations]
+    if len(layers) != len(set(layers)):
         yield _wrong(where, "operations", "a layer stands twice")
     lows, highs, alive_low, alive_high = 0.0, 0.0, 0, 0
     for layer in record.operations:
@@ -83,10 +85,8 @@ def _layers(where: str, record: bundle.RunRecord, value: Mapping[tuple[str, str]
         most = min(layer.nonzero, weights)
         lows, highs = lows + layer.macs * least / weights, highs + layer.macs * min(1.0, most / fewest)
         alive_low, alive_high = alive_low + least, alive_high + most
-    for name, low, high in (
-        ("macs_nonzero", lows, highs),
-        ("kept.nonzero", alive_low / case.weights, alive_high / case.weights),
-    ):
+    ends = ((lows, highs), (alive_low / case.weights, alive_high / case.weights))
+    for name, (low, high) in zip(names, ends, strict=True):
         told = value.get((name, ""))
         if told is not None and not low * (1 - BY_LAYER) <= told <= high * (1 + BY_LAYER):
             yield _wrong(where, f"measures {name}", f"says {told:.9g}, the layers come to {_between(low, high)}")

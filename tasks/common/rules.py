@@ -77,7 +77,9 @@ def main(task_name: str, results: str = "results") -> None:
         print(f"{tier} {case}{' (speed)' if speed else ''}", file=sys.stderr, flush=True)
         meters = meters & names if meters else names
     targets = {n.partition("=")[0] for shape in task.tiers.values() for t in shape.targets for n in t.split(",") if n}
-    whole = TaskRules(tuple(sorted({*targets, *how.targets})), tuple(sorted({*meters, *ALWAYS})), how.timing_seconds, found)
+    layered = {"left_macs": "macs_nonzero", "left_weights": "kept.nonzero"} if how.by_layer else {}
+    asked, needed = tuple(sorted({*targets, *how.targets})), tuple(sorted({*meters, *ALWAYS}))
+    whole = TaskRules(asked, needed, **layered, timing_seconds=how.timing_seconds, cases=found)
     (TASKS / task_name / FILE).write_text(describe(whole), encoding="utf-8")
 
 

@@ -51,7 +51,14 @@ CASE = rules.CaseRules(
     timed=("infer@1", "infer@64"),
     told=("infer@1", "infer@64"),
 )
-RULES = rules.TaskRules(("macs",), ("examples", "macs", "macs_parent", "kept.macs"), None, {("small", False, "dots/net"): CASE})
+RULES = rules.TaskRules(
+    ("macs",),
+    ("examples", "macs", "macs_parent", "kept.macs"),
+    "macs_nonzero",
+    "kept.nonzero",
+    None,
+    {("small", False, "dots/net"): CASE},
+)
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +300,7 @@ def test_columns_that_a_case_dictates_are_the_cases(tmp_path: Path) -> None:
     score = evidence()["score"]
     told = {"score": column_digest(score, "float16")}
     case = rules.CaseRules("small", "dots/net", columns=told, totals={"prediction": float(evidence()["prediction"].sum())})
-    (root / rules.FILE).write_text(rules.describe(rules.TaskRules(("macs",), (), None, {("small", False, "dots/net"): case})))
+    (root / rules.FILE).write_text(rules.describe(rules.TaskRules(("macs",), cases={("small", False, "dots/net"): case})))
     house = House(root)
     with results() as out:
         assert errors(house, honest(out)) == []
