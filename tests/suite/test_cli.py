@@ -56,6 +56,14 @@ def test_list_tells_what_can_be_set_of_a_method() -> None:
         (["run", "image_pruning", "-m", "chex", "--target", "macs=half"], "name=number"),
         (["run", "image_pruning", "-m", "chex", "--target", "macs=nan"], "name=number"),
         (["run", "image_pruning", "-m", "chex", "--tier", "huge"], "smoke"),
+        (["run", "image_pruning", "-m", "chex", "--set", "delta0=nan"], "finite"),
+        (["run", "image_pruning", "-m", "chex", "--set", "delta0=1e999"], "finite"),
+        (["run", "image_pruning", "-m", "chex", "--timeout", "nan"], "more than 0"),
+        (["run", "image_pruning", "-m", "chex", "--timeout", "0"], "more than 0"),
+        (["run", "image_pruning", "-m", "chex", "--timeout", "-5"], "more than 0"),
+        (["run", "image_pruning", "-m", "chex", "--threads", "4096"], "cores"),
+        (["run", "image_pruning", "-m", "chex", "-s", str(2**63)], "below 2^63"),
+        (["run", "image_pruning", "-m", "chex", "--submitter", "<b>me</b>"], "--submitter"),
         (["run", "image_pruning", "-m", "chex", "--case", "fashion"], "data/architecture"),
         (["run", "image_pruning", "-m", "chex", "--case", "fashion/lenet", "--tier", "smoke"], ""),
         (["run", "image_pruning", "-m", "chex", "--case", "cifar10/resnet20", "--tier", "paper"], "--data"),
@@ -137,3 +145,31 @@ def test_numbers_of_a_result_are_whole_in_any_window(
     left_out = "a wider window shows" in text
     assert left_out == (width == 80)
     assert left_out != ("balanced" in text.split("a wider window")[0])
+
+
+def test_a_method_that_cannot_be_imported_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text('"""Mine."""\nopen("nowhere")\n')
+    done = weighin("run", "image_pruning", "-m", "./mine.py", "--tier", "smoke", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be imported: FileNotFoundError" in done.stderr
+    assert "line 2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = weighin("run", "image_pruning", "-m", "dense", "--tier", "smoke", "--out", str(tmp_path / "file" / "results"))
+    assert done.returncode == 2
+    assert "cannot write to" in done.stderr
+    demo.write(tmp_path / "r")
+    for command in ("publish", "site"):
+        out = str(tmp_path / "file" / "b.duckdb")
+        done = weighin(command, "--results", str(tmp_path / "r"), "--out", out, *(["--db", out] if command == "site" else []))
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_target_that_was_missed_ends_with_1(tmp_path: Path) -> None:
+    record = bundle.read(demo.write(tmp_path, target="macs=0.5", kept=0.7))
+    assert [told.partition(" of ")[0] for told in cli._missed(record)] == ["kept 0.7"]
+    assert cli._missed(bundle.read(demo.write(tmp_path, seed=1))) == []
