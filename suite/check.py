@@ -351,9 +351,10 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
 def _as_ruled(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """What the case grants and counts holds, its workloads are all there, and each was timed until it was known."""
     spec, ruled = record.spec, case.known.rules(record.spec.task)
-    whole = timing.SMOKE_SECONDS if spec.tier == "smoke" else timing.CAP_SECONDS
+    whole = timing.CAP_SECONDS
     caps = timing.caps(list(dict.fromkeys([*table["workload"].tolist(), *record.unsupported])), task.jobs, whole)
-    yield from held.ends(case.where, table, caps, min(whole, ruled.timing_seconds or whole))
+    if ruled.known and spec.tier != "smoke":  # the smoke tier ranks nobody, and a trial of a method times a moment
+        yield from held.ends(case.where, table, caps, min(whole, ruled.timing_seconds or whole))
     of_case = ruled.of(spec.tier, spec.division, spec.case)
     if of_case is None:
         return

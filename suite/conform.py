@@ -55,11 +55,11 @@ def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[S
     ref = registry.method(name, file)
     try:
         instance = registry.configure(registry.load(ref), [])
+    except registry.NotImportable as e:
+        yield Step("the file imports", False, str(e))
+        return
     except UserError as e:
         yield Step("one public frozen dataclass with solve()", False, str(e))
-        return
-    except Exception as e:  # somebody's module may raise anything at import
-        yield Step("the file imports", False, f"{type(e).__name__}: {e}")
         return
     yield Step("one public frozen dataclass with solve()", True)
     yield Step("the docstring's first line says what it is", bool(ref.summary), ref.summary or "write one: the board shows it")

@@ -387,6 +387,10 @@ def _docstring(path: Path) -> str:
         raise UserError(f"{path}: not a Python file that can be read: {e}") from e
 
 
+class NotImportable(UserError):
+    """A method's file that raises when it is imported."""
+
+
 def _import_file(ref: MethodRef) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(ref.module, ref.path)
     if spec is None or spec.loader is None:
@@ -400,7 +404,7 @@ def _import_file(ref: MethodRef) -> types.ModuleType:
     except Exception as e:  # a stranger's file may raise anything
         del sys.modules[ref.module]
         last = traceback.extract_tb(e.__traceback__)[-1]
-        raise UserError(f"{ref.path}: cannot be imported: {type(e).__name__}: {e} (line {last.lineno}); mend the file") from e
+        raise NotImportable(f"{ref.path}: cannot be imported: {type(e).__name__}: {e} (line {last.lineno}); mend the file") from e
     return module
 
 

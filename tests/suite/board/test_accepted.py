@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from suite import bundle
 from suite.board import pages, store
@@ -60,35 +59,23 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHANGES)
-def test_what_is_accepted_is_published_and_shown(kind: str, tmp_path: Path) -> None:
+def test_what_is_accepted_is_published_and_shown(tmp_path: Path) -> None:
     root = tmp_path / "results"
     demo.write(root, "dense", target="", accuracy=0.92)
-    path = demo.write(root, seed=0)
+    for seed, change in enumerate(CHANGES.values()):
+        resealed(root, demo.write(root, seed=seed % 9, target=f"macs={0.011 + seed / 50:g}"), change)
     shutil.rmtree(root / ".work")
-    resealed(root, path, CHANGES[kind])
     assert [f.line() for f in check([root]) if f.level == "error"] == []
-    assert store.publish(root, tmp_path / "b.duckdb").bundles == 2
+    assert store.publish(root, tmp_path / "b.duckdb").bundles == 1 + len(CHANGES)
     (tmp_path / "docs" / "tasks").mkdir(parents=True)
     with store.connect(tmp_path / "b.duckdb") as db:
         pages.write_pages(db, tmp_path / "docs")
     page = (tmp_path / "docs" / "tasks" / "image_pruning-small.md").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "<b>of</b>" not in page
-
-
-def test_a_cell_of_a_table_begins_no_formula(tmp_path: Path) -> None:
-    root = tmp_path / "results"
-    demo.write(root, "dense", target="", accuracy=0.92)
-    resealed(root, demo.write(root, seed=0), CHANGES["a formula"])
-    store.publish(root, tmp_path / "b.duckdb")
-    (tmp_path / "docs" / "tasks").mkdir(parents=True)
-    with store.connect(tmp_path / "b.duckdb") as db:
-        pages.write_pages(db, tmp_path / "docs")
-    (file,) = (tmp_path / "docs" / "data").glob("*.csv")
-    cells = [cell for line in file.read_text().splitlines() for cell in line.split(",")]
+    cells = [c for f in (tmp_path / "docs" / "data").glob("*.csv") for line in f.read_text().splitlines() for c in line.split(",")]
     assert "'+mine@abababababab" in cells
-    assert not [c for c in cells if c.startswith(("=", "@")) or (c[:1] in "+-" and not _number(c))]
+    assert not [c for c in cells if c.startswith(("=", "@")) or (c.startswith(("+", "-")) and not _number(c))]
 
 
 def _number(text: str) -> bool:
