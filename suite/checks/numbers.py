@@ -22,6 +22,7 @@ MOST_KEPT = 1.5  #: kept.* beyond this is no share
 MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
 MOST_WORKLOADS = 64
 ENOUGH = 0.8  #: of the 50 ms that a block is to last
+SHORTEST_SIDE = 0.5  #: of it, where the other side's blocks last long enough: of ours medians last 40 ms and more
 SHORTEST_BLOCK, LONGEST_BLOCK = 1e-6, 3600.0  #: seconds
 AMOUNTS = ("macs", "params", "nonzero", "examples")  #: metered, of any task, and never negative
 UNITS = ("s", "B", "J", "W", "1/s", "x")  #: of what cannot be negative
@@ -228,7 +229,13 @@ def block_lengths(where: str, table: Mapping[str, np.ndarray]) -> Iterator[Findi
         yield Finding(where, bundle.TIMING, "seconds", "error", told, mend)
     else:
         for name in np.unique(table["workload"].astype(str)):
-            middle = float(np.median(seconds[table["workload"] == name]))
+            mine = table["workload"] == name
+            least, most = sorted(float(np.median(seconds[mine & (table["side"] == side)])) for side in timing.ORDER[:2])
+            if least < SHORTEST_SIDE * timing.BLOCK_SECONDS and most >= ENOUGH * timing.BLOCK_SECONDS:
+                told = f"{name}: blocks of {1000 * least:.3g} ms on one side, shorter than {1000 * timing.BLOCK_SECONDS:.0f} ms"
+                yield Finding(where, bundle.TIMING, "seconds", "error", told, mend)
+                continue
+            middle = float(np.median(seconds[mine]))
             if middle < ENOUGH * timing.BLOCK_SECONDS:
                 told = f"{name}: blocks of {1000 * middle:.3g} ms, shorter than {1000 * timing.BLOCK_SECONDS:.0f} ms"
                 yield Finding(where, bundle.TIMING, "seconds", "mark", told, "weigh again on a quiet machine")

@@ -106,7 +106,8 @@ def written(s: Submission, root: Path) -> Path:
         bundle.write_table(s.tables[name], scratch / name)
     for name, data in s.raw.items():
         (scratch / name).write_bytes(data)
-    for name, entry in [*body.get("files", {}).items(), *body.get("pictures", {}).items()]:
+    described = [v for v in (body.get("files"), body.get("pictures")) if isinstance(v, dict)]
+    for name, entry in [pair for entries in described for pair in entries.items()]:
         if (scratch / name).exists():
             data = (scratch / name).read_bytes()
             entry.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

@@ -368,6 +368,13 @@ def test_nobody_goes_on_until_the_numbers_are_better(house: House) -> None:
         assert "goes on to 20" in found[0].message
 
 
+def test_blocks_of_one_side_last_as_long(house: House) -> None:
+    times = blocks()
+    times["seconds"] = np.where(times["side"] == "candidate", times["seconds"] * 1e-2, times["seconds"] * 10)
+    with results() as root:
+        refused(house, timed(root, times), "seconds", bundle.TIMING)
+
+
 def test_workloads_are_the_tasks_of_as_many_items(house: House) -> None:
     times = blocks()
     with results() as root:
