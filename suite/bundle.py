@@ -15,15 +15,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from suite import pictures
-from suite.files import atomic
-from suite.naming import UserError, canonical_json, digest
+from suite.files import atomic, write_json
+from suite.naming import SUBMITTER, UserError, canonical_json, digest, parse_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,20 +35,24 @@ FINAL = ("ok", "diverged", "over_budget")  #: the others are tried again on --re
 RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
 
 WHEN = "%Y-%m-%dT%H:%M:%SZ"  #: how a bundle writes when it was made
+OFF_TARGET = 0.01  #: relative; views.sql has it too
 MOST, MOST_VERSION = 2**63 - 1, 2**31 - 1  #: of whole numbers: what a database takes
 
+
+def _moment(text: str) -> str:
+    """A date and time that there was or will be; raises ValueError on others, such as a month 13."""
+    datetime.strptime(text, WHEN)
+    return text
+
+
+Moment = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"), AfterValidator(_moment)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]{1,120}$")]  # no separators, no markup
 Slashed = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$", max_length=120)]  # a case, a workload
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Line = Annotated[str, Field(max_length=2000)]
 PictureName = Annotated[str, Field(pattern=f"^{pictures.NAME.pattern}$")]
-
-
-def moment(text: str) -> str:
-    """A date and time that there was or will be; raises ValueError on others, such as a month 13."""
-    datetime.strptime(text, WHEN)
-    return text
 
 
 def stage_of(measure: str) -> Literal["solve", "weigh"]:
@@ -57,6 +62,9 @@ def stage_of(measure: str) -> Literal["solve", "weigh"]:
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+R = TypeVar("R", bound=Record)
 
 
 class SpecRecord(Record):
@@ -122,7 +130,7 @@ class PointRecord(Record):
 
 
 class FileRecord(Record):
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: int = Field(ge=0, le=MOST)
     rows: int = Field(ge=0, le=MOST)
 
@@ -130,7 +138,7 @@ class FileRecord(Record):
 class PictureRecord(Record):
     """A picture: what the method put out, WebP without loss.  Only a replay can confirm it."""
 
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: int = Field(ge=0, le=pictures.MOST_BYTES)
     width: int = Field(ge=1, le=pictures.LONGEST)
     height: int = Field(ge=1, le=pictures.LONGEST)
@@ -145,17 +153,31 @@ class SourceRecord(Record):
     task_digest: Digest | None = Field(None, description="digest of the source of the task's modules; null in older bundles")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A share that was asked to be kept, and the one that was; None where nothing was metered."""
+
+    name: str
+    wanted: float
+    kept: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether both are the same within 1 %; a row that misses its target is shown and not ranked."""
+        return self.kept is not None and abs(self.kept / self.wanted - 1) <= OFF_TARGET
+
+
 class RunRecord(Record):
     """``run.json``."""
 
     schema_version: Literal[1] = 1
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the canonical JSON without id")
-    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="what was asked; equal keys are replays")
+    id: Sha256 = Field(description="SHA-256 of the canonical JSON without id")
+    key: Sha256 = Field(description="what was asked; equal keys are replays")
     status: Literal["ok", "diverged", "over_budget", "oom", "timeout", "error", "killed"]
     reason: Annotated[str, Field(max_length=8000)] = Field("", description="why it failed, with the end of the traceback")
-    created: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"), AfterValidator(moment)]
+    created: Moment
     spec: SpecRecord
-    data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="digest of the data used")
+    data: Sha256 = Field(description="digest of the data used")
     method: MethodRecord
     source: SourceRecord
     libraries: dict[str, Line] = Field(description="versions of what computed")
@@ -166,7 +188,7 @@ class RunRecord(Record):
     curve: list[PointRecord] = Field(default_factory=list)
     unsupported: dict[Slashed, Line] = Field(default_factory=dict, description="workloads this machine cannot run, and why")
     notes: list[Line] = Field(default_factory=list, description="warnings that concern the whole run")
-    submitter: Annotated[str, Field(pattern=r"^[\w .@+-]{0,80}$")] = ""
+    submitter: Annotated[str, Field(pattern=f"^({SUBMITTER})?$")] = ""
     files: dict[Literal["evidence.parquet", "timing.parquet"], FileRecord] = Field(default_factory=dict)
     pictures: dict[PictureName, PictureRecord] = Field(
         default_factory=dict, max_length=pictures.MOST, description="crops to look at, of those tasks that show some"
@@ -179,6 +201,12 @@ class RunRecord(Record):
 
     def measure(self, name: str, part: str = "") -> MeasureRecord | None:
         return next((m for m in self.measures if m.name == name and m.part == part), None)
+
+    def asked(self) -> Iterator[Asked]:
+        """What the target asks to be kept, and what was."""
+        for name, wanted in parse_target(self.spec.target).items():
+            kept = self.measure(f"kept.{name}")
+            yield Asked(name, wanted, kept.value if kept else None)
 
 
 def seal(fields: Mapping[str, Any]) -> RunRecord:
@@ -269,13 +297,35 @@ def read(path: Path) -> RunRecord:
     """Read and validate ``run.json`` of a bundle's folder; raises UserError that names file and field."""
     file = path / RUN if path.is_dir() else path
     try:
-        return RunRecord.model_validate_json(file.read_bytes())
+        return parsed(RunRecord, file, "run the method again, bundles are not edited by hand")
     except OSError as e:
         raise UserError(f"{file}: {e.strerror}; a bundle is a folder with {RUN} in it") from e
+
+
+def parsed(kind: type[R], file: Path, mend: str) -> R:
+    """The record that a JSON file holds; raises UserError that names file and field, OSError where the file cannot be read."""
+    try:
+        return kind.model_validate_json(file.read_bytes())
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(x) for x in first["loc"]) or "the whole file"
-        raise UserError(f"{file}: {where}: {first['msg']}; run the method again, bundles are not edited by hand") from e
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise UserError(f"{file}: {where}: {first['msg']}; {mend}") from e
+
+
+def keep(path: Path, value: Any, option: str) -> Path:
+    """Write a small JSON file of results, whole or not at all; raises UserError that says which option names another place."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror}; make room or name another {option}") from e
+    return path
+
+
+def results_of(path: Path) -> Path | None:
+    """The folder of results that a bundle's folder lies in, if that is deep enough: results/<task>/<tier>/<method>/<bundle>."""
+    above = path.resolve().parents
+    return above[3] if len(above) > 3 else None
 
 
 def find(root: Path) -> Iterator[Path]:

@@ -153,6 +153,10 @@ class _Known:
         path = self.tasks[task].path
         return truth.read(path.with_name(truth.FILE)) if path else {}
 
+    def of_case(self, spec: bundle.SpecRecord) -> rules.CaseRules | None:
+        """What holds of a case; None where nothing is known of it."""
+        return self.rules(spec.task).of(spec.tier, spec.division, spec.case)
+
     def _rules(self, task: str) -> rules.TaskRules:
         path = self.tasks[task].path
         return rules.read(path.with_name(rules.FILE)) if path else rules.TaskRules()
@@ -183,8 +187,7 @@ def _print_at(path: Path, record: bundle.RunRecord, known: _Known) -> Print | No
 
 def _dictated(known: _Known, record: bundle.RunRecord) -> set[str]:
     """Columns that every run of a case has alike."""
-    task, spec = known.task(record.spec.task).of(record.spec.case), record.spec
-    case = known.rules(spec.task).of(spec.tier, spec.division, spec.case)
+    task, case = known.task(record.spec.task).of(record.spec.case), known.of_case(record.spec)
     return {*task.truth, *(case.columns if case else ()), *(case.totals if case else ())}
 
 
@@ -295,9 +298,10 @@ def _pictures(case: _Case, record: bundle.RunRecord, task: Task[Any, Any]) -> It
         yield case.error("pictures", f"{task.name} shows none of {spec.case}, seed {spec.seed}")
         return
     original = {n for n in record.pictures if n.endswith(f"{pictures.ORIGINAL}.webp")}
-    of_case = case.known.rules(spec.task).of(spec.tier, spec.division, spec.case)
-    for name in sorted(original) if of_case and of_case.originals else ():
-        if pictures.fingerprint(pictures.decode((case.path / name).read_bytes())) != of_case.originals.get(name):  # type: ignore[union-attr]
+    of_case = case.known.of_case(spec)
+    known = of_case.originals if of_case else {}
+    for name in sorted(original) if known else ():
+        if pictures.fingerprint(pictures.decode((case.path / name).read_bytes())) != known.get(name):
             yield case.error("pictures", f"is not the original of {spec.case}", "originals come from the data", file=name)
     width, height = gallery.size
     for name, entry in record.pictures.items():
@@ -350,16 +354,14 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
 
 def _as_ruled(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], table: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """What the case grants and counts holds, its workloads are all there, and each was timed until it was known."""
-    spec, ruled = record.spec, case.known.rules(record.spec.task)
-    whole = timing.CAP_SECONDS
-    caps = timing.caps(list(dict.fromkeys([*table["workload"].tolist(), *record.unsupported])), task.jobs, whole)
-    if ruled.known and spec.tier != "smoke":  # the smoke tier ranks nobody, and a trial of a method times a moment
-        yield from held.ends(case.where, table, caps, min(whole, ruled.timing_seconds or whole))
-    of_case = ruled.of(spec.tier, spec.division, spec.case)
-    if of_case is None:
-        return
-    yield from held.held(case.where, record, ruled, of_case)
-    yield from held.workloads(case.where, record, table, of_case, task.speed)
+    ruled, of_case = case.known.rules(record.spec.task), case.known.of_case(record.spec)
+    if ruled.known and record.spec.tier != "smoke":  # the smoke tier ranks nobody, and a trial of a method times a moment
+        names = list(dict.fromkeys([*table["workload"].tolist(), *record.unsupported]))
+        caps = timing.caps(names, task.jobs, timing.CAP_SECONDS)
+        yield from held.ends(case.where, table, caps, ruled.timing_seconds or timing.CAP_SECONDS)
+    if of_case is not None:
+        yield from held.held(case.where, record, ruled, of_case)
+        yield from held.workloads(case.where, record, table, of_case, task.speed)
 
 
 def _table(case: _Case, record: bundle.RunRecord, name: str, columns: Mapping[str, str], most_bytes: int) -> dict[str, np.ndarray]:
@@ -391,7 +393,7 @@ def _truth(
         told = f"{len(row):,} rows, the test set has {entry['rows']:,}"
         yield case.error("row", told, "examine the whole test set", bundle.EVIDENCE)
         return
-    of_case = case.known.rules(task.name).of(record.spec.tier, record.spec.division, record.spec.case)
+    of_case = case.known.of_case(record.spec)
     if of_case is not None:
         yield from held.dictated(case.where, evidence, task.columns, of_case)
     for name, expected in entry["columns"].items():
@@ -406,7 +408,7 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     reference = {n: m for n, m in case.known.methods(record.spec.task).items() if m.origin == "reference"}
     stem, at, digest = method.name.partition("@")
     if method.origin != "reference":
-        yield from identity.key(case.where, record, iter((method.version,)))
+        yield from identity.key(case.where, record, [method.version])
         yield from identity.named(case.where, record, None)
         if method.seedless:
             yield case.mark("method.seedless", "says that no seed changes it: three seeds would show it", "run three seeds")
@@ -423,19 +425,17 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if method.seedless and "seedless" not in source.path.read_text(encoding="utf-8"):
         yield case.error("method.seedless", f"{method.name} does not declare itself seedless")
         return
-    entries = case.known.versions(record.spec.task).methods.get(method.name, ())
-    version = next((e.version for e in entries if e.digest == method.version), None)
-    opened = [e.digest for e in entries if e.version == version][:1]
-    yield from identity.key(case.where, record, iter((method.version, *opened)))
-    same = method.version == source.version or version == source.stated
-    yield from identity.named(case.where, record, case.known.defaults(record.spec.task, method.name) if same else None)
-    yield from _sources(case, record, source)
+    table = case.known.versions(record.spec.task)
+    lineage = Lineage(method.name, source.stated, source.version, table.methods.get(method.name, ()))
+    yield from identity.key(case.where, record, lineage.identities(method.version))
+    current = lineage.version_of(method.version) == lineage.stated
+    yield from identity.named(case.where, record, case.known.defaults(record.spec.task, method.name) if current else None)
+    yield from _sources(case, record, lineage, table)
 
 
-def _sources(case: _Case, record: bundle.RunRecord, source: MethodSource) -> Iterator[Finding]:
+def _sources(case: _Case, record: bundle.RunRecord, method: Lineage, table: Table) -> Iterator[Finding]:
     """Method and task are the versions that stand here, by the digests of their sources; an older version is archived."""
-    name, table = record.spec.task, case.known.versions(record.spec.task)
-    method = Lineage(record.method.name, source.stated, source.version, table.methods.get(record.method.name, ()))
+    name = record.spec.task
     task = Lineage(name, case.known.task(name).version, case.known.task_digest(name), table.task)
     stated, digest = record.method.stated_version, record.method.version
     mend = f"replay it at commit {record.source.commit or '(none is named)'}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from suite.bundle import RunRecord
     from suite.order import Order
     from suite.registry import MethodRef
     from suite.runner import Outcome, Settings
@@ -299,15 +300,17 @@ def replay(
     from suite import system as machine
 
     order, record = again.order_of(path, method=method, data=data, device=device)
+    goes_to = None
     if submit:  # what cannot be submitted is said before the run
         again.may_confirm(record, submitter)
-        results = results or confirming.results_of(path)
-    (outcome,) = _run_shown([order], _settings(out), machine.card(order.spec.device, order.threads), quiet=as_json)
+        goes_to = results or confirming.results_of(path)
+    card = machine.card(order.spec.device, order.threads)
+    (outcome,) = _run_shown([order], _settings(out), card, quiet=as_json)
     verdict = again.compare(path, record, outcome.path)
     told = None
-    if submit and results is not None:
-        machine.write_card(machine.card(order.spec.device, order.threads), results / "systems")
-        told = confirming.write(results, again.confirmation(verdict, record, submitter))
+    if goes_to:
+        machine.write_card(card, goes_to / "systems")
+        told = confirming.write(goes_to, again.confirmation(verdict, record, submitter))
     if as_json:
         _print_json({**_plain(verdict), "agrees": verdict.agrees, "confirmation": str(told) if told else None})
     else:
@@ -542,21 +545,14 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-OFF_TARGET = 0.01  #: relative, as on the board
-
-
-def _missed(record: Any) -> list[str]:
+def _missed(record: RunRecord) -> list[str]:
     """Where an ok run kept another share than was asked: the board keeps such a row, marked and unranked."""
-    from suite.naming import parse_target
-
-    kept = {m.name: m.value for m in record.measures if m.name.startswith("kept.") and not m.part}
-    found = []
-    for name, wanted in parse_target(record.spec.target).items() if record.status == "ok" else ():
-        share = kept.get(f"kept.{name}")
-        if share is None or abs(share / wanted - 1) > OFF_TARGET:
-            told = "nothing" if share is None else f"{share:.3g}"
-            found.append(f"kept {told} of {name} where {wanted:g} was asked; it is shown and not ranked")
-    return found
+    found = [a for a in record.asked() if not a.met] if record.status == "ok" else []
+    kept = ["nothing" if a.kept is None else f"{a.kept:.3g}" for a in found]
+    return [
+        f"kept {share} of {a.name} where {a.wanted:g} was asked; it is shown and not ranked"
+        for a, share in zip(found, kept, strict=True)
+    ]
 
 
 def _results_table(records: Sequence[Any]) -> None:

@@ -108,14 +108,12 @@ def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[S
             differs,
             "" if differs else "declare seedless = True if no seed can matter",
         )
-        for key, wanted in spec.targets.items():
-            kept = record.measure(f"kept.{key}")
-            near = kept is not None and abs(kept.value / wanted - 1) <= 0.01
-            got = "nothing" if kept is None else f"{kept.value:.4f}"
+        for share in record.asked():
+            got = "nothing" if share.kept is None else f"{share.kept:.4f}"
             yield Step(
-                f"keeps {key}={wanted:g} within 1 %",
-                near,
-                f"{got} kept" + ("" if near else ": such rows are shown, not ranked"),
+                f"keeps {share.name}={share.wanted:g} within 1 %",
+                share.met,
+                f"{got} kept" + ("" if share.met else ": such rows are shown, not ranked"),
             )
         findings = [f for f in check.check([first.path]) if f.level == "error"]
         yield Step("its bundle passes the checker", not findings, findings[0].line() if findings else "")

@@ -35,12 +35,12 @@ def canonical_target(text: str) -> str:
     return ",".join(f"{k}={v:g}" for k, v in sorted(parse_target(text).items()))
 
 
-SUBMITTER = re.compile(r"[\w .@+-]{1,80}")
+SUBMITTER = r"[\w .@+-]{1,80}"  #: a pattern
 
 
 def check_submitter(name: str) -> None:
     """Raises UserError on a name that no bundle can hold."""
-    if not SUBMITTER.fullmatch(name) or unicodedata.normalize("NFC", name) != name:
+    if not re.fullmatch(SUBMITTER, name) or unicodedata.normalize("NFC", name) != name:
         raise UserError(f"--submitter {name!r}: write letters, digits, blanks and . _ @ + -, at most 80 of them")
 
 

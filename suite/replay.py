@@ -90,8 +90,8 @@ def _same_source(order: Order, record: bundle.RunRecord) -> bool:
 
 def _threads(path: Path, record: bundle.RunRecord) -> int:
     """Threads that the bundle's solve used, as its card beside the results tells; 0 (all cores) without a card."""
-    above = path.resolve().parents  # results/<task>/<tier>/<method>/<bundle>
-    card = above[3] / "systems" / f"{record.systems['solve']}.json" if len(above) > 3 else path
+    results = bundle.results_of(path)
+    card = results / "systems" / f"{record.systems['solve']}.json" if results else path
     if not card.is_file():
         return 0
     used = int(system.read_card(card).processor.get("threads_used", 0))

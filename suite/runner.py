@@ -36,6 +36,7 @@ from suite.order import DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
+STAGES = ("solve", "examine", "weigh", "memory")  #: in their order; memory is one of each workload
 MEND_DATA = "take the file from the repository or install weighin again"
 GRACE = 20.0  #: seconds a child has to stop by itself
 
@@ -130,7 +131,7 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
 
 def _data(spec: Spec) -> str:
     """The digest of a Spec's data; raises UserError where they cannot be read, and where they are not what the project shipped."""
-    from suite import rules, truth
+    from suite import truth
 
     task, ref = registry.task_of(spec), registry.tasks()[spec.task]
     try:
@@ -140,8 +141,7 @@ def _data(spec: Spec) -> str:
     if ref.path is None or spec.division == "speed" or spec.tier == "paper":
         return found
     entry = truth.read(ref.path.with_name(truth.FILE)).get((spec.tier, spec.case.partition("/")[0]))
-    known = rules.read(ref.path.with_name(rules.FILE)).of(spec.tier, "closed", spec.case)
-    if entry and known and entry["data"] != found:
+    if entry and entry["data"] != found:
         raise UserError(
             f"the data of {spec.case} are not those that weighin ships ({found[:12]}, not {entry['data'][:12]}); {MEND_DATA}"
         )
@@ -266,7 +266,8 @@ def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Lau
 def _stages(work: Path, stages: list[str], cap: float, progress: Progress, launch: Launch) -> tuple[str, str]:
     for stage in stages:
         outcome_path = outcome_file(work, *stage.split())
-        if not _whole(work, outcome_path):
+        if not _whole(work, stage):
+            _forget(work, stage)
             _child(work, stage, outcome_path, cap, progress, launch)
         outcome = read_json(outcome_path)
         if outcome["status"] == "user":
@@ -277,24 +278,21 @@ def _stages(work: Path, stages: list[str], cap: float, progress: Progress, launc
     return "ok", ""
 
 
-def _whole(work: Path, outcome_path: Path) -> bool:
-    """Whether a stage has its outcome, and what it left is as it left it; else it is forgotten, with the stages behind it."""
+def _whole(work: Path, stage: str) -> bool:
+    """Whether a stage has its outcome, and the files that it left are as it left them."""
     try:
-        outcome = read_json(outcome_path)
-        if outcome["status"] != "ok" or all(bundle.sha256(work / n) == sha for n, sha in outcome.get("files", {}).items()):
-            return True
-    except FileNotFoundError:
-        if not outcome_path.exists():
-            return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    stages = ("solve", "examine", "weigh", "memory")
-    at = next(i for i, s in enumerate(stages) if outcome_path.stem.startswith(s))
-    for stage in stages[at:]:
-        for left in work.glob(f"{stage}*.json"):
-            if not left.name.startswith("solver"):
-                left.unlink(missing_ok=True)
-    return False
+        outcome = read_json(outcome_file(work, *stage.split()))
+        return outcome["status"] != "ok" or all(bundle.sha256(work / n) == sha for n, sha in outcome.get("files", {}).items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or torn
+        return False
+
+
+def _forget(work: Path, stage: str) -> None:
+    """Take away the outcome of a stage, and those of the stages behind it."""
+    outcome_file(work, *stage.split()).unlink(missing_ok=True)
+    for behind in STAGES[STAGES.index(stage.split()[0]) + 1 :]:
+        for left in (work / f"{behind}.json", *work.glob(f"{behind}-*.json")):
+            left.unlink(missing_ok=True)
 
 
 def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Progress, launch: Launch) -> None:

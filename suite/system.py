@@ -15,8 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from suite import nvml
-from suite.files import write_json
+from suite import bundle, nvml
 from suite.naming import UserError, digest
 from suite.nvml import UNREADABLE
 
@@ -111,13 +110,7 @@ def card(device: str = "cpu", threads: int = 0) -> SystemCard:
 def write_card(card: SystemCard, folder: Path) -> Path:
     """Store a card under its hash, once."""
     path = folder / f"{card.hash}.json"
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, card.model_dump(mode="json"))
-        except OSError as e:
-            raise UserError(f"cannot write {path}: {e.strerror}; make room or name another --out") from e
-    return path
+    return path if path.exists() else bundle.keep(path, card.model_dump(mode="json"), "--out")
 
 
 def read_card(path: Path) -> SystemCard:

@@ -68,9 +68,15 @@ class Lineage:
         """The digest that stands for the stated version in the keys of bundles, so that a key outlives a refactor: the one that
         opened it; the source's own where the table does not know that source.
         """
-        if not self.entered(self.digest):
-            return self.digest
-        return next(e.digest for e in self.entries if e.version == self.stated)
+        return self.opener(self.stated) if self.entered(self.digest) else self.digest
+
+    def opener(self, version: int) -> str:
+        """The digest that opened a version of the table."""
+        return next(e.digest for e in self.entries if e.version == version)
+
+    def identities(self, digest: str) -> list[str]:
+        """What may stand for a source in a key: its own digest, and the one that opened its version."""
+        return [digest, *(self.opener(e.version) for e in self.entries if e.digest == digest)]
 
     @property
     def state(self) -> str:

@@ -299,7 +299,7 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
                 _cells(task, timed, measures),
                 bad[i],
                 _copies(task, [*runs, *timed]),
-                marks=_marks([*runs, *(r for r in timed if r not in runs)], confirmed, disputed),
+                marks=_marks(list({r["id"]: r for r in [*runs, *timed]}.values()), confirmed, disputed),
                 foreign=strange[i],
                 sources=sorted({(r["method_version"] or "")[:8] for r in runs}),
                 timed=len(timed),
@@ -390,8 +390,8 @@ def _copies(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]]) -> list[str
     return [f"{most} processes, a copy each"] if most > 1 and not task.shares_batches else []
 
 
-#: notes that nearly every run has: they are told where somebody asks, not shown beside the others
 MOST_NOTES = 6  #: of a row, where they are told in full
+#: how notes begin that nearly every run has: they are told where somebody asks, not shown beside the others
 USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
 
 

@@ -113,7 +113,7 @@ def workloads(
     where: str, record: bundle.RunRecord, table: Mapping[str, np.ndarray], case: CaseRules, speed: str
 ) -> Iterator[Finding]:
     """Workloads are the case's, of as many items a call, and none that every machine can run is left out."""
-    items = {str(n): int(i) for n, i in zip(table["workload"], table["items"], strict=True)}
+    items = timing.items_of(table)
     there = {*items, *record.unsupported}
     for name in sorted(there) if case.workloads else ():
         known = case.items(name)
@@ -140,9 +140,8 @@ def ends(where: str, table: Mapping[str, np.ndarray], caps: Mapping[str, float],
         caps: of each workload in seconds.
         cap: the most that a comparison of this tier has: `caps` may be shares of it.
     """
-    names = table["workload"].astype(str)
-    for name in dict.fromkeys(names.tolist()):
-        part = {k: v[names == name] for k, v in table.items()}
+    for name in timing.items_of(table):
+        part = timing.part_of(table, name)
         logs = timing.quad_ratios(part)
         quads, wanted = len(logs), math.log1p(timing.PRECISION)
         early = next((n for n in timing.LOOKS if n < quads and timing.ratio(logs[:n])[1] <= wanted), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from suite.naming import digest, variant
 AHEAD = timedelta(days=1)  #: that a clock may be ahead of ours
 
 
-def key(where: str, record: bundle.RunRecord, identities: Iterator[str]) -> Iterator[Finding]:
+def key(where: str, record: bundle.RunRecord, identities: Sequence[str]) -> Iterator[Finding]:
     """The key is that of what was asked.
 
     Args:
@@ -61,11 +61,7 @@ def _brackets(text: str) -> str:
     return text.replace(",)", ")").replace("(", "[").replace(")", "]")
 
 
-def dated(where: str, record: bundle.RunRecord, now: datetime | None = None) -> Iterator[Finding]:
+def dated(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
     """Made in the past."""
-    if when(record) > (now or datetime.now(UTC)) + AHEAD:
+    if record.created > (datetime.now(UTC) + AHEAD).strftime(bundle.WHEN):  # texts of one form are in the order of their moments
         yield Finding(where, bundle.RUN, "created", "error", f"{record.created} lies in the future", "set this machine's clock")
-
-
-def when(record: bundle.RunRecord) -> datetime:
-    return datetime.strptime(record.created, bundle.WHEN).replace(tzinfo=UTC)

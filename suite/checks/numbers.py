@@ -178,7 +178,7 @@ def whole_jobs(
     where: str, record: bundle.RunRecord, table: Mapping[str, np.ndarray], derived: Sequence[Measure], task: Task[Any, Any]
 ) -> Iterator[Finding]:
     """A job is timed whole or not at all, and what was metered of it agrees with how often its workloads are called."""
-    items = {str(n): int(i) for n, i in zip(table["workload"], table["items"], strict=True)}
+    items = timing.items_of(table)
     known, told = {*items, *record.unsupported}, {m.part for m in record.measures if m.source == "timing"}
     timed = {m.part for m in derived}
     for job, beginnings in task.jobs.items():

@@ -17,14 +17,13 @@ def odd(text: str, *, prose: bool = False) -> str:
     Args:
         prose: it may have several lines, and markup, which pages escape.
     """
-    if text.isascii() and text.isprintable():
-        return "" if prose or not ("<" in text or ">" in text) else "holds control characters or markup"
-    if any(unicodedata.category(c) in HIDDEN for c in text):
-        return "holds characters that are not seen, or combine with others"
-    if unicodedata.normalize("NFC", text) != text:
-        return "is written in another way than its composed characters"
+    if not text.isascii():
+        if any(unicodedata.category(c) in HIDDEN for c in text):
+            return "holds characters that are not seen, or combine with others"
+        if unicodedata.normalize("NFC", text) != text:
+            return "is written in another way than its composed characters"
     if prose:
-        return "" if all(c.isprintable() or c in LAYOUT for c in text) else "holds control characters"
+        return "" if text.isprintable() or all(c.isprintable() or c in LAYOUT for c in text) else "holds control characters"
     return "" if text.isprintable() and "<" not in text and ">" not in text else "holds control characters or markup"
 
 

@@ -1,4 +1,4 @@
-"""What lies around bundles: system cards, retractions, and what does not belong in results at all."""
+"""What lies around bundles: system cards, retractions, confirmations, and what does not belong in results at all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from suite import bundle, confirming, system
 from suite.checks import texts
 from suite.checks.findings import Finding, Refused, printable
-from suite.checks.untrusted import parse, within
+from suite.checks.untrusted import not_run, parse, within
 from suite.naming import UserError
 from suite.protocol import TIERS
 
 CARD_BYTES, RETRACTION_BYTES, CONFIRMATION_BYTES = 100_000, 10_000, 10_000
-CONFIRM = "submit what `weighin replay --submit` wrote"
 MOST_GIB, MOST_FACTS, MOST_TEXT = 1e6, 100, 400  #: of a card
 COPY = "copy the card that the run wrote"
 _BUNDLE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
@@ -28,6 +27,9 @@ _WORK = re.compile(r"\.work|\.part-[0-9a-f]{16}-.*", re.DOTALL)
 _ID = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RETRACT = 'write {"id": the bundle\'s 64 digits, "reason": why, "date": "2026-01-31"}'
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _results(root: Path, known: Known) -> Iterator[Finding]:
     """A folder of results, entry by entry: each has its place, by name and by depth."""
     for entry in _entries(root):
         if entry.name == "systems" and _folder(entry):
-            yield from _read_all(entry, card)
+            yield from _cards(entry)
         elif entry.name == "retractions" and _folder(entry):
             yield from _retractions(entry, known)
         elif entry.name == confirming.FOLDER and _folder(entry):
@@ -97,17 +99,6 @@ def _of_task(task: Path) -> Iterator[Finding]:
                     yield _stray(method, run, "a method has its bundles")
                 elif not (run / bundle.RUN).is_file():
                     yield Finding(str(run), bundle.RUN, "file", "error", "is missing", "put the whole bundle there")
-                else:
-                    yield from _plain(run)
-
-
-def _plain(run: Path) -> Iterator[Finding]:
-    """Files of a bundle are nothing that a system runs."""
-    for file in _entries(run):
-        mode = file.lstat().st_mode
-        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):
-            told = f"may be executed ({stat.filemode(mode)})"
-            yield Finding(str(run), printable(file.name), "file", "error", told, "chmod 644")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -126,24 +117,27 @@ def _stray(folder: Path, entry: Path, mend: str) -> Finding:
     return Finding(str(folder), printable(entry.name), "file", "error", "does not belong in results", mend)
 
 
-def _read_all(folder: Path, read: Callable[[Path], object]) -> Iterator[Finding]:
+def _read(folder: Path, read: Callable[[Path], R]) -> Iterator[tuple[str, R | Finding]]:
+    """By its name what each file of a folder holds, or why it holds nothing of the kind."""
     for file in sorted(folder.iterdir()):
         try:
-            read(file)
+            yield printable(file.name), read(file)
         except Refused as e:
-            yield e.finding(str(folder))
+            yield printable(file.name), e.finding(str(folder))
+
+
+def _cards(folder: Path) -> Iterator[Finding]:
+    yield from (found for _, found in _read(folder, card) if isinstance(found, Finding))
 
 
 def _retractions(folder: Path, known: Known) -> Iterator[Finding]:
     """Each takes back one run that there is, once; whose run it is stands beside it, for who reviews it."""
     before: dict[str, str] = {}
-    for file in sorted(folder.iterdir()):
-        try:
-            found = retraction(file)
-        except Refused as e:
-            yield e.finding(str(folder))
+    for name, found in _read(folder, retraction):
+        if isinstance(found, Finding):
+            yield found
             continue
-        name, run = printable(file.name), known.runs.get(found["id"])
+        run = known.runs.get(found["id"])
         if run is None:
             yield Finding(str(folder), name, "id", "error", "is of no run that is here", RETRACT)
         elif found["id"] in before:
@@ -152,6 +146,25 @@ def _retractions(folder: Path, known: Known) -> Iterator[Finding]:
             told = f"takes back a run of {run.method.name} by {run.submitter or 'nobody named'}"
             yield Finding(str(folder), name, "id", "mark", told, "let its owner agree")
         before.setdefault(found["id"], name)
+
+
+def _confirmations(folder: Path, known: Known) -> Iterator[Finding]:
+    """Each is of a run that there is, on a card that lies beside it, by somebody else than who submitted the run."""
+    for name, told in _read(folder, confirmation):
+        if isinstance(told, Finding):
+            yield told
+            continue
+        run = known.runs.get(told.run)
+        if odd := texts.odd(told.submitter):
+            yield Finding(str(folder), name, "submitter", "error", odd, confirming.SUBMIT)
+        elif run is None:
+            yield Finding(str(folder), name, "run", "error", "is of no run that is here", confirming.SUBMIT)
+        elif told.submitter == run.submitter:
+            yield Finding(str(folder), name, "submitter", "error", "submitted the run itself", "somebody else's replay confirms it")
+        elif not (folder.parent / "systems" / f"{told.card}.json").exists():
+            yield Finding(str(folder), name, "card", "error", f"no card {told.card}.json", "submit results/systems/ with it")
+        elif told.created < run.created:
+            yield Finding(str(folder), name, "created", "error", "is of before the run that it confirms", confirming.SUBMIT)
 
 
 def card(file: Path) -> system.SystemCard:
@@ -167,37 +180,9 @@ def card(file: Path) -> system.SystemCard:
     try:
         return system.read_card(file)
     except UserError as e:
-        message, _, mend = str(e).removeprefix(f"{file}: ").rpartition("; ")
-        raise Refused(printable(file.name), "card", message, mend) from e
+        raise _refused(file, "card", e) from e
     except ValueError as e:  # a text that has no UTF-8 has no hash either
         raise Refused(printable(file.name), "card", "cannot be hashed", COPY) from e
-
-
-def _confirmations(folder: Path, known: Known) -> Iterator[Finding]:
-    """Each is of a run that there is, on a card that lies beside it, by somebody else than who submitted the run."""
-    for file in sorted(folder.iterdir()):
-        name = printable(file.name)
-        try:
-            _data(file, CONFIRMATION_BYTES, CONFIRM)
-            told = confirming.read(file)
-        except Refused as e:
-            yield e.finding(str(folder))
-            continue
-        except UserError as e:
-            message, _, mend = str(e).removeprefix(f"{file}: ").rpartition("; ")
-            yield Finding(str(folder), name, "confirmation", "error", message, mend)
-            continue
-        run = known.runs.get(told.run)
-        if odd := texts.odd(told.submitter):
-            yield Finding(str(folder), name, "submitter", "error", odd, CONFIRM)
-        elif run is None:
-            yield Finding(str(folder), name, "run", "error", "is of no run that is here", CONFIRM)
-        elif told.submitter == run.submitter:
-            yield Finding(str(folder), name, "submitter", "error", "submitted the run itself", "somebody else's replay confirms it")
-        elif not (folder.parent / "systems" / f"{told.card}.json").exists():
-            yield Finding(str(folder), name, "card", "error", f"no card {told.card}.json", "submit results/systems/ with it")
-        elif datetime.strptime(told.created, bundle.WHEN) < datetime.strptime(run.created, bundle.WHEN):
-            yield Finding(str(folder), name, "created", "error", "is of before the run that it confirms", CONFIRM)
 
 
 def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:
@@ -211,6 +196,21 @@ def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:
         if len(text) > MOST_TEXT or texts.odd(text):
             return texts.odd(text) or f"has more than {MOST_TEXT} characters"
     return ""
+
+
+def confirmation(file: Path) -> confirming.Confirmation:
+    """A confirmation under its own name; raises Refused."""
+    _data(file, CONFIRMATION_BYTES, confirming.SUBMIT)
+    try:
+        return confirming.read(file)
+    except UserError as e:
+        raise _refused(file, "confirmation", e) from e
+
+
+def _refused(file: Path, field: str, error: UserError) -> Refused:
+    """What the reader of a file says of it: its path, what is wrong, and what to do."""
+    message, _, mend = str(error).removeprefix(f"{file}: ").rpartition("; ")
+    return Refused(printable(file.name), field, message, mend)
 
 
 def retraction(file: Path) -> dict[str, Any]:
@@ -244,6 +244,7 @@ def _data(file: Path, most: int, mend: str) -> dict[str, Any]:
         status = file.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise Refused(name, "file", "is not a plain file", mend)
+        not_run(name, status.st_mode)
         within(name, status.st_size, most)
         return parse(file.read_bytes(), name, mend)
     except OSError as e:

@@ -61,6 +61,7 @@ def plain_files(path: Path) -> None:
         if not stat.S_ISREG(status.st_mode) or not (name in ALLOWED or pictures.NAME.fullmatch(name)):
             mend = f"a bundle holds {', '.join(ALLOWED)}, at most {pictures.MOST} pictures, and nothing else"
             raise Refused(printable(name), "file", "does not belong in a bundle", mend)
+        not_run(name, status.st_mode)
     for name, most in ((bundle.RUN, RUN_BYTES), (bundle.EVIDENCE, PAPER_BYTES), (bundle.TIMING, TIMING_BYTES)):
         if name in entries:
             within(name, entries[name].st_size, most)
@@ -69,6 +70,12 @@ def plain_files(path: Path) -> None:
         raise Refused(seen[-1], "file", f"is one of {len(seen)} pictures: at most {pictures.MOST} are allowed")
     for name in seen:
         within(name, entries[name].st_size, pictures.MOST_BYTES)
+
+
+def not_run(name: str, mode: int) -> None:
+    """Raises Refused where a file may be executed: results hold nothing that a system runs."""
+    if mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):
+        raise Refused(printable(name), "file", f"may be executed ({stat.filemode(mode)})", "chmod 644")
 
 
 def within(name: str, size: int, most: int) -> None:

@@ -148,6 +148,17 @@ def to_table(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(b, name) for b in blocks], dtype=kind) for name, kind in COLUMNS.items()}
 
 
+def part_of(table: Table, workload: str) -> dict[str, np.ndarray]:
+    """The blocks of one workload."""
+    mine = table["workload"] == workload
+    return {k: v[mine] for k, v in table.items()}
+
+
+def items_of(table: Table) -> dict[str, int]:
+    """Of each workload, in their order, how many items a call handles."""
+    return {str(n): int(i) for n, i in zip(table["workload"], table["items"], strict=True)}
+
+
 def calls_of(told: Iterable[tuple[str, str, float]]) -> dict[str, tuple[float, float]]:
     """Of each workload how often candidate and parent call it, from measures' names, parts and values."""
     found = {(name, part): value for name, part, value in told if name in CALLS}
@@ -192,7 +203,7 @@ def derive(table: Table) -> list[Measure]:
     measures: list[Measure] = []
     workloads = list(dict.fromkeys(str(w) for w in table["workload"]))
     for name in workloads:
-        part = {k: v[table["workload"] == name] for k, v in table.items()}
+        part = part_of(table, name)
         _validate(name, part)
         logs = quad_ratios(part)
         middle, half = ratio(logs)
@@ -244,7 +255,7 @@ def jobs(
         whole = sum(calls[n][1] for n in mine)
         work, warnings = [], []
         for name in mine:
-            part = {k: v[table["workload"] == name] for k, v in table.items()}
+            part = part_of(table, name)
             middle, half = ratio(quad_ratios(part))
             work.append((calls[name][0] / math.exp(middle), half))
             warnings += [w for w in _warnings(part, half) if w not in warnings]

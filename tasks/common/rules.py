@@ -18,7 +18,8 @@ from torch import nn
 
 from suite import bundle, pictures, registry
 from suite.child import ChildRun
-from suite.naming import UserError
+from suite.meters import timing
+from suite.naming import UserError, parse_target
 from suite.protocol import Spec, Task
 from suite.rules import FILE, CaseRules, TaskRules, describe, read
 from suite.truth import column_digest
@@ -76,7 +77,7 @@ def main(task_name: str, results: str = "results") -> None:
             continue
         print(f"{tier} {case}{' (speed)' if speed else ''}", file=sys.stderr, flush=True)
         meters = meters & names if meters else names
-    targets = {n.partition("=")[0] for shape in task.tiers.values() for t in shape.targets for n in t.split(",") if n}
+    targets = {name for shape in task.tiers.values() for target in shape.targets for name in parse_target(target)}
     layered = {"left_macs": "macs_nonzero", "left_weights": "kept.nonzero"} if how.by_layer else {}
     asked, needed = tuple(sorted({*targets, *how.targets})), tuple(sorted({*meters, *ALWAYS}))
     whole = TaskRules(asked, needed, **layered, timing_seconds=how.timing_seconds, cases=found)
@@ -97,42 +98,38 @@ def rules_of(
     task = task.of(case)
     division = "speed" if speed else "closed"
     target = next(iter(task.tiers[tier].targets), "")
-    spec = Spec(task.name, task.version, tier, division, case, target, 1)
+    first, spec = (Spec(task.name, task.version, tier, division, case, target, seed) for seed in (0, 1))
     task.digest(spec)  # or says what is missing
-    problem = task.problem(spec, ChildRun(spec, Path("/nonexistent/checkpoint"), lambda event: None))
+    problem_0, problem = (task.problem(s, ChildRun(s, Path("/nonexistent/checkpoint"), lambda event: None)) for s in (first, spec))
     solution = task.parent(problem)
-    count = task.operations(problem, solution)
     metered = {m.name: m.value for m in task.weigh(problem, solution) if not m.part}
     budget = 0 if speed else int(problem.budget)  # type: ignore[attr-defined]
     timed = {w.name: w.items for w in task.workloads(problem, solution)}
-    first = Spec(**{**vars(spec), "seed": 0})
-    problem_0 = task.problem(first, ChildRun(first, Path("/nonexistent/checkpoint"), lambda event: None))
     told = {w.name: w.items for w in task.workloads(problem_0, solution)}
     alike = {name: told[other] for name, other in how.alike.items() if other in told}
-    jobs = tuple(b for names in task.jobs.values() for b in names)
+    of_jobs = set(timing.of_jobs({**told, **timed}, task.jobs))
     columns, totals = {}, {}
     if not speed and (how.columns or how.totals):
         evidence = task.examine(problem, solution)
         columns = {c: column_digest(evidence[c], task.columns[c]) for c in how.columns}
         totals = {c: float(evidence[c].astype(float).sum()) for c in how.totals}
-    weights = sum(m.weight.numel() for m in _modules(solution) if isinstance(m, nn.Conv2d | nn.Linear)) if how.by_layer else 0
-    convolutions = [m for m in _modules(solution) if isinstance(m, nn.Conv2d)] if how.by_layer else []
+    layers = [m for m in solution.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)] if how.by_layer else []
     rules = CaseRules(
         tier=tier,
         case=case,
         speed=speed,
         examples=granted(how, budget, rows),
         parent={n: metered[n] for n in how.parent},
-        weights=weights,
-        biases=sum(m.bias.numel() for m in convolutions if m.bias is not None),
+        weights=sum(m.weight.numel() for m in layers),
+        biases=sum(m.bias.numel() for m in layers if isinstance(m, nn.Conv2d) and m.bias is not None),
         workloads={**told, **{n: i for n, i in timed.items() if n not in told}, **alike},
-        timed=tuple(n for n in timed if not n.startswith(jobs or ("\0",)) and not _optional(n, task)),
-        told=tuple(n for n in told if not n.startswith(jobs or ("\0",))),
+        timed=tuple(n for n in timed if n not in of_jobs and not _optional(n, task)),
+        told=tuple(n for n in told if n not in of_jobs),
         columns=columns,
         totals=totals,
         originals={} if speed else _originals(task, problem_0),
     )
-    return rules, {n for n in metered if n != "noted"} | ({"macs"} if count.total("macs") and "macs" in metered else set())
+    return rules, metered.keys() - {"noted"}
 
 
 def granted(how: How, budget: int, rows: Sequence[bundle.RunRecord]) -> dict[str, int]:
@@ -149,10 +146,6 @@ def granted(how: How, budget: int, rows: Sequence[bundle.RunRecord]) -> dict[str
     if how.several:
         return {name: int(1.5 * most) for name, most in sorted(spent.items())}
     return {"any": max([budget, *spent.values()])}
-
-
-def _modules(solution: Any) -> Iterator[nn.Module]:
-    yield from solution.model.modules()
 
 
 def _optional(workload: str, task: Task[Any, Any]) -> bool:

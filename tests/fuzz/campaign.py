@@ -7,6 +7,7 @@ where one of them was accepted that changes a number, or where the checker ended
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ from rich.table import Table
 from suite import bundle, registry
 from suite.check import check
 from suite.meters.environment import cores
-from tests.fuzz.mutations import MUTATIONS
+from tests.fuzz.mutations import MUTATIONS, Nothing
 from tests.fuzz.submission import opened, same_numbers, written
 
 RESULTS = registry.HOUSE / "results"
@@ -66,7 +67,8 @@ def attempt(seed: int, folder: Path) -> Outcome:
     for _ in range(20):
         source = bases()[int(draw.integers(len(bases())))]
         submission = opened(source)
-        if MUTATIONS[name](submission, draw) is not False:
+        with contextlib.suppress(Nothing):
+            MUTATIONS[name](submission, draw)
             break
     else:
         return Outcome(name, seed, "", "nothing to change")

@@ -1,6 +1,6 @@
 """Dishonest by one thing: each takes an honest submission and changes what a reader of the board would believe.
 
-A mutation returns False where a bundle has nothing for it to change.  What no checker can see, evidence that was invented as a
+A mutation raises `Nothing` where a bundle has nothing for it to change.  What no checker can see, evidence that was invented as a
 whole and figures of meters within their bounds, is none of these: a replay confirms those.
 """
 
@@ -10,20 +10,27 @@ import io
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from suite import bundle, registry, rules
+from suite.checks.numbers import UNITS
 from suite.meters import timing
 from tests.fuzz.submission import Submission
 
+T = TypeVar("T")
 Draw = np.random.Generator
-Mutation = Callable[[Submission, Draw], Any]
+Mutation = Callable[[Submission, Draw], None]
 MUTATIONS: dict[str, Mutation] = {}
 EVIDENCE, TIMING = bundle.EVIDENCE, bundle.TIMING
+
+
+class Nothing(Exception):
+    """A bundle has nothing that a mutation could change."""
 
 
 def mutation(function: Mutation) -> Mutation:
@@ -32,8 +39,36 @@ def mutation(function: Mutation) -> Mutation:
 
 
 def _any(draw: Draw, items: Any) -> Any:
+    """One of these; raises Nothing where there are none."""
     items = list(items)
-    return items[int(draw.integers(len(items)))] if items else None
+    if not items:
+        raise Nothing
+    return items[int(draw.integers(len(items)))]
+
+
+def _needed(value: T | None) -> T:
+    """What a mutation cannot do without; raises Nothing where it is not there."""
+    if value is None:
+        raise Nothing
+    return value
+
+
+@cache
+def _of_task(task: str) -> rules.TaskRules:
+    return rules.read(registry.TASKS / task / rules.FILE)
+
+
+def _rules(s: Submission) -> rules.CaseRules:
+    spec = s.body["spec"]
+    return _needed(_of_task(spec["task"]).of(spec["tier"], spec["division"], spec["case"]))
+
+
+def _measure(s: Submission, name: str) -> dict[str, Any]:
+    return _needed(s.measure(name))
+
+
+def _evidence(s: Submission) -> dict[str, np.ndarray]:
+    return _needed(s.tables.get(EVIDENCE))
 
 
 def _factor(draw: Draw) -> float:
@@ -44,43 +79,34 @@ def _factor(draw: Draw) -> float:
 
 
 @mutation
-def a_derived_value(s: Submission, draw: Draw) -> Any:
+def a_derived_value(s: Submission, draw: Draw) -> None:
     m = _any(draw, [m for m in s.body["measures"] if m["source"] != "meter" and m["value"]])
-    if m is None:
-        return False
     s.derive = False
     m["value"] *= _factor(draw)
-    return None
 
 
 @mutation
-def an_interval(s: Submission, draw: Draw) -> Any:
+def an_interval(s: Submission, draw: Draw) -> None:
     m = _any(draw, [m for m in s.body["measures"] if m["source"] != "meter" and m["low"]])
-    if m is None:
-        return False
     s.derive = False
     m[_any(draw, ("low", "high"))] *= _factor(draw)
-    return None
 
 
 @mutation
-def warnings_left_out(s: Submission, draw: Draw) -> Any:
+def warnings_left_out(s: Submission, draw: Draw) -> None:
     m = _any(draw, [m for m in s.body["measures"] if m["source"] != "meter" and m["warnings"]])
-    if m is None:
-        return False
     s.derive = False
     m["warnings"] = []
-    return None
 
 
 @mutation
-def a_measure_left_out(s: Submission, draw: Draw) -> Any:
+def a_measure_left_out(s: Submission, draw: Draw) -> None:
     s.derive = False
     del s.body["measures"][s.body["measures"].index(_any(draw, [m for m in s.body["measures"] if m["source"] != "meter"]))]
 
 
 @mutation
-def a_measure_invented(s: Submission, draw: Draw) -> Any:
+def a_measure_invented(s: Submission, draw: Draw) -> None:
     s.derive = False
     m = dict(_any(draw, [m for m in s.body["measures"] if m["source"] != "meter"]))
     m["part"] = "invented"
@@ -88,248 +114,213 @@ def a_measure_invented(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def a_measure_twice(s: Submission, draw: Draw) -> Any:
+def a_measure_twice(s: Submission, draw: Draw) -> None:
     s.derive = False
     s.body["measures"].append({**_any(draw, s.body["measures"]), "value": 1.0})
 
 
 @mutation
-def the_rank_by_a_meter(s: Submission, draw: Draw) -> Any:
+def the_rank_by_a_meter(s: Submission, draw: Draw) -> None:
     ranked = registry.task(s.body["spec"]["task"]).of(s.body["spec"]["case"]).ranked
-    m = s.measure(ranked)
-    if m is None:
-        return False
+    m = _measure(s, ranked)
     s.derive = False
     m.update(value=99.9, low=99.0, high=100.0, source="meter")
-    return None
 
 
 @mutation
-def the_parent_larger(s: Submission, draw: Draw) -> Any:
-    of_case = _rules(s)
-    name = _any(draw, of_case.parent) if of_case else None
-    m = s.measure(name) if name else None
-    if m is None:
-        return False
+def the_parent_larger(s: Submission, draw: Draw) -> None:
+    m = _measure(s, _any(draw, _rules(s).parent))
     m["value"] *= float(_any(draw, (1.01, 1.5, 2.0, 10.0)))
-    return None
 
 
 @mutation
-def a_needed_meter_left_out(s: Submission, draw: Draw) -> Any:
-    meters = rules.read(registry.TASKS / s.body["spec"]["task"] / rules.FILE).meters
+def a_needed_meter_left_out(s: Submission, draw: Draw) -> None:
+    meters = _of_task(s.body["spec"]["task"]).meters
     name = _any(draw, meters)
-    if name is None:
-        return False
     s.body["measures"] = [m for m in s.body["measures"] if m["name"] != name]
-    return None
 
 
 @mutation
-def operations_left_out(s: Submission, draw: Draw) -> Any:
+def operations_left_out(s: Submission, draw: Draw) -> None:
     if not s.body["operations"] or s.measure("macs") is None:
-        return False
+        raise Nothing
     s.body["operations"] = []
-    return None
 
 
 @mutation
-def layers_that_sum_to_less(s: Submission, draw: Draw) -> Any:
+def layers_that_sum_to_less(s: Submission, draw: Draw) -> None:
     layer = _any(draw, [x for x in s.body["operations"] if x["macs"]])
-    if layer is None or s.measure("macs") is None:
-        return False
+    _measure(s, "macs")
     layer["macs"] *= 0.5
-    return None
 
 
 @mutation
-def fewer_left_than_the_layers_say(s: Submission, draw: Draw) -> Any:
+def fewer_left_than_the_layers_say(s: Submission, draw: Draw) -> None:
     name = _any(draw, [n for n in ("macs_nonzero", "kept.nonzero") if s.measure(n)])
-    if name is None:
-        return False
-    s.measure(name)["value"] *= float(_any(draw, (0.5, 0.9)))  # type: ignore[index]
-    return None
+    _measure(s, name)["value"] *= float(_any(draw, (0.5, 0.9)))
 
 
 @mutation
-def a_share_that_is_no_quotient(s: Submission, draw: Draw) -> Any:
+def a_share_that_is_no_quotient(s: Submission, draw: Draw) -> None:
     name = _any(draw, [n for n in registry.task(s.body["spec"]["task"]).of(s.body["spec"]["case"]).quotients if s.measure(n)])
-    if name is None:
-        return False
-    s.measure(name)["value"] *= 0.7  # type: ignore[index]
-    return None
+    _measure(s, name)["value"] *= 0.7
 
 
 @mutation
-def examples_beyond_the_budget(s: Submission, draw: Draw) -> Any:
-    of_case, m = _rules(s), s.measure("examples")
-    most = of_case.most_examples(s.body["method"]["name"]) if of_case else None
-    if m is None or most is None or s.body["spec"]["division"] == "open":
-        return False
-    m["value"] = float(most * 3 + 1000)
-    return None
+def examples_beyond_the_budget(s: Submission, draw: Draw) -> None:
+    if s.body["spec"]["division"] == "open":
+        raise Nothing
+    most = _needed(_rules(s).most_examples(s.body["method"]["name"]))
+    _measure(s, "examples")["value"] = float(most * 3 + 1000)
 
 
 @mutation
-def a_number_beyond_reason(s: Submission, draw: Draw) -> Any:
-    m = _any(draw, s.of("meter"))
-    if m is None:
-        return False
-    m["value"] = float(_any(draw, (-1e300, -1.0))) if m["unit"] in ("s", "B", "J", "W", "1/s", "x") else -1.0
-    return None if m["unit"] in ("s", "B", "J", "W", "1/s", "x") else False
+def a_number_beyond_reason(s: Submission, draw: Draw) -> None:
+    m = _any(draw, [m for m in s.of("meter") if m["unit"] in UNITS])
+    m["value"] = float(_any(draw, (-1e300, -1.0)))
 
 
 @mutation
-def a_count_that_no_database_takes(s: Submission, draw: Draw) -> Any:
+def a_count_that_no_database_takes(s: Submission, draw: Draw) -> None:
     if not s.body["operations"]:
-        return False
+        raise Nothing
     s.body["operations"][0][_any(draw, ("params", "nonzero"))] = int(10 ** int(_any(draw, (19, 25, 400))))
-    return None
 
 
 # -- who and what ----------------------------------------------------------------------------------------------------
 
 
 @mutation
-def the_variant_blank(s: Submission, draw: Draw) -> Any:
+def the_variant_blank(s: Submission, draw: Draw) -> None:
     if not s.body["method"]["variant"]:
-        return False
+        raise Nothing
     s.body["method"]["variant"] = ""
-    return None
 
 
 @mutation
-def a_setting_under_the_same_name(s: Submission, draw: Draw) -> Any:
+def a_setting_under_the_same_name(s: Submission, draw: Draw) -> None:
     known = s.body["method"]["configuration"]
     name = _any(draw, [k for k, v in known.items() if isinstance(v, float | int) and not isinstance(v, bool)])
-    if name is None:
-        return False
     known[name] = known[name] * 2 + 1
-    return None
 
 
 @mutation
-def a_setting_that_there_is_not(s: Submission, draw: Draw) -> Any:
+def a_setting_that_there_is_not(s: Submission, draw: Draw) -> None:
     s.body["method"]["configuration"]["luck"] = 7
 
 
 @mutation
-def a_variant_invented(s: Submission, draw: Draw) -> Any:
+def a_variant_invented(s: Submission, draw: Draw) -> None:
     s.body["method"]["variant"] = f"{s.body['method']['variant']},extra=1".lstrip(",")
 
 
 @mutation
-def a_copied_key(s: Submission, draw: Draw) -> Any:
+def a_copied_key(s: Submission, draw: Draw) -> None:
     s.rekey = False
     s.body["key"] = "".join(_any(draw, "0123456789abcdef") for _ in range(64))
 
 
 @mutation
-def another_seed_under_the_same_key(s: Submission, draw: Draw) -> Any:
+def another_seed_under_the_same_key(s: Submission, draw: Draw) -> None:
     s.rekey = False
     s.body["spec"]["seed"] += int(draw.integers(1, 100))
 
 
 @mutation
-def another_card_under_the_same_key(s: Submission, draw: Draw) -> Any:
+def another_card_under_the_same_key(s: Submission, draw: Draw) -> None:
     s.rekey = False
     s.body["systems"]["weigh"] = "ab" * 8
 
 
 @mutation
-def a_card_that_is_not_there(s: Submission, draw: Draw) -> Any:
+def a_card_that_is_not_there(s: Submission, draw: Draw) -> None:
     s.body["systems"][_any(draw, ("solve", "weigh"))] = "ab" * 8
 
 
 @mutation
-def a_method_that_there_is_not(s: Submission, draw: Draw) -> Any:
+def a_method_that_there_is_not(s: Submission, draw: Draw) -> None:
     s.body["method"]["name"] = _any(draw, ("unheard_of", "Chex", "chex2", "dense_"))
 
 
 @mutation
-def a_name_that_reads_like_ours(s: Submission, draw: Draw) -> Any:
+def a_name_that_reads_like_ours(s: Submission, draw: Draw) -> None:
     name = s.body["method"]["name"]
     look = _any(draw, {name.upper(), name.replace("l", "1"), name.replace("_", "-"), name.replace("i", "I"), name})
     s.body["method"].update(name=f"{look}@{s.body['method']['version'][:12]}", origin="file")
 
 
 @mutation
-def ones_own_method_with_another_digest(s: Submission, draw: Draw) -> Any:
+def ones_own_method_with_another_digest(s: Submission, draw: Draw) -> None:
     s.body["method"].update(name="mine@000000000000", origin="file")
 
 
 @mutation
-def seedless_where_seeds_count(s: Submission, draw: Draw) -> Any:
+def seedless_where_seeds_count(s: Submission, draw: Draw) -> None:
     if s.body["method"]["seedless"]:
-        return False
+        raise Nothing
     ours = registry.methods(s.body["spec"]["task"])[s.body["method"]["name"]]
     if "seedless" in ours.path.read_text(encoding="utf-8"):
-        return False
+        raise Nothing
     s.body["method"]["seedless"] = True
-    return None
 
 
 @mutation
-def a_day_to_come(s: Submission, draw: Draw) -> Any:
+def a_day_to_come(s: Submission, draw: Draw) -> None:
     s.body["created"] = _any(draw, ("2999-01-01T00:00:00Z", "2100-06-01T12:00:00Z"))
 
 
 @mutation
-def a_day_that_there_is_not(s: Submission, draw: Draw) -> Any:
+def a_day_that_there_is_not(s: Submission, draw: Draw) -> None:
     s.body["created"] = _any(draw, ("2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z", "٢٠٢٦-01-01T00:00:00Z"))
 
 
 @mutation
-def another_target(s: Submission, draw: Draw) -> Any:
+def another_target(s: Submission, draw: Draw) -> None:
     s.body["spec"]["target"] = _any(
         draw, ("0", "macs=0", "macs=nan", "macs=inf", "macs=0.50", "macs=abc", "macs=", "luck=0.5", "macs=0.5,macs=0.5", "edges=2")
     )
 
 
 @mutation
-def another_case(s: Submission, draw: Draw) -> Any:
+def another_case(s: Submission, draw: Draw) -> None:
     if s.body["spec"]["division"] != "closed" or s.body["spec"]["tier"] == "paper":
-        return False
+        raise Nothing
     data, _, network = s.body["spec"]["case"].partition("/")
     s.body["spec"]["case"] = _any(draw, (f"{data}/other", f"other/{network}", f"{data}2/{network}"))
-    return None
 
 
 @mutation
-def evidence_of_one_case_as_another(s: Submission, draw: Draw) -> Any:
+def evidence_of_one_case_as_another(s: Submission, draw: Draw) -> None:
     task, spec = registry.task(s.body["spec"]["task"]), s.body["spec"]
     others = [c for c in task.tiers[spec["tier"]].cases if c.partition("/")[0] != spec["case"].partition("/")[0]]
     if spec["division"] != "closed" or not others:
-        return False
+        raise Nothing
     spec["case"] = _any(draw, others)
-    return None
 
 
 @mutation
-def another_size_of_video(s: Submission, draw: Draw) -> Any:
+def another_size_of_video(s: Submission, draw: Draw) -> None:
     spec = s.body["spec"]
     if spec["task"] != "mobile_vsr" or spec["division"] != "closed":
-        return False
+        raise Nothing
     data, _, scale = spec["case"].partition("/")
     spec["case"] = f"{data}/{'x4' if scale.startswith('x2') else 'x2'}"
-    return None
 
 
 @mutation
-def another_version_of_the_task(s: Submission, draw: Draw) -> Any:
+def another_version_of_the_task(s: Submission, draw: Draw) -> None:
     s.body["spec"]["version"] = int(_any(draw, (99, 2**31, 2**63)))
 
 
 @mutation
-def other_data(s: Submission, draw: Draw) -> Any:
+def other_data(s: Submission, draw: Draw) -> None:
     if s.body["spec"]["division"] == "speed":
-        return False
+        raise Nothing
     s.body["data"] = "0" * 64
-    return None
 
 
 @mutation
-def a_seed_beyond_63_bits(s: Submission, draw: Draw) -> Any:
+def a_seed_beyond_63_bits(s: Submission, draw: Draw) -> None:
     s.body["spec"]["seed"] = int(_any(draw, (2**63, 2**64, 10**30, -1)))
 
 
@@ -337,64 +328,47 @@ def a_seed_beyond_63_bits(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def an_answer_without_its_score(s: Submission, draw: Draw) -> Any:
-    table = s.tables.get(EVIDENCE)
-    if table is None:
-        return False
+def an_answer_without_its_score(s: Submission, draw: Draw) -> None:
+    table = _evidence(s)
     task = registry.task(s.body["spec"]["task"]).of(s.body["spec"]["case"])
-    free = [c for c in ("prediction", "error_frame") if c in table and c not in task.truth]
-    if not free:
-        return False
+    column = table[_any(draw, [c for c in ("prediction", "error_frame") if c in table and c not in task.truth])]
     s.derive = False
-    column = table[free[0]]
     before = column.copy()
     column[:] = column * 0.5 if column.dtype.kind == "f" else np.roll(column, 1 + int(draw.integers(5)))
-    return None if (column != before).any() else False
+    if (column == before).all():
+        raise Nothing
 
 
 @mutation
-def a_label_of_the_data(s: Submission, draw: Draw) -> Any:
-    table = s.tables.get(EVIDENCE)
-    if table is None:
-        return False
+def a_label_of_the_data(s: Submission, draw: Draw) -> None:
+    table = _evidence(s)
     task = registry.task(s.body["spec"]["task"]).of(s.body["spec"]["case"])
-    of_case = _rules(s)
-    dictated = [c for c in (*task.truth, *(of_case.columns if of_case else ())) if c != "row"]
+    dictated = [c for c in (*task.truth, *_rules(s).columns) if c != "row"]
     column = table[_any(draw, dictated)]
     at = int(draw.integers(len(column)))
     column[at] = column[at] + 1 if column[at] < 100 else column[at] - 1
-    return None
 
 
 @mutation
-def the_videos_bytes(s: Submission, draw: Draw) -> Any:
-    table = s.tables.get(EVIDENCE)
-    name = _any(draw, [c for c in table or () if c.startswith("bytes_video")])
-    if table is None or name is None:
-        return False
+def the_videos_bytes(s: Submission, draw: Draw) -> None:
+    table = _evidence(s)
+    name = _any(draw, [c for c in table if c.startswith("bytes_video")])
     table[name] = (table[name] * float(_any(draw, (0.5, 0.9, 1.1)))).astype(table[name].dtype)
-    return None
 
 
 @mutation
-def rows_left_out(s: Submission, draw: Draw) -> Any:
-    table = s.tables.get(EVIDENCE)
-    if table is None:
-        return False
+def rows_left_out(s: Submission, draw: Draw) -> None:
+    table = _evidence(s)
     keep = np.sort(draw.permutation(len(table["row"]))[: -int(draw.integers(1, 10))])
     s.tables[EVIDENCE] = {k: v[keep] for k, v in table.items()} | {"row": np.arange(len(keep), dtype=table["row"].dtype)}
-    return None
 
 
 @mutation
-def a_cell_that_is_no_number(s: Submission, draw: Draw) -> Any:
-    table = s.tables.get(EVIDENCE)
-    name = _any(draw, [c for c, v in (table or {}).items() if v.dtype.kind == "f"])
-    if table is None or name is None:
-        return False
+def a_cell_that_is_no_number(s: Submission, draw: Draw) -> None:
+    table = _evidence(s)
+    name = _any(draw, [c for c, v in table.items() if v.dtype.kind == "f"])
     s.derive = False
     table[name][int(draw.integers(len(table[name])))] = float(_any(draw, (math.nan, math.inf, -math.inf)))
-    return None
 
 
 # -- timings ---------------------------------------------------------------------------------------------------------
@@ -402,7 +376,7 @@ def a_cell_that_is_no_number(s: Submission, draw: Draw) -> Any:
 
 def _part(table: dict[str, np.ndarray], name: str, quads: np.ndarray) -> dict[str, np.ndarray]:
     """Some quads of a workload, numbered as if they were all."""
-    mine = {k: v[table["workload"] == name] for k, v in table.items()}
+    mine = timing.part_of(table, name)
     rows = (4 * quads[:, None] + np.arange(4)).ravel()
     cut = {k: v[rows] for k, v in mine.items()}
     cut["quad"] = (np.arange(len(rows)) // 4).astype(table["quad"].dtype)
@@ -412,85 +386,75 @@ def _part(table: dict[str, np.ndarray], name: str, quads: np.ndarray) -> dict[st
 
 def _replaced(s: Submission, name: str, part: dict[str, np.ndarray]) -> None:
     table = s.tables[TIMING]
-    names = list(dict.fromkeys(table["workload"].tolist()))
-    parts = [part if n == name else {k: v[table["workload"] == n] for k, v in table.items()} for n in names]
+    parts = [part if n == name else timing.part_of(table, n) for n in timing.items_of(table)]
     s.tables[TIMING] = {k: np.concatenate([p[k] for p in parts]) for k in table}
 
 
 @mutation
-def the_best_quads(s: Submission, draw: Draw) -> Any:
+def the_best_quads(s: Submission, draw: Draw) -> None:
     table = s.tables[TIMING]
-    name = _any(draw, dict.fromkeys(table["workload"].tolist()))
-    logs = timing.quad_ratios({k: v[table["workload"] == name] for k, v in table.items()})
+    name = _any(draw, timing.items_of(table))
+    logs = timing.quad_ratios(timing.part_of(table, name))
     count = len(logs) // 3
     chosen = np.sort(np.argsort(-logs)[:count])
     if count < 5 or count in timing.LOOKS:
-        return False
+        raise Nothing
     part = _part(table, name, chosen)
-    if float(part["seconds"].sum()) >= 0.9 * (
-        rules.read(registry.TASKS / s.body["spec"]["task"] / rules.FILE).timing_seconds or 12.0
-    ):
-        return False
+    least = _of_task(s.body["spec"]["task"]).timing_seconds or timing.CAP_SECONDS
+    if float(part["seconds"].sum()) >= 0.9 * least:
+        raise Nothing
     _replaced(s, name, part)
-    return None
 
 
 @mutation
-def the_first_nine_quads(s: Submission, draw: Draw) -> Any:
+def the_first_nine_quads(s: Submission, draw: Draw) -> None:
     table = s.tables[TIMING]
-    name = _any(draw, dict.fromkeys(table["workload"].tolist()))
+    name = _any(draw, timing.items_of(table))
     mine = table["workload"] == name
     if mine.sum() <= 40 or float(table["seconds"][mine][:36].sum()) >= 0.25 * timing.CAP_SECONDS * 0.9:
-        return False
+        raise Nothing
     _replaced(s, name, _part(table, name, np.arange(9)))
-    return None
 
 
 @mutation
-def a_workload_left_out(s: Submission, draw: Draw) -> Any:
-    of_case = _rules(s)
-    name = _any(draw, of_case.timed) if of_case else None
-    if name is None:
-        return False
+def a_workload_left_out(s: Submission, draw: Draw) -> None:
+    name = _any(draw, _rules(s).timed)
     table = s.tables[TIMING]
     left = {k: v[table["workload"] != name] for k, v in table.items()}
     if not len(left["quad"]):
-        return False
+        raise Nothing
     s.tables[TIMING] = left
     if draw.random() < 0.5:
         s.body["unsupported"][name] = "this machine cannot"
-    return None
 
 
 @mutation
-def more_items_a_call(s: Submission, draw: Draw) -> Any:
+def more_items_a_call(s: Submission, draw: Draw) -> None:
     table = s.tables[TIMING]
-    name = _any(draw, dict.fromkeys(table["workload"].tolist()))
+    name = _any(draw, timing.items_of(table))
     mine = table["workload"] == name
     table["items"][mine] = table["items"][mine] * int(_any(draw, (2, 10, 100)))
 
 
 @mutation
-def a_workload_invented(s: Submission, draw: Draw) -> Any:
-    if _rules(s) is None:
-        return False
+def a_workload_invented(s: Submission, draw: Draw) -> None:
+    _rules(s)
     table = s.tables[TIMING]
-    name = _any(draw, dict.fromkeys(table["workload"].tolist()))
-    part = {k: v[table["workload"] == name].copy() for k, v in table.items()}
+    name = _any(draw, timing.items_of(table))
+    part = timing.part_of(table, name)
     part["workload"] = np.array(["invented@1"] * len(part["quad"]), dtype=object)
     s.tables[TIMING] = {k: np.concatenate([table[k], part[k]]) for k in table}
-    return None
 
 
 @mutation
-def blocks_of_no_time(s: Submission, draw: Draw) -> Any:
+def blocks_of_no_time(s: Submission, draw: Draw) -> None:
     table = s.tables[TIMING]
     ours = table["side"] == "candidate"
     table["seconds"][ours] = table["seconds"][ours] * 1e-4
 
 
 @mutation
-def quads_out_of_order(s: Submission, draw: Draw) -> Any:
+def quads_out_of_order(s: Submission, draw: Draw) -> None:
     table = s.tables[TIMING]
     s.derive = False
     at = int(draw.integers(len(table["side"]) - 1))
@@ -502,7 +466,7 @@ def quads_out_of_order(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def a_byte_of_a_file(s: Submission, draw: Draw) -> Any:
+def a_byte_of_a_file(s: Submission, draw: Draw) -> None:
     """Its hash is computed anew: only what it holds can tell."""
     name = _any(draw, s.body["files"])
     data = bytearray((s.source / name).read_bytes())
@@ -513,7 +477,7 @@ def a_byte_of_a_file(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def a_file_cut_short(s: Submission, draw: Draw) -> Any:
+def a_file_cut_short(s: Submission, draw: Draw) -> None:
     name = _any(draw, s.body["files"])
     data = (s.source / name).read_bytes()
     s.raw[name] = data[: int(draw.integers(1, len(data)))]
@@ -521,7 +485,7 @@ def a_file_cut_short(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def bytes_between_the_pages(s: Submission, draw: Draw) -> Any:
+def bytes_between_the_pages(s: Submission, draw: Draw) -> None:
     name = _any(draw, s.body["files"])
     data = (s.source / name).read_bytes()
     size = int.from_bytes(data[-8:-4], "little")
@@ -529,7 +493,7 @@ def bytes_between_the_pages(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def metadata_in_a_file(s: Submission, draw: Draw) -> Any:
+def metadata_in_a_file(s: Submission, draw: Draw) -> None:
     name = _any(draw, s.body["files"])
     table = pa.table(dict(s.tables[name])).replace_schema_metadata({"note": "hidden"})
     out = io.BytesIO()
@@ -538,23 +502,20 @@ def metadata_in_a_file(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def another_column(s: Submission, draw: Draw) -> Any:
+def another_column(s: Submission, draw: Draw) -> None:
     name = _any(draw, s.body["files"])
     s.tables[name]["extra"] = np.zeros(len(next(iter(s.tables[name].values()))), np.int32)
 
 
 @mutation
-def a_column_of_another_type(s: Submission, draw: Draw) -> Any:
+def a_column_of_another_type(s: Submission, draw: Draw) -> None:
     name = _any(draw, s.body["files"])
     column = _any(draw, [c for c, v in s.tables[name].items() if v.dtype.kind in "iu"])
-    if column is None:
-        return False
     s.tables[name][column] = s.tables[name][column].astype(np.float64)
-    return None
 
 
 @mutation
-def text_in_a_record(s: Submission, draw: Draw) -> Any:
+def text_in_a_record(s: Submission, draw: Draw) -> None:
     text = _any(draw, ("<script>", "\u202egnp", "a\u200bb", "e\u0301", "\x1b[2J", "a\x00b"))
     where = _any(draw, ("variant", "operations", "submitter", "configuration", "unit"))
     if where == "variant":
@@ -571,12 +532,12 @@ def text_in_a_record(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def a_field_that_there_is_not(s: Submission, draw: Draw) -> Any:
+def a_field_that_there_is_not(s: Submission, draw: Draw) -> None:
     _any(draw, (s.body, s.body["spec"], s.body["method"], s.body["source"]))["extra"] = 1
 
 
 @mutation
-def a_field_of_another_type(s: Submission, draw: Draw) -> Any:
+def a_field_of_another_type(s: Submission, draw: Draw) -> None:
     field, value = _any(
         draw,
         (("schema_version", True), ("schema_version", 1.0), ("status", "fine"), ("measures", {}), ("files", []), ("processes", 0)),
@@ -586,7 +547,7 @@ def a_field_of_another_type(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def json_written_otherwise(s: Submission, draw: Draw) -> Any:
+def json_written_otherwise(s: Submission, draw: Draw) -> None:
     text = (s.source / bundle.RUN).read_bytes()
     change = _any(draw, ("blank", "order", "twice", "nan", "tail"))
     body = json.loads(text)
@@ -600,48 +561,43 @@ def json_written_otherwise(s: Submission, draw: Draw) -> Any:
 
 
 @mutation
-def a_reason_on_an_ok_run(s: Submission, draw: Draw) -> Any:
+def a_reason_on_an_ok_run(s: Submission, draw: Draw) -> None:
     s.body["reason"] = "all is well"
 
 
 @mutation
-def a_failure_with_numbers(s: Submission, draw: Draw) -> Any:
+def a_failure_with_numbers(s: Submission, draw: Draw) -> None:
     s.body.update(status=_any(draw, ("diverged", "oom", "error")), reason="it failed")
 
 
 @mutation
-def another_place(s: Submission, draw: Draw) -> Any:
+def another_place(s: Submission, draw: Draw) -> None:
     spec = s.body["spec"]
     s.place = (spec["task"], "small" if spec["tier"] != "small" else "paper", s.body["method"]["name"], "0" * 12 + "-" + "0" * 12)
 
 
 @mutation
-def a_stray_beside_it(s: Submission, draw: Draw) -> Any:
+def a_stray_beside_it(s: Submission, draw: Draw) -> None:
     name = _any(draw, ("notes.txt", ".hidden/x", "systems/notes.txt", f"{s.body['spec']['task']}/x.html", "Systems/a.json"))
     s.beside[name] = b"x"
 
 
 @mutation
-def a_retraction_of_nothing(s: Submission, draw: Draw) -> Any:
+def a_retraction_of_nothing(s: Submission, draw: Draw) -> None:
     s.beside["retractions/a.json"] = json.dumps({"id": "0" * 64, "reason": _any(draw, ("why not", "wrong"))}).encode()
 
 
 @mutation
-def a_retraction_on_no_day(s: Submission, draw: Draw) -> Any:
+def a_retraction_on_no_day(s: Submission, draw: Draw) -> None:
     told = {"id": "0" * 64, "reason": "wrong", "date": _any(draw, ("2026-13-01", "2999-01-01", "soon"))}
     s.beside["retractions/a.json"] = json.dumps(told).encode()
 
 
 @mutation
-def a_confirmation_of_nothing(s: Submission, draw: Draw) -> Any:
+def a_confirmation_of_nothing(s: Submission, draw: Draw) -> None:
     card = s.body["systems"]["weigh"]
     told = {
         "schema_version": 1, "run": "0" * 64, "replay": "e" * 64, "created": "2026-03-01T00:00:00Z", "card": card,
         "evidence": "equal", "counts": "agrees", "timings": "agrees", "submitter": "Other Lab",
     }  # fmt: skip
     s.beside[f"confirmations/{'0' * 12}-{card}.json"] = json.dumps(told).encode()
-
-
-def _rules(s: Submission) -> rules.CaseRules | None:
-    spec = s.body["spec"]
-    return rules.read(registry.TASKS / spec["task"] / rules.FILE).of(spec["tier"], spec["division"], spec["case"])
