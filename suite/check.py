@@ -279,10 +279,9 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         return
     if record.reason:
         yield case.error("reason", "an ok run has none")
-    if spec.case not in {c for _, _, c in held_to.cases} and held_to.known and spec.division != "open" and spec.tier != "paper":
-        yield case.error(
-            "spec.case", f"{spec.case} is no case of the {spec.division} division", "use a case of the tier, or --division open"
-        )
+    if held_to.known and spec.tier != "paper" and not held_to.has(spec.tier, spec.division, spec.case):
+        told = f"{spec.case} is no case of the {spec.division} division in tier {spec.tier}"
+        yield case.error("spec.case", told, "use a case of the tier, or --division open")
     yield from _derived(case, record, task, entry)
 
 

@@ -73,6 +73,12 @@ class TaskRules:
         """Rules of a case; None where there are none, as where its data were not at hand."""
         return self.cases.get((tier, division == "speed", case))
 
+    def has(self, tier: str, division: str, case: str) -> bool:
+        """Whether a division of a tier has a case: closed its own, speed the shapes of any, open whatever there is."""
+        if division == "speed":
+            return case in {name for *_, name in self.cases}
+        return division == "open" or (tier, False, case) in self.cases
+
 
 def read(path: Path) -> TaskRules:
     """The rules of a task; empty without a file."""

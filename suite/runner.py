@@ -36,6 +36,7 @@ from suite.order import DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
+SOLVE_AGAIN = "run the same `weighin run --solve-only` command again"
 STAGES = ("solve", "examine", "weigh", "memory")  #: in their order; memory is one of each workload
 MEND_DATA = "take the file from the repository or install weighin again"
 GRACE = 20.0  #: seconds a child has to stop by itself
@@ -243,7 +244,10 @@ def _solved(work: Path) -> Order:
     """The order of a work folder with a Solution in it; its method's file is the one that stands on this machine."""
     order = Order.read(work)
     if not (work / "solver.json").exists() or not (work / SOLUTION).exists():
-        raise UserError(f"{work} holds no solved run yet; run the same `weighin run --solve-only` command again")
+        raise UserError(f"{work} holds no solved run yet; {SOLVE_AGAIN}")
+    for stage in ("solve", "examine"):
+        if outcome_file(work, stage).exists() and not _whole(work, stage):
+            raise UserError(f"{work}: what the stage {stage} left is damaged; {SOLVE_AGAIN}")
     # solved elsewhere, or in another clone: a method of ours is taken from here, and its digest is compared later
     if order.origin != "file" or not Path(order.path).exists():
         order = replace(order, path=str(registry.method(order.spec.task, order.method).path))

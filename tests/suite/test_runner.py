@@ -164,6 +164,36 @@ def test_what_another_clone_solved_is_weighed_by_the_method_that_stands_here(tmp
     assert runner._solved(work).path == order.path
 
 
+def test_what_is_damaged_is_told_and_made_again(tmp_path: Path, server: ForkServer) -> None:
+    """Bytes of a solution or of evidence that changed in the work folder, and a torn outcome: never the method's failure."""
+    chosen = settings(tmp_path, solve_only=True, launch=server.launch)
+    order = runner.make_order(spec(), "uniform_scratch", [])
+    work = runner.run(order, chosen, CARD, silent).path
+    before = {n: (work / n).read_bytes() for n in (SOLUTION, bundle.EVIDENCE)}
+    for name, data in before.items():
+        (work / name).write_bytes(data[:-9] + bytes(9))
+        with pytest.raises(UserError, match="is damaged; run the same"):
+            runner.weigh(work, chosen, silent)
+        assert runner.run(order, chosen, CARD, silent).status == "solved"
+        assert (work / bundle.EVIDENCE).read_bytes() == before[bundle.EVIDENCE]
+    (work / "examine.json").write_text('{"status": "o')
+    assert runner.run(order, chosen, CARD, silent).status == "solved"
+    assert json.loads((work / "examine.json").read_text())["status"] == "ok"
+
+
+def test_data_that_are_not_those_that_are_shipped_are_told_before_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(registry.task("image_pruning")), "digest", lambda self, spec: "0" * 64)
+    with pytest.raises(UserError, match="not those that weighin ships"):
+        runner.make_order(spec(), "dense", [])
+
+    def torn(self: object, spec: object) -> str:
+        raise ValueError("File is not a zip file")
+
+    monkeypatch.setattr(type(registry.task("image_pruning")), "digest", torn)
+    with pytest.raises(UserError, match="cannot be read: File is not a zip file; take the file from the repository"):
+        runner.make_order(spec(), "dense", [])
+
+
 @pytest.mark.parametrize("case", ["Wald Brände/resnet20", "fashion/resnet 20", "a/b/c" * 60])
 def test_a_name_that_no_bundle_can_hold_is_refused_before_the_work(case: str) -> None:
     with pytest.raises(UserError, match=r"case '.*: names are of letters, digits .*; rename the folder of your data"):

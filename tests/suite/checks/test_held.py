@@ -51,14 +51,9 @@ CASE = rules.CaseRules(
     timed=("infer@1", "infer@64"),
     told=("infer@1", "infer@64"),
 )
-RULES = rules.TaskRules(
-    ("macs",),
-    ("examples", "macs", "macs_parent", "kept.macs"),
-    "macs_nonzero",
-    "kept.nonzero",
-    None,
-    {("small", False, "dots/net"): CASE},
-)
+NEEDED = ("examples", "macs", "macs_parent", "kept.macs")
+CASES = {("small", False, "dots/net"): CASE, ("smoke", False, "dots/tiny"): rules.CaseRules("smoke", "dots/tiny")}
+RULES = rules.TaskRules(("macs",), NEEDED, "macs_nonzero", "kept.nonzero", cases=CASES)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +97,7 @@ def test_a_target_names_what_the_task_removes(house: House) -> None:
         assert "there are: macs" in found.mend
 
 
-@pytest.mark.parametrize("case", ["dots/other", "dots/net-2"])
+@pytest.mark.parametrize("case", ["dots/other", "dots/net-2", "dots/tiny"])
 def test_a_closed_case_is_one_of_the_tier(house: House, case: str) -> None:
     with results() as root:
         refused(house, honest(root, change=lambda b: b["spec"].update(case=case)), "spec.case")
