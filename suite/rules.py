@@ -102,7 +102,7 @@ def describe(rules: TaskRules) -> str:
 
 def _lines(told: Any, without: tuple[str, ...]) -> list[str]:
     found = [(f.name, getattr(told, f.name)) for f in fields(told) if f.name not in without]
-    return [f"{name} = {_toml(value)}" for name, value in found if value not in (None, False, (), {}, 0)]
+    return [f"{name} = {_toml(value)}" for name, value in found if value not in (None, False, (), {}, 0, "")]
 
 
 def _toml(value: Any) -> str:
