@@ -11,7 +11,6 @@ other.  Within a schema version fields are only added; bundles are never rewritt
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from suite import pictures
 from suite.files import atomic, write_json
-from suite.naming import SUBMITTER, UserError, canonical_json, digest, parse_target
+from suite.naming import SUBMITTER, UserError, canonical_json, digest, indented_json, parse_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -284,9 +283,7 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
             for name, source in files.items():
                 shutil.copyfile(source, scratch / name)
             # as it was sealed: a record of before a field was added has not got it
-            text = json.dumps(
-                record.model_dump(mode="json", exclude_unset=True), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False
-            )
+            text = indented_json(record.model_dump(mode="json", exclude_unset=True))
             (scratch / RUN).write_text(text + "\n", encoding="utf-8")
     except OSError as e:
         raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e

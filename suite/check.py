@@ -24,8 +24,9 @@ from suite import registry as ours
 from suite.checks import held, identity, numbers, texts, tree, untrusted
 from suite.checks.findings import AGAIN, Finding, Refused
 from suite.checks.seen import Print, Seen, print_of
-from suite.meters import environment, timing
+from suite.meters import timing
 from suite.naming import UserError
+from suite.processors import cores
 from suite.protocol import TIERS, Measure, Spec, Task
 from suite.versions import TABLE, Lineage, Table, read
 
@@ -96,7 +97,7 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
 
 def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
     """What `_bundle` finds in each: what bundles share is seen here, their numbers are derived by a process a core."""
-    with ProcessPoolExecutor(environment.cores(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
         judged = pool.map(_judged, [(c.path, c.root, c.against) for c in cases], chunksize=8)
         for case in cases:
             try:
@@ -258,6 +259,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         return
     held_to = case.known.rules(spec.task)
     yield from identity.dated(case.where, record)
+    yield from identity.places(case.where, record)
     yield from held.asked(case.where, record, held_to)
     yield from _method(case, record)
     yield from _cards(case, record)

@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, parallel, pictures, registry, system
+from suite import bundle, parallel, pictures, place, registry, system
 from suite.budget import Budget
 from suite.files import atomic, write_json
 from suite.naming import UserError, address
@@ -194,6 +194,7 @@ def solve(stage: Stage) -> dict[str, Any]:
         torch.save(solution, scratch)
     return {
         "files": _described(stage.work, SOLUTION),
+        "processes": parallel.world(),
         "examples": stage.run.examples,
         "seconds": seconds,
         "warnings": [f"busy: other processes used {busy:.1f} cores"] if busy > environment.BUSY else [],
@@ -375,13 +376,15 @@ def main(arguments: list[str]) -> int:
     except Exception as e:  # a method may raise anything: all of it is recorded
         traceback.print_exc()
         tail = "".join(traceback.format_exception(e)[-4:])[-6000:]
-        outcome = {"status": classify(e), "reason": f"{type(e).__name__}: {e}"[:1500] + f"\n{_without_paths(tail)}"}
+        told = f"{type(e).__name__}: {e}"[:1500] + f"\n{tail}"
+        outcome = {"status": classify(e), "reason": place.without_paths(told, work, Order.read(work).spec.data)}
     write_json(outcome_path, outcome)
     return 0
 
 
 def _prepare(threads: int, processes: int, *, tune: bool) -> None:
-    from suite.meters.environment import cores, prepare_process
+    from suite.meters.environment import prepare_process
+    from suite.processors import cores
 
     prepare_process(max(1, (threads or cores()) // processes), tune=tune)
 
@@ -397,12 +400,6 @@ def _end_with_the_runner() -> None:
     while os.read(0, 1024):
         pass
     os._exit(1)
-
-
-def _without_paths(text: str) -> str:
-    """Tracebacks travel in bundles: leave file names, take out the folders of this machine."""
-    home = str(registry.HOUSE) + os.sep
-    return text.replace(home, "").replace(str(Path.home()), "~").replace(sys.prefix + os.sep, "")
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def weigh(
             _check_device(device or Order.read(folder).spec.device)
             show = _show(bars, folder.name)
             outcomes.append(runner.weigh(folder.resolve(), runner.Settings(out, folder.parent), show, device))
-    _finish(outcomes, as_json)
+    _finish(outcomes, as_json, "the same command weighs it again")
 
 
 @app.command()
@@ -519,7 +519,7 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
     return outcomes
 
 
-def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _finish(outcomes: Sequence[Outcome], as_json: bool, mend: str = "the same command with --retry goes on from there") -> None:
     from suite import bundle
 
     records = [None if o.status == "solved" else bundle.read(o.path) for o in outcomes]
@@ -531,6 +531,7 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
                     "path": str(o.path),
                     "fresh": o.fresh,
                     "reason": o.reason,
+                    "kept": str(o.kept) if o.kept else None,
                     "run": r and r.model_dump(mode="json"),
                 }
                 for o, r in zip(outcomes, records, strict=True)
@@ -538,6 +539,10 @@ def _finish(outcomes: Sequence[Outcome], as_json: bool) -> None:
         )
     else:
         _results_table([r for r in records if r is not None])
+    for o in outcomes:
+        if o.kept is not None:
+            words = f"{_title(o.order)}: what was solved is kept in {o.kept}; {mend}"
+            _console(stderr=True).print(words, style="yellow", highlight=False, soft_wrap=True)
     missed = [(o, told) for o, r in zip(outcomes, records, strict=True) if r is not None for told in _missed(r)]
     for o, told in missed:
         _console(stderr=True).print(f"off target: {_title(o.order)}: {told}", style="yellow", highlight=False, soft_wrap=True)
@@ -688,7 +693,7 @@ def _check_device(device: str) -> None:
 
 
 def _check_threads(threads: int) -> None:
-    from suite.meters.environment import cores
+    from suite.processors import cores
 
     if threads > cores():
         raise UserError(f"--threads {threads}: this machine grants {cores()} cores; name no more")

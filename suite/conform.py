@@ -21,9 +21,9 @@ from typing import Any
 
 from suite import bundle, check, registry, runner, system
 from suite.forkserver import ForkServer
-from suite.meters import environment
 from suite.naming import UserError
 from suite.order import Order
+from suite.processors import cores
 from suite.protocol import Spec
 
 TIMING_SECONDS = 0.2  #: of each comparison
@@ -68,7 +68,7 @@ def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[S
     card = system.card("cpu")
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weighin-conform-")))
-        pool = ThreadPoolExecutor(min(2, environment.cores()) if brief else 1)
+        pool = ThreadPoolExecutor(min(2, cores()) if brief else 1)
         stack.callback(pool.shutdown, cancel_futures=True)
         order = runner.make_order(spec, file, [])
         forked: runner.Launch = runner.launch

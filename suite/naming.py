@@ -8,6 +8,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 
@@ -53,6 +54,40 @@ def address(*parts: object) -> int:
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: what every digest of the suite is taken over."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def indented_json(value: Any) -> str:
+    """What `json.dumps` writes with sorted keys and an indent of one blank, by its C encoder, which knows no indent.
+
+    An object or list without another within is written at one stroke, its separator a line's end and the indent.
+    Raises ValueError on NaN and infinities.
+    """
+    return _indented(value, 0)
+
+
+def _indented(value: Any, level: int) -> str:
+    ends = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    if not isinstance(value, dict | list) or not value:
+        return _encoder(level).encode(value)
+    within = "\n" + " " * (level + 1)
+    if isinstance(value, dict):
+        if any(isinstance(v, dict | list) for v in value.values()):
+            plain = _encoder(level)
+            body = f",{within}".join(f"{plain.encode(k)}: {_indented(value[k], level + 1)}" for k in sorted(value))
+        else:
+            body = _encoder(level).encode(value)[1:-1]
+    elif any(isinstance(v, dict | list) for v in value):
+        body = f",{within}".join(_indented(v, level + 1) for v in value)
+    else:
+        body = _encoder(level).encode(value)[1:-1]
+    return f"{ends[0]}{within}{body}{within[:-1]}{ends[1]}"
+
+
+@cache
+def _encoder(level: int) -> json.JSONEncoder:
+    """Writes what lies within an object at this level."""
+    separators = (",\n" + " " * (level + 1), ": ")
+    return json.JSONEncoder(sort_keys=True, separators=separators, ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any) -> str:

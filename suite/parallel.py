@@ -15,15 +15,20 @@ from suite.naming import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+#: variables by which launchers say that they have started this process as one of several
+LAUNCHERS = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 def launch(processes: int, device: str) -> None:
     """Start the other processes, which run this very command, and join them.
 
-    Raises UserError where the machine has not as many cores or GPUs, or Lightning Fabric is not installed.
+    A scheduler's variables (SLURM's tell of one task where a job was asked for with many cores) have no say in how many there are.
+    Raises UserError where the machine has not as many cores or GPUs, where not as many came together, or Lightning Fabric is not
+    installed.
     """
     import torch
 
-    from suite.meters.environment import cores
+    from suite.processors import cores
 
     fabric = need("lightning_fabric", "--processes")
     kind = torch.device(device).type
@@ -31,7 +36,16 @@ def launch(processes: int, device: str) -> None:
         raise UserError(f"{processes} processes need as many GPUs; there are {torch.cuda.device_count()}")
     if kind == "cpu" and processes > cores():
         raise UserError(f"{processes} processes need as many cores; there are {cores()}")
-    fabric.Fabric(accelerator="gpu" if kind == "cuda" else "cpu", devices=processes, strategy="ddp").launch()
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    threads = torch.get_num_threads()
+    accelerator = "gpu" if kind == "cuda" else "cpu"
+    fabric.Fabric(accelerator=accelerator, devices=processes, strategy="ddp", plugins=LightningEnvironment()).launch()
+    torch.set_num_threads(threads)  # the launch has set as many as the machine has cores
+    if world() != processes:
+        raise UserError(
+            f"{processes} processes were ordered, and {world()} came together; unset {', '.join(LAUNCHERS)} and run again"
+        )
 
 
 def own_device(device: str) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 import tempfile
 from pathlib import Path
 
+from suite.checks import texts
 from suite.naming import UserError
 from suite.registry import HOUSE
 
@@ -33,3 +38,17 @@ def check_writable(folder: Path) -> None:
             scratch.write(b"\0")
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}; make room, or name another folder") from e
+
+
+def without_paths(text: str, work: Path, data: str) -> str:
+    """A text that travels in a bundle: names of files stay, the folders of this machine go."""
+    own = [(data, "DIR/"), (str(work), "WORK/"), (str(HOUSE), ""), (sys.prefix, "")]
+    with contextlib.suppress(OSError):  # the folder that we stand in is gone
+        own.append((os.getcwd(), ""))
+    own.append((os.path.expanduser("~"), "~/"))
+    for folder, name in own:
+        if len(folder) > 1 and os.path.isabs(full := os.path.abspath(folder)):
+            text = text.replace(full + os.sep, name)
+    for path in sorted(set(texts.paths(text)), key=len, reverse=True):
+        text = text.replace(path, re.split(r"[/\\]", path.rstrip("/\\"))[-1])
+    return text

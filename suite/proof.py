@@ -25,6 +25,7 @@ from suite import bundle, registry, system
 from suite.files import read_json, write_json
 from suite.naming import UserError, digest
 from suite.place import clone
+from suite.processors import cores
 from suite.versions import Entry, Lineage, enter, every
 
 DIGITS = 16  #: of a digest that the table shows of a run
@@ -182,7 +183,7 @@ class Prover:
     def __init__(self, base: str, folder: Path, results: Path, workers: int = 0) -> None:
         self.commit = _git("rev-parse", "--verify", f"{base}^{{commit}}", told=f"no commit {base!r} here")
         self.results = results
-        self.workers = workers or max(1, os.cpu_count() or 1)
+        self.workers = workers or cores()
         self.card = system.card("cpu", 1)
         script = registry.meaning(FINGERPRINT.read_text(encoding="utf-8"))
         self.libraries = system.libraries(sorted({n for name in registry.tasks() for n in registry.task(name).libraries}))

@@ -28,11 +28,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Protocol
 
-from suite import bundle, place, registry, system, versions
+from suite import bundle, folders, parallel, place, registry, system, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, variant
-from suite.order import DATA, LOG, SOLUTION, Order, outcome_file
+from suite.order import CHECKPOINT, DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
@@ -95,6 +95,7 @@ class Outcome:
     fresh: bool
     reason: str = ""
     notes: tuple[str, ...] = ()  #: of the data
+    kept: Path | None = None  #: the work folder of a run that failed, from which another try goes on
 
 
 def make_order(spec: Spec, method_name: str, settings: list[str], threads: int = 0, processes: int = 1) -> Order:
@@ -157,9 +158,12 @@ def _check_names(spec: Spec) -> None:
         bundle.SpecRecord(**{f: getattr(spec, f) for f in bundle.SpecRecord.model_fields})
     except ValidationError as e:
         field = str(e.errors()[0]["loc"][0])
-        mend = {"case": "rename the folder of your data", "seed": "seeds are numbers below 2^63"}.get(
-            field, "see weighin run --help"
-        )
+        data, slash, rest = spec.case.partition("/")
+        other = f"write {folders.slug(data)}{slash}{rest}, which stands for a file or folder named {data}"
+        mend = {
+            "case": other if folders.slug(data) != data else "`weighin list` shows cases",
+            "seed": "seeds are numbers below 2^63",
+        }.get(field, "see weighin run --help")
         raise UserError(
             f"{field} {getattr(spec, field)!r}: names are of letters, digits and . _ - + @, with / between data and network; {mend}"
         ) from e
@@ -188,6 +192,7 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
         return _outcome(order, done[1], done[0], fresh=False)
     work = settings.work / key[:24]
     with _alone(work):
+        _forget_others(work, order)
         order.write(work)
         system.write_card(card, settings.out / "systems")
         task = registry.task_of(order.spec)
@@ -199,19 +204,46 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
         if status == "ok":
             status, reason = _weigh(work, order, cap, progress, settings.launch)
         path = _assemble(work, order, settings.out, card, status, reason)
-        shutil.rmtree(work)
-    record = bundle.read(path)
-    return _outcome(order, record, path, fresh=True)
+        record = bundle.read(path)
+        kept = _clear(work, record.status)
+    return _outcome(order, record, path, fresh=True, kept=kept)
 
 
-def _outcome(order: Order, record: bundle.RunRecord, path: Path, *, fresh: bool) -> Outcome:
+def _outcome(order: Order, record: bundle.RunRecord, path: Path, *, fresh: bool, kept: Path | None = None) -> Outcome:
     notes = tuple(n.removeprefix(DATA) for n in record.notes if n.startswith(DATA))
-    return Outcome(order, record.status, path, fresh, record.reason, notes)
+    return Outcome(order, record.status, path, fresh, record.reason, notes, kept)
+
+
+def _forget_others(work: Path, order: Order) -> None:
+    """Take away what other sources of method or task left in a work folder: a key may stand for several of one version."""
+    try:
+        before = Order.read(work)
+    except UserError:
+        return
+    if (before.version, before.task_digest) != (order.version, order.task_digest):
+        for left in work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _clear(work: Path, status: str) -> Path | None:
+    """Take away the work folder of a run whose bundle stands; returns it where what cost the time is kept for another try."""
+    if status in bundle.FINAL or not any((work / name).exists() for name in (SOLUTION, CHECKPOINT)):
+        shutil.rmtree(work)
+        return None
+    for stage in ("solve", "examine"):
+        if (read_json(outcome_file(work, stage)) or {"status": "ok"})["status"] != "ok":
+            _forget(work, stage)
+    # another try may weigh on another machine: what was weighed on this one does not go with it
+    for left in (*work.glob("weigh.json"), *work.glob("memory-*.json"), *work.glob("moments.json"), *work.glob(bundle.TIMING)):
+        left.unlink()
+    return work
 
 
 def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") -> Outcome:
     """Weigh a solved run and write its bundle: on this machine or another than it was solved on, on its device or another."""
     solved = _solved(work)
+    if not _whole(work, "examine"):
+        raise UserError(f"{work} has not been examined: {SOLVE_AGAIN}, with --retry if it failed")
     order = replace(solved, spec=replace(solved.spec, device=device or solved.spec.device))
     card = system.card(order.spec.device, order.threads)
     solver = read_json(work / "solver.json")
@@ -223,8 +255,9 @@ def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") 
         system.write_card(card, settings.out / "systems")
         status, reason = _weigh(work, order, solver["cap"], progress, settings.launch)
         path = _assemble(work, order, settings.out, card, status, reason)
-        shutil.rmtree(work)
-    return _outcome(order, bundle.read(path), path, fresh=True)
+        record = bundle.read(path)
+        kept = _clear(work, record.status)
+    return _outcome(order, record, path, fresh=True, kept=kept)
 
 
 def export(work: Path, folder: Path) -> list[Path]:
@@ -348,8 +381,8 @@ def _drain(child: Child, events: queue.Queue[bytes]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Children hash alike and find these very packages, wherever the user stands."""
-    ours = {**os.environ, "PYTHONHASHSEED": "0"}
+    """Children hash alike, find these very packages wherever the user stands, and are no part of somebody else's launch."""
+    ours = {k: v for k, v in os.environ.items() if k not in parallel.LAUNCHERS} | {"PYTHONHASHSEED": "0"}
     here = place.clone()
     if here is None:
         return ours  # installed: the interpreter finds them, and site-packages does not belong before the standard library
@@ -391,11 +424,17 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         if name == "weigh" or name.startswith("memory-"):
             unsupported |= outcome.get("unsupported", {})
     spec = {f: getattr(order.spec, f) for f in bundle.SpecRecord.model_fields}
+
+    def shown(text: str) -> str:
+        return place.without_paths(text, work, order.spec.data)
+
+    unsupported = {name: shown(why) for name, why in unsupported.items()}
+    measures = [{**m, "warnings": [shown(w) for w in m["warnings"]]} if m["warnings"] else m for m in measures]
     record = bundle.seal(
         {
             "key": order.key(cards),
             "status": status,
-            "reason": reason[:8000],
+            "reason": shown(reason)[:8000],
             "created": datetime.now(UTC).strftime(bundle.WHEN),
             "spec": spec,
             "data": order.data,
@@ -411,12 +450,12 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "source": {**_source(), "task_digest": order.task_digest or None},
             "libraries": solved.get("libraries") or system.libraries(registry.task_of(order.spec).libraries),
             "systems": cards,
-            "processes": order.processes,
+            "processes": solved.get("processes", order.processes),
             "measures": measures,
             "operations": examined.get("operations", []),
             "curve": solved.get("curve", []),
             "unsupported": unsupported,
-            "notes": notes,
+            "notes": [shown(note) for note in notes],
             "submitter": solver["submitter"],
             "files": {n: bundle.describe(p) for n, p in files.items()},
             "pictures": {n: bundle.describe_picture(p) for n, p in pictures.items()},

@@ -81,4 +81,4 @@ def submit(todo: Sequence[Order], settings: runner.Settings, cluster: Path) -> l
 def run_one(order: Order, settings: runner.Settings) -> str:
     """A cluster job: one order, on the card of the node it landed on."""
     outcome = runner.run(order, settings, system.card(order.spec.device, order.threads), lambda _stage, _event: None)
-    return f"{outcome.status} {outcome.path}"
+    return f"{outcome.status} {outcome.path}" + (f", kept in {outcome.kept}" if outcome.kept else "")

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from suite import bundle, nvml
+from suite import bundle, nvml, processors
 from suite.naming import UserError, digest
 from suite.nvml import UNREADABLE
 
@@ -214,7 +214,10 @@ def _found(pattern: str, text: str) -> str:
 
 
 def _quota() -> str:
-    """Processor time that the control group grants, in cores."""
+    """Processor time that the control groups grant, in cores."""
+    granted = processors.quota()
+    if granted is not None:
+        return f"{granted:g} cores"
     try:
         quota, period = (CGROUP / "cpu.max").read_text().split()
         return "none" if quota == "max" else f"{int(quota) / int(period):g} cores"

@@ -1,4 +1,4 @@
-"""Who is it, and when: variant, key and date, computed again from what the bundle itself says."""
+"""Who is it, and when: variant, key and date, computed again from what the bundle itself says; and what it says of a machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from suite import bundle
+from suite.checks import texts
 from suite.checks.findings import AGAIN, Finding
 from suite.naming import digest, variant
 
@@ -49,6 +50,18 @@ def named(where: str, record: bundle.RunRecord, defaults: Mapping[str, Any] | No
     if _brackets(method.variant) != _brackets(listed):
         told = f"says {method.variant or 'nothing'}, the settings come to {listed or 'the defaults'}"
         yield Finding(where, bundle.RUN, "method.variant", "error", told, AGAIN)
+
+
+def places(where: str, record: bundle.RunRecord) -> Iterator[Finding]:
+    """No text that may hold anything names a folder of somebody's machine."""
+    told = [("reason", record.reason), *(("notes", note) for note in record.notes)]
+    told += [(f"unsupported {name}", why) for name, why in record.unsupported.items()]
+    told += [(f"measures {m.name}", warning) for m in record.measures for warning in m.warnings]
+    told += [(f"method.configuration {name}", str(value)) for name, value in record.method.configuration.items()]
+    for field, text in told:
+        if found := texts.paths(text):
+            words = f"names {found[0]}, a folder of some machine"
+            yield Finding(where, bundle.RUN, field, "mark", words, "name files by what lies below the data folder")
 
 
 def _lists(value: Any) -> Any:

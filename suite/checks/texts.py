@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache
 
@@ -9,6 +10,22 @@ from functools import cache
 HIDDEN = frozenset({"Mn", "Me", "Cf", "Co", "Cn", "Cs"})
 LAYOUT = frozenset("\n\t")  #: of prose
 DIGITS = str.maketrans("01", "ol")  #: that pass for letters
+#: of the system itself, alike on every machine
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib/", "/lib64/", "/bin/", "/etc/")
+#: from a slash that nothing names stands before, or a drive's letter: folders one in the other, then a name
+_ABSOLUTE = re.compile(r"(?<![\w.:/~>-])(?:/|[A-Za-z]:[\\/])(?:[^\s/\\:*?\"'<>|()\[\]{},;]+[/\\])+[^\s/\\:*?\"'<>|()\[\]{},;]*")
+
+
+#: whoever's folder it is, whatever stands before it
+_HOME = re.compile(r"/(?:home|Users|root)/[^\s\"'<>|()\[\]{},;]+")
+
+
+def paths(text: str) -> list[str]:
+    """Absolute paths in a text that are some machine's own; not those of its system."""
+    if "/" not in text and "\\" not in text:
+        return []
+    found = _ABSOLUTE.findall(text) + _HOME.findall(text)
+    return [path for path in dict.fromkeys(found) if not path.startswith(_SYSTEM)]
 
 
 def odd(text: str, *, prose: bool = False) -> str:

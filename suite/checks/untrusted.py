@@ -19,6 +19,7 @@ import numpy as np
 from suite import bundle, pictures
 from suite.checks import footer, texts
 from suite.checks.findings import AGAIN, Refused, printable
+from suite.naming import indented_json
 
 if TYPE_CHECKING:
     from pyarrow import Array
@@ -138,7 +139,7 @@ def record(path: Path) -> bundle.RunRecord:
     if version > bundle.SCHEMA:
         raise Refused(bundle.RUN, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
     try:  # 1e999 is no NaN to the parser, yet infinite
-        text = json.dumps(raw, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = indented_json(raw) + "\n"
         canonical, identity = text.encode() == data, bundle.identity(raw)
     except ValueError as e:
         raise Refused(bundle.RUN, "numbers", printable(str(e), 120)) from e

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ KINDS: Mapping[str, tuple[str, Literal["up", "down", ""]]] = {
 
 _CELLS = 2**21  # counts held at once: 16 MB, and a few times that while measures are taken
 _DRAWS = 2**18  # examples drawn at once: stays in a core's cache
+_KEPT = 2**25  # draws that are kept for the next bundle of a test set: 64 MB
 
 Figures = dict[tuple[str, str], np.ndarray]  #: (name, part) to (R,) values
 
@@ -357,6 +359,14 @@ class _Group:
             found += total(self.other, 1 - self.chance)
         return found.reshape(len(draw), *self.shape)
 
+    def between(self, below: np.ndarray) -> np.ndarray:
+        """Counts (r, labels, answers, 1 or 2) of draws of which `below` (r, m + 1) says how many lie before each example.
+
+        Only where every chance is 1: the examples of a cell lie side by side, and how many were drawn is a difference.
+        """
+        ends = np.searchsorted(self.cell, np.arange(int(np.prod(self.shape)) + 1))
+        return np.diff(below[:, ends].astype(float), axis=1).reshape(len(below), *self.shape)
+
 
 def _groups(
     label: np.ndarray, prediction: np.ndarray, group: np.ndarray, classes: int, chance: np.ndarray | None, dense: np.ndarray | None
@@ -390,10 +400,18 @@ def _resampled(groups: Sequence[_Group], numbers: Sequence[int], resamples: int)
     """Counts (r, groups, labels, answers, 1 or 2) of resamples within each group, r as many at once as memory allows.
 
     Whole numbers come from a counter-based generator for each group, seeded by 0 and the group's number, so that neither the
-    machine nor the memory nor another group can change a draw.
+    machine nor the memory nor another group can change a draw.  Draws depend on the sizes of the groups alone: they are kept for
+    the next answers on the same test set.
     """
-    generators = [np.random.Generator(np.random.Philox([0, k])) for k in numbers]
     chunk = max(1, _CELLS // (len(groups) * int(np.prod(groups[0].shape))))
+    sizes = tuple(len(group.cell) for group in groups)
+    if sum(sizes) * resamples <= _KEPT and max(sizes) < 2**16 and all(group.chance is None for group in groups):
+        below = _below(tuple(numbers), sizes, resamples)
+        for done in range(0, resamples, chunk):
+            rows = slice(done, done + chunk)
+            yield np.stack([group.between(drawn[rows]) for group, drawn in zip(groups, below, strict=True)], axis=1)
+        return
+    generators = [_generator(k) for k in numbers]
     for done in range(0, resamples, chunk):
         out = np.empty((min(chunk, resamples - done), len(groups), *groups[0].shape))
         for g, (group, generator) in enumerate(zip(groups, generators, strict=True)):
@@ -403,6 +421,27 @@ def _resampled(groups: Sequence[_Group], numbers: Sequence[int], resamples: int)
                 draw = generator.integers(size, size=(min(step, len(out) - first), size))
                 out[first : first + step, g] = group.counts(draw)
         yield out
+
+
+def _generator(number: int) -> np.random.Generator:
+    """What draws the examples of group `number`."""
+    return np.random.Generator(np.random.Philox([0, number]))
+
+
+@lru_cache(maxsize=2)
+def _below(numbers: tuple[int, ...], sizes: tuple[int, ...], resamples: int) -> list[np.ndarray]:
+    """Of each group (resamples, size + 1): how many of a resample's draws lie before each example, and all of them."""
+    out = []
+    for number, size in zip(numbers, sizes, strict=True):
+        generator, step = _generator(number), max(1, _DRAWS // size)
+        below = np.zeros((resamples, size + 1), np.uint16)
+        for first in range(0, resamples, step):
+            draw = generator.integers(size, size=(min(step, resamples - first), size))
+            to = np.arange(len(draw))[:, None] * size
+            times = np.bincount((draw + to).ravel(), minlength=draw.size).reshape(draw.shape)
+            np.cumsum(times, axis=1, out=below[first : first + step, 1:], dtype=np.uint16)
+        out.append(below)
+    return out
 
 
 def _check(

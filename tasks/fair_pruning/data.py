@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite import folders
 from suite.naming import UserError
+from tasks.common import pictures
 from tasks.fair_pruning import faces, tables
 from tasks.fair_pruning.sets import CASES
 from tasks.images import datasets, sources
@@ -59,6 +61,7 @@ def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
     base = CASES[name].base if name in CASES else name
     if base in EMBEDDED:
+        folders.not_shadowed(folder, base, (".npz",))
         return EMBEDDED[base]
     if name not in CASES and (stem := name.partition("-")[0]) in _BASES:
         raise UserError(f"no case {name!r}; of this set there are: {', '.join(n for n, f in CASES.items() if f.base == stem)}")
@@ -73,14 +76,20 @@ def locate(name: str, folder: str) -> Path:
 
 
 def digest(name: str, folder: str) -> str:
-    """SHA-256 of a set's file; of faces, of the folder's listing and the texts with labels."""
+    """SHA-256 of a set's file; of faces, of the pictures, each decoded once, and the texts with labels.
+
+    Raises UserError that names pictures that cannot be decoded.
+    """
     path = locate(name, folder)
     if path.is_file():
         return datasets.digest(path)
     if name not in CASES:
         return datasets.digest(path)
-    found = [datasets.digest(p) for p in (path, *faces.label_files(CASES[name].base, path))]
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+    files = [Path(f) for f in _read_faces(name, folder).files]
+    looks = folders.look(files, pictures.look, pictures.kind())
+    folders.broken(files, looks, path)
+    texts = [datasets.digest(p) for p in faces.label_files(CASES[name].base, path)]
+    return hashlib.sha256("\n".join([folders.combined(files, looks, path), *texts]).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -154,7 +163,7 @@ def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None) -> 
         rows = {s: _evenly(len(v), sliver[s]) for s, v in parts.items()}
         parts = {s: v[rows[s]] for s, v in parts.items()}
         pruning = None if pruning is None else pruning[rows["train"]]
-    rest = {"attributes": faces_.attributes, "group": facts.group}
+    rest = {"attributes": faces_.attributes, "group": facts.group, "notes": faces_.notes}
     return PartedFiles(faces_.files, faces_.labels, parts, facts.classes, pruning=pruning, **rest)  # type: ignore[arg-type]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from suite import folders
 from suite.naming import UserError
 from tasks.fair_pruning.sets import FAIRFACE_RACES, GENDERS, UTKFACE_RACES
 
@@ -44,7 +44,7 @@ TASKS = {
     "utkface": {"gender": "gender", "race": "race"},
     "fairface": {"gender": "gender", "race": "race"},
 }
-_UTKFACE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_\d+\.jpg(?:\.chip)?(?:\.jpg)?")
+_UTKFACE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_\d+\.jpg(?:\.chip)?(?:\.jpg)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Faces:
     train: np.ndarray  #: places in files, int64, ascending
     test: np.ndarray
     pruning: np.ndarray | None = None  #: bool (train,), which of them are for pruning; None: no partition says so
+    notes: tuple[str, ...] = ()  #: what must be told beside every result
 
 
 def read(base: str, task: str, root: Path) -> Faces:
@@ -138,7 +139,7 @@ def _lfw(root: Path, task: str) -> Faces:
 
 
 def _utkface(root: Path, task: str) -> Faces:
-    pictures = sorted(p for p in root.rglob("*.jpg") if not p.name.startswith("."))
+    pictures = sorted(folders.visible(root, (".jpg",), deep=True))
     if not pictures:
         raise UserError(f"no pictures in {root}: put there {WHERE['utkface']}")
     matches = [_UTKFACE_NAME.fullmatch(p.name) for p in pictures]
@@ -146,8 +147,6 @@ def _utkface(root: Path, task: str) -> Faces:
     found = [(str(p), m) for p, m in zip(pictures, matches, strict=True) if m]
     if not found:
         raise UserError(f"{root}: no picture is named [age]_[gender]_[race]_[datetime].jpg.chip.jpg, such as {skipped[0]}")
-    if skipped:
-        print(f"utkface: {len(skipped)} pictures are left out, their names lack a field, such as {skipped[0]}", file=sys.stderr)
     name, times = Counter(os.path.basename(f) for f, _ in found).most_common(1)[0]
     if times > 1:
         raise UserError(f"{root}: {name} is there {times} times, in folders of their own: keep one copy of the pictures")
@@ -159,7 +158,9 @@ def _utkface(root: Path, task: str) -> Faces:
     # the files count males from 0; here 1 is male in every set
     columns = {"gender": 1 - codes[:, 1], "race": codes[:, 2], "age": codes[:, 0]}
     files = [f for f, _ in found]
-    return Faces(files, columns[task], columns, *_sixty_twenty_twenty([os.path.basename(f) for f in files]))
+    told = f"{len(skipped)} pictures are left out, their names lack a field, such as {skipped[0]}" if skipped else ""
+    parts = _sixty_twenty_twenty([os.path.basename(f) for f in files])
+    return Faces(files, columns[task], columns, *parts, notes=(told,) if told else ())
 
 
 def _fairface(root: Path, task: str) -> Faces:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from suite import folders
 from suite.naming import UserError
 from tasks.flame_detection import flame1, flame2, flame3, synthetic
 from tasks.flame_detection.names import EMBEDDED, parted
@@ -51,7 +52,7 @@ def locate(name: str, folder: str) -> Path:
     wanted = WHERE.get(name, OWN)
     if not folder:
         raise UserError(f"the set {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA; put there {wanted}")
-    path = Path(folder) / name
+    path = folders.named(Path(folder), name, ("",)) or Path(folder) / name
     for place in (path, Path(folder)) if name in WHERE else (path,):
         if layout(place) == name or (name not in WHERE and layout(place)):
             return place
@@ -70,7 +71,7 @@ def layout(path: Path) -> str:
 
 
 def digest(name: str, folder: str) -> str:
-    """SHA-256 of what a set is made of: of the rendered one its recipe, of the scenes their files, of others names and sizes."""
+    """SHA-256 of what a set is made of: of the rendered one its recipe, of others their files."""
     if name == "synthetic":
         return synthetic.digest()
     path = locate(name, folder)

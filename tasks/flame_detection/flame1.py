@@ -21,7 +21,6 @@ PATCH = 32
 SCENES = ("No_Fire", "Fire")
 PARTS = ("Training", "Test")
 ENDINGS = (*reading.PICTURES, ".png", *reading.VIDEOS)
-WHOLE = 0.95  #: share of the frames that a video says it has, from which on it counts as whole: lengths are rounded
 HELD, GAP = 0.1, 50  #: of a training folder's frames, for validation; frames between the two
 WANTED = (
     "Training/ and Test/, each with Fire/ and No_Fire/ of pictures or videos (FLAME, IEEE DataPort doi 10.21227/qad6-r683, the"
@@ -60,10 +59,10 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
                 pictures.append(Picture(path))
                 continue
             try:
-                count, said = reading.frames_in(path)
+                count, broken = reading.frames_in(path)
                 pictures += [Picture(path, i) for i in range(count)]
-                if count < WHOLE * said:
-                    left[f"{name}, the rest"] = f"{count} of about {said} frames are there: it may be cut off, copy it again"
+                if broken:
+                    left[f"{name}, behind frame {count}"] = broken
             except UserError as e:
                 left[name] = str(e)
         found.append(pictures[::step])

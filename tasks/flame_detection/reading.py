@@ -21,13 +21,14 @@ import torch
 
 from suite import extras
 from suite.naming import UserError
+from tasks.common import films
 from tasks.flame_detection import annotate, patches, temperatures
 from tasks.flame_detection.problem import Patches
 
 TAKEN, ORIENTATION = 306, 274  #: EXIF tags: DateTime, and how a picture is turned
 PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  #: of the others Pillow cuts what lies above 255
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".ts", ".mts", ".mpg", ".wmv")
+VIDEOS = films.ENDINGS
 WIDEST = 640  #: frames of videos that are wider are reduced to it, the width of a thermal camera's
 ASPECT = 0.02  #: how far the shapes of two pictures of one view may differ: 640x512 is not 4000x3000
 
@@ -121,7 +122,7 @@ class Footage:
             self._at += 1
         from PIL import Image
 
-        upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        upright = np.rot90(frame.to_ndarray(format="rgb24"), films.turns(frame))
         picture = Image.fromarray(np.ascontiguousarray(upright))
         if picture.width > WIDEST:
             height = round(picture.height * WIDEST / picture.width)
@@ -129,46 +130,23 @@ class Footage:
         return np.asarray(picture)
 
 
-def frames_in(path: Path) -> tuple[int, int]:
-    """How many frames a video has, by its packets, and how many it says that it has, by its table or its length; 0: it does not.
+def frames_in(path: Path) -> tuple[int, str]:
+    """How many pictures a video shows, and what is wrong behind the last of them; empty: nothing.
 
     Raises UserError where there are none that can be read.
     """
-    with _video(path) as container:
-        film = _film(container)
-        count = sum(1 for packet in container.demux(film) if packet.size and not packet.is_discard)
-        seconds = container.duration / 1e6 if container.duration else 0.0
-        said = film.frames or round(seconds * float(film.average_rate or 0))
-    if not count:
-        raise UserError(f"{path}: has no frame, or is cut off; copy it again, or leave it out")
-    return count, said
+    found = films.film(path, f"{path}: reading a video")
+    return found.count, found.broken or found.short
 
 
 def _decoded(path: Path) -> Iterator[Any]:
-    with _video(path) as container:
-        stream = _film(container)
-        stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
-        yield from container.decode(stream)
-
-
-@contextlib.contextmanager
-def _video(path: Path) -> Iterator[Any]:
-    """A video, to be decoded within; what goes wrong is one line."""
+    """Frames in their order, in a video that may break off: what goes wrong is one line."""
     av = extras.need("av", f"{path}: reading a video")
     try:
-        with av.open(str(path)) as container:
-            if _film(container) is None:
-                raise UserError(f"{path}: holds no video, or is cut off; copy it again, or leave it out")
-            yield container
-    except av.error.FFmpegError as e:
-        raise UserError(f"{path}: no video that can be decoded ({e.strerror}); copy it again") from e
-
-
-def _film(container: Any) -> Any:
-    """The first stream of pictures that is no cover; None where there is none."""
-    from av.stream import Disposition
-
-    return next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+        with films.opened(path) as (container, stream):
+            yield from container.decode(stream)
+    except (av.error.FFmpegError, ValueError) as e:
+        raise UserError(f"{path}: no video that can be decoded ({getattr(e, 'strerror', None) or e}); copy it again") from e
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

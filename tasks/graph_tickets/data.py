@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from suite import folders
 from suite.naming import UserError
 
 HERE = Path(__file__).resolve().parent / "data"
@@ -137,8 +138,8 @@ def make(
 
     Args:
         edges: (m, 2) node numbers, any order, directions and repetitions.
-        y: (n,) class numbers, negative or NaN where a node has none; (n, labels) of 0, 1 and NaN where it has several.
-        split: node numbers of train, val, test; nodes without a label are left out of them.
+        y: (n,) or (n, 1) class numbers, negative or NaN where a node has none; (n, labels) of 0, 1 and NaN where it has several.
+        split: node numbers of train, val, test, or for each node whether it belongs; nodes without a label are left out of them.
         self_loops: `keep` is the original's treatment of CiteSeer and PubMed, which prunes them like other entries.
         normalise: divide features by their row sum (rows of zeros stay).
 
@@ -156,7 +157,7 @@ def make(
         raise UserError(f"{name}: features are {x.shape} for {n} nodes; give one row a node")
     chosen = {}
     for part in SPLITS:
-        index = np.asarray(split[part]).astype(np.int64).ravel()
+        index = _index(name, part, np.asarray(split[part]), n)
         if len(index) and (index.min() < 0 or index.max() >= n):
             raise UserError(f"{name}: the split {part!r} names nodes {index.min()}..{index.max()} of {n}")
         chosen[part] = index[labelled[index]]
@@ -173,8 +174,24 @@ def make(
     return GraphData(name, row, col, _features(name, x, normalise), y, chosen, tuple(classes), citations)
 
 
+def _index(name: str, part: str, chosen: np.ndarray, n: int) -> np.ndarray:
+    """Node numbers of a split, int64, from numbers or from a mask (n,) of truth values."""
+    flat = chosen.ravel()
+    if flat.dtype == bool:
+        if len(flat) != n:
+            raise UserError(f"{name}: the mask of the split {part!r} is {chosen.shape} for {n} nodes; give one truth value a node")
+        return np.flatnonzero(flat)
+    if flat.size and not np.issubdtype(flat.dtype, np.integer):
+        raise UserError(f"{name}: the split {part!r} is {chosen.dtype} {chosen.shape}; give whole node numbers, or a mask of bool")
+    return flat.astype(np.int64)
+
+
 def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Labels as `GraphData` has them, which nodes have any, and how many classes or labels there are."""
+    if y.ndim == 2 and y.shape[1] == 1:  # as OGB writes classes
+        y = y[:, 0]
+    if y.ndim not in (1, 2) or not (np.issubdtype(y.dtype, np.number) or y.dtype == bool):
+        raise UserError(f"{name}: labels are {y.dtype} {y.shape}; give class numbers (n,), or 0 and 1 of shape (n, labels)")
     if y.ndim == 2:
         y = y.astype(np.float32)
         known = np.isfinite(y)
@@ -182,7 +199,11 @@ def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
             raise UserError(f"{name}: several labels a node are 0, 1 or missing, and there are others; unpack the archive again")
         labelled, count = known.any(1), y.shape[1]
     else:
-        y = np.where(np.isfinite(y) & (y >= 0), y, -1).astype(np.int64)
+        y = y.astype(np.int64) if y.dtype.kind in "biu" else y
+        y = np.where(np.isfinite(y) & (y >= 0), y, -1)
+        if (y != np.floor(y)).any():
+            raise UserError(f"{name}: labels such as {y[y != np.floor(y)][0]:g} are no class numbers; number the classes from 0")
+        y = y.astype(np.int64)
         labelled = y >= 0
         count = int(y.max(initial=-1)) + 1
     if not labelled.any():
@@ -231,6 +252,7 @@ def locate(name: str, folder: str) -> Path | None:
     """The file or folder of a set, None for a generated one; raises UserError that says what to put where, under which licence."""
     name = name.removesuffix(PROJECTED)
     if name in EMBEDDED:
+        folders.not_shadowed(folder, name, (".npz",))
         return EMBEDDED[name]
     if name in GENERATED:
         return None
@@ -251,7 +273,7 @@ def locate(name: str, folder: str) -> Path | None:
         for found in (root / "planetoid", root, root / name, root / name / "raw", root / "raw"):
             if (found / f"ind.{name}.graph").is_file():
                 return found
-    path = root / f"{name}.npz"
+    path = folders.named(root, name, (".npz",)) or root / f"{name}.npz"
     if path.is_file():
         return path
     if name in PLANETOID:
@@ -261,8 +283,8 @@ def locate(name: str, folder: str) -> Path | None:
             " hand them on)"
         )
     raise UserError(
-        f"no {path}: an npz with edges (m, 2), y, train_idx, val_idx, test_idx, and features x (n, f) or"
-        " x_indptr, x_indices, x_data, x_shape"
+        f"no {path}: an npz with edges (m, 2), y, train_idx, val_idx, test_idx (or train_mask, ...), and features x (n, f) or"
+        f" x_indptr, x_indices, x_data, x_shape{folders.like(root, name, ('.npz',))}"
     )
 
 
@@ -275,14 +297,15 @@ def digest(name: str, folder: str) -> str:
     path = locate(name, folder)
     if path is None:
         return hashlib.sha256(f"generated {name} 1".encode()).hexdigest()
+    own = path.is_file() and name not in EMBEDDED and name not in PLANETOID
     archive = sorted([*path.rglob("*.csv.gz"), *path.rglob("*.pt")]) if name in OGB or name in OGB_LINKS else []
     files = [path] if path.is_file() else archive or sorted(path.glob(f"ind.{name}.*"))
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as f:
             inner = hashlib.file_digest(f, "sha256").hexdigest()
-        if len(files) == 1:
-            return inner
+        if len(files) == 1:  # of one's own: since features are taken as they are given, another set than before
+            return hashlib.sha256(f"{inner} as given".encode()).hexdigest() if own else inner
         whole.update(f"{file.name} {inner}\n".encode())
     return whole.hexdigest()
 
@@ -292,7 +315,8 @@ def load(name: str, folder: str, normalise: bool = True) -> GraphData:
     """A set by its name; self-loops are stripped.  ``<name>-128`` is the set with its features projected.
 
     Args:
-        normalise: divide features by their row sum, as all questions about nodes of the citation graphs do.
+        normalise: divide features by their row sum, as all questions about nodes of the citation graphs do; those of other sets
+            are taken as they are given.
     """
     if name.endswith(PROJECTED):
         return project(load(name.removesuffix(PROJECTED), folder, normalise))
@@ -300,7 +324,7 @@ def load(name: str, folder: str, normalise: bool = True) -> GraphData:
     if path is None:
         return block_model()
     if path.is_file():
-        return _npz(name, path, normalise)
+        return _npz(name, path, normalise and name in PLANETOID)
     if name in OGB:
         return _ogb(name, path)
     raw = read_planetoid(path, name)
@@ -309,12 +333,17 @@ def load(name: str, folder: str, normalise: bool = True) -> GraphData:
 
 
 def _npz(name: str, path: Path, normalise: bool) -> GraphData:
-    """Cora's file, or one of one's own in the same keys."""
+    """Cora's file, or one of one's own in the same keys; PyG's `edge_index` (2, m) and masks are read too."""
     try:
         with np.load(path, allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as e:
         raise UserError(f"{path}: not an npz file without pickles that can be read: {e}") from e
+    if "edge_index" in arrays and "edges" not in arrays:
+        arrays["edges"] = arrays["edge_index"].T
+    for part in SPLITS:
+        if f"{part}_mask" in arrays:
+            arrays.setdefault(f"{part}_idx", arrays[f"{part}_mask"] != 0)
     sparse_keys = ("x_indptr", "x_indices", "x_data", "x_shape")
     needed = ["edges", "y", *(f"{p}_idx" for p in SPLITS), *([] if "x" in arrays else sparse_keys)]
     missing = [k for k in needed if k not in arrays]

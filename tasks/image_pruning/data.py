@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from suite import folders
 from suite.naming import UserError
 from tasks.images import datasets, sources
 from tasks.images.datasets import Examples
@@ -37,7 +38,10 @@ SHAPES = {
 
 def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
-    return EMBEDDED.get(name) or datasets.locate(name, folder)
+    if name in EMBEDDED:
+        folders.not_shadowed(folder, name, (".npz",))
+        return EMBEDDED[name]
+    return datasets.locate(name, folder)
 
 
 @lru_cache(maxsize=2)

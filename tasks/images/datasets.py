@@ -6,7 +6,6 @@ downloads here.  ImageNet and other sets of files are a source of their own (`ta
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite import folders
 from suite.naming import UserError
+from tasks.images import folders as class_folders
 
 SPLITS = ("train", "val", "test")
 MOST_VALUES = 65_535  #: of a column, so that examples can be counted by value
@@ -78,20 +79,31 @@ def locate(name: str, folder: str) -> Path:
                 " accepting its terms (non-commercial research)"
             )
         return path
-    path = root / f"{name}.npz"
+    path = folders.named(root, name, (".npz",)) or root / f"{name}.npz"
     if not path.is_file():
-        raise UserError(f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes")
+        close = folders.like(root, name, (".npz",))
+        raise UserError(
+            f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes{close}"
+        )
     return path
 
 
 @lru_cache(maxsize=8)
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's listing of names and sizes (a checksum of 150 GB would take an hour)."""
+    """SHA-256 of a file, or of all visible files of a folder; many bytes are read once (`suite.folders.look`).
+
+    Of folders of classes the pictures are decoded too: raises UserError that names those that cannot be.
+    """
     if path.is_file():
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-    lines = sorted(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in path.rglob("*") if p.is_file())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        looks = folders.look([path])
+        folders.broken([path], looks, path.parent)
+        return looks[0].sha256
+    if all((path / split).is_dir() for split in class_folders.SPLITS):
+        return class_folders.digest(path)
+    files = folders.visible(path, deep=True)
+    looks = folders.look(files)
+    folders.broken(files, looks, path)
+    return folders.combined(files, looks, path)
 
 
 def load(name: str, folder: str) -> Examples:

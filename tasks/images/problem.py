@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,6 +45,10 @@ class ClassificationProblem(Problem):
     recipe: Recipe  #: the set's own, the same for every method
 
     @property
+    def notes(self) -> Sequence[str]:
+        return self.source.notes
+
+    @property
     def classes(self) -> int:
         return len(self.source.classes)
 
@@ -62,14 +66,19 @@ class ClassificationProblem(Problem):
         """Examples that a closed run may see: the same for every method."""
         return self.epochs * self.steps_per_epoch * self.batch
 
-    def model(self, widths: Mapping[str, int] | None = None) -> nn.Module:
-        """A fresh network on the device, its initial weights addressed by the seed; thin where widths are given."""
+    def model(self, widths: Mapping[str, int] | None = None, memory_format: torch.memory_format | None = None) -> nn.Module:
+        """A fresh network on the device, its initial weights addressed by the seed; thin where widths are given.
+
+        Args:
+            memory_format: of convolutions' weights; None: channels last, which is what is timed.  Code that views weights as one
+                row (`torch.nn.utils.prune` does) needs `torch.contiguous_format`.
+        """
         import torch
 
         with torch.random.fork_rng():
             torch.manual_seed(self.run.seed("init"))
             model = self.build(widths)
-        return model.to(self.device, memory_format=torch.channels_last)
+        return model.to(self.device, memory_format=memory_format or torch.channels_last)
 
     def build(self, widths: Mapping[str, int] | None = None) -> nn.Module:
         """A network of the case's architecture; its weights come from torch's stream."""

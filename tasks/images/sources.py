@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from suite import parallel
+from suite.processors import cores
+from tasks.common import pictures
+from tasks.images import folders
 from tasks.images.augment import Addressed, Augmentation, CropFlip
 from tasks.images.datasets import Examples
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-IMAGENET_HELD_OUT = 10  #: training images a class that are kept for validation
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 ALL = slice(None)
@@ -27,6 +29,7 @@ class Source(Protocol):
 
     classes: tuple[str, ...]
     group: str  #: the column whose groups are compared; empty: there is none
+    notes: Sequence[str]  #: what must be told of the examples beside every result
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -77,6 +80,7 @@ class Shapes:
 
     augmentation = None
     group = ""
+    notes: Sequence[str] = ()
 
     def __init__(self, shape: tuple[int, ...], classes: int, train_count: int) -> None:
         self.input, self._train_count = shape, train_count
@@ -113,6 +117,7 @@ class InMemory:
     examples: Examples
     augmentation: Augmentation | None = field(default_factory=CropFlip)  #: of images; tables have none
     workers: int = 0  #: processes that augment images one by one, as DeiT's augmentation does
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         e = self.examples
@@ -206,7 +211,8 @@ class ImageFiles:
     augmentation: Augmentation = field(default_factory=CropFlip)
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)  #: columns (files,) by name
     group: str = ""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=lambda: max(1, cores() // parallel.world()))
+    notes: Sequence[str] = ()
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -246,27 +252,13 @@ class ImageFiles:
         from PIL import Image
 
         with Image.open(self.files[row]) as image:
-            return image.convert("RGB"), int(self.labels[row])
+            return pictures.rgb(image), int(self.labels[row])
 
 
 def imagenet(root: Path) -> ImageFiles:
-    """ImageNet's folders of classes: `val/` is the test split; validation is held out of `train/` by a fixed seed."""
-    from suite.compat import import_torchvision
-
-    folders = [import_torchvision().datasets.ImageFolder(str(root / part)) for part in ("train", "val")]
-    train, test = folders
-    labels = np.array(train.targets)
-    order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
-    classes = tuple(train.classes)
-    held = [m[: min(IMAGENET_HELD_OUT, len(m) // 2)] for k in range(len(classes)) for m in [order[labels[order] == k]]]
-    val = np.sort(np.concatenate(held))
-    parts = {
-        "train": np.setdiff1d(np.arange(len(labels)), val),
-        "val": val,
-        "test": len(labels) + np.arange(len(test.targets)),
-    }
-    files = [path for folder in folders for path, _ in folder.samples]
-    return ImageFiles(files, np.concatenate([labels, np.array(test.targets)]), parts, classes)
+    """ImageNet's folders of classes (`tasks.images.folders`)."""
+    found = folders.looked(root)
+    return ImageFiles(found.files, found.labels, folders.parts(found), found.classes, notes=found.notes)
 
 
 def _shuffled(count: int, seed: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite import folders
 from suite.extras import install
 from suite.files import atomic
 from suite.naming import UserError
@@ -117,9 +117,9 @@ def low_streams(source: data.Source, scale: int, size: tuple[int, int]) -> dict[
     """
     check_encoders()
     versions = [f"{n} {v}" for n, v in sorted(data.library().library_versions.items())]
-    asked = [data.digest(source), source.rate, scale, size, CODECS, PRESET, CRF, versions]
+    asked = [data.READER, data.digest(source), source.rate, scale, size, CODECS, PRESET, CRF, versions]
     key = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
-    file = _cache() / f"{source.name}-x{scale}-{key}.npz"
+    file = folders.cache() / f"{source.name}-x{scale}-{key}.npz"
     found = _read(file)
     if found is None:
         encoders = {c: Encoder(c, size[0] // scale, size[1] // scale, source.rate) for c in CODECS}
@@ -131,12 +131,6 @@ def low_streams(source: data.Source, scale: int, size: tuple[int, int]) -> dict[
         found = {c: e.finish() for c, e in encoders.items()}
         _write(file, found)
     return found
-
-
-def _cache() -> Path:
-    if own := os.environ.get("WEIGHIN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weighin"
 
 
 def _read(file: Path) -> dict[str, Video] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from suite import folders
 from suite.naming import UserError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def general_content(spec: Spec, case: Case, height: int, width: int) -> tuple[to
     images: list[tuple[list[np.ndarray], int]] = []
     if spec.tier == "paper" and spec.division != "speed":  # there nothing is trained
         folder = data.Path(spec.data or ".") / "DIV2K_train_HR"
-        files = sorted(folder.glob("*.png"))
+        files = folders.visible(folder, (".png",)) if folder.is_dir() else []
         if not files:
             raise UserError(
                 f"no {folder}/0001.png ...: the general model needs DIV2K's 800 training images there, from"

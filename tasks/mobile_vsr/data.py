@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from suite import folders
 from suite.extras import need
 from suite.naming import UserError
+from tasks.common import films, pictures
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 HERE = Path(__file__).resolve().parent / "data"
 EMBEDDED = {"bigbuckbunny": HERE / "bigbuckbunny.mp4", "bottle": HERE / "bottle.mp4"}
+PLAYED = {"bigbuckbunny": (132, 25.0), "bottle": (1189, 179 / 6)}  #: frames, and frames a second
 PHOTOGRAPHS = {"china": HERE / "china.jpg", "flower": HERE / "flower.jpg"}
 VIDEO_FILES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
 VSD4K_TOPICS = ("game", "sport", "dance", "vlog", "interview", "inter", "city")
@@ -36,6 +39,7 @@ UVG_FRAMES = {"shakendry": 300}
 UVG_RATE = 120
 FULL_HD = (1080, 1920)  #: height and width of all of VSD4K's and UVG's frames
 IMITATED = 6  #: frames of an imitation
+READER = 2  #: version of how files become pixels: raised with whatever can change one
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Source:
     kind: str  #: video, frames (a folder of PNG), vsd4k, yuv, imitation
     count: int  #: frames of the clip
     rate: float = 30.0  #: frames a second
+    notes: tuple[str, ...] = ()  #: what must be told beside every result
 
     def high(self) -> Iterator[Any]:
         """Every frame as something that `pixels` turns into an array, decoded in order."""
@@ -78,7 +83,8 @@ def library() -> ModuleType:
 def locate(name: str, folder: str) -> Source:
     """The frames of a clip by its case name; raises UserError that says what to put where, under which licence."""
     if name in EMBEDDED:
-        return _video_source(name, EMBEDDED[name])
+        folders.not_shadowed(folder, name, ("", *VIDEO_FILES))
+        return Source(name, EMBEDDED[name], "video", *PLAYED[name])
     root = Path(folder) if folder else None
     if root is None:
         raise UserError(f"the clip {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA")
@@ -86,16 +92,11 @@ def locate(name: str, folder: str) -> Source:
         return _vsd4k(name, root / "vsd4k" / name, int(match[2]) * VSD4K_RATE)
     if name in UVG:
         return _uvg(name, root / "uvg")
-    if (root / name).is_dir():
-        count = len(_pngs(root / name))
-        if not count:
-            raise UserError(f"{root / name}: no frames; put PNG files into it, named so that their order is the clip's")
-        return Source(name, root / name, "frames", count)
-    for path in (root / f"{name}{ending}" for ending in VIDEO_FILES):
-        if path.is_file():
-            return _video_source(name, path)
-    endings = ", ".join(VIDEO_FILES)
-    raise UserError(f"no clip {name!r} in {root}: put {name}.mp4 there ({endings}), or a folder {name} of PNG frames")
+    path = folders.named(root, name, ("", *VIDEO_FILES))
+    if path is None:
+        endings, close = ", ".join(VIDEO_FILES), folders.like(root, name, ("", *VIDEO_FILES))
+        raise UserError(f"no clip {name!r} in {root}: put {name}.mp4 there ({endings}), or a folder {name} of PNG frames{close}")
+    return _frames_source(name, path) if path.is_dir() else _video_source(name, path)
 
 
 def imitates(name: str) -> bool:
@@ -110,33 +111,36 @@ def imitation(name: str) -> Source:
 
 @lru_cache(maxsize=8)
 def digest(source: Source) -> str:
-    """SHA-256 of a clip's file, of a folder's listing of names and sizes, or of what an imitation is made by."""
+    """SHA-256 of a clip's file, of a folder's frames, or of what an imitation is made by; raises UserError naming broken ones."""
     if source.kind == "imitation":
         made = f"imitation {digest(locate(source.path.stem, ''))} {source.count} {FULL_HD} 1"
         return hashlib.sha256(made.encode()).hexdigest()
     if source.path.is_file():
-        with source.path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-    lines = sorted(f"{p.relative_to(source.path).as_posix()} {p.stat().st_size}" for p in source.path.rglob("*.png"))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        looks = folders.look([source.path])
+        folders.broken([source.path], looks, source.path.parent)
+        known = source.path in EMBEDDED.values()
+        return looks[0].sha256 if known else hashlib.sha256(f"{looks[0].sha256} read {READER}".encode()).hexdigest()
+    files = folders.visible(source.path, (".png",), deep=source.kind == "vsd4k")
+    return folders.combined(files, _looks(source.path, files), source.path)
 
 
 def pixels(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a decoded frame, or of a PNG by its path."""
+    """(H, W, 3) uint8 RGB of a decoded frame, upright, or of a PNG by its path."""
     if isinstance(frame, Path):
         return photograph(frame)
     array: np.ndarray = frame.to_ndarray(format="rgb24")
-    return array
+    turns = films.turns(frame)
+    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
 def photograph(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file."""
-    from PIL import Image, UnidentifiedImageError
+    """(H, W, 3) uint8 RGB of an image file; 16 bits are scaled to 8."""
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as e:
+            return np.asarray(pictures.rgb(image))
+    except (OSError, *pictures.DAMAGED) as e:
         raise UserError(f"{path}: not an image that can be read ({e}); replace the file") from e
 
 
@@ -176,38 +180,30 @@ def low_resolution(source: Source, frame: int, high: np.ndarray, scale: int) -> 
 
 
 def _video_source(name: str, path: Path) -> Source:
-    av = library()
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: no frames; it holds no video stream")
-            stream = container.streams.video[0]
-            packets = [packet.is_discard for packet in container.demux(stream) if packet.size]
-            declared, rate = stream.frames, float(stream.average_rate or 30)
-    except av.error.FFmpegError as e:
-        raise UserError(f"{path}: not a whole video ({e.strerror}); it may be truncated: copy it again") from e
-    if len(packets) < declared:
-        raise UserError(f"{path}: {len(packets)} of {declared} frames are there; the file is truncated: copy it again")
-    count = packets.count(False)
-    if not count:
-        raise UserError(f"{path}: no frames; give a video with at least one")
-    return Source(name, path, "video", count, rate)
+    found = films.film(path)
+    if wrong := found.broken or (found.grows and f"{found.grows}: scale the clip to one size"):
+        raise UserError(f"{path}: {wrong}")
+    notes = []
+    if found.turns:
+        notes.append(f"the clip says that it lies on its side: its frames were turned by {90 * found.turns} degrees")
+    if found.streams > 1:
+        notes.append("the file holds several streams of pictures: the first that is no cover was taken")
+    if found.short:
+        notes.append(f"the file {found.short}")
+    return Source(name, path, "video", found.count, found.rate, tuple(notes))
 
 
 def _video(path: Path, count: int) -> Iterator[Any]:
     av = library()
     seen = 0
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise UserError(f"{path}: this build of PyAV has no decoder for it; convert the clip to H.264")
-            stream.codec_context.thread_count = 1  # decoding threads can deadlock where a clip is not read to its end
+        with films.opened(path) as (container, stream):
             for frame in container.decode(stream):
                 seen += 1
                 yield frame
-    except av.error.FFmpegError as e:
-        raise UserError(f"{path}: frame {seen + 1} of {count} cannot be decoded ({e.strerror}); copy the file again") from e
+    except (av.error.FFmpegError, ValueError) as e:
+        told = getattr(e, "strerror", None) or e
+        raise UserError(f"{path}: frame {seen + 1} of {count} cannot be decoded ({told}); copy the file again") from e
     if seen < count:
         raise UserError(f"{path}: {seen} of {count} frames could be decoded; the file is truncated: copy it again")
 
@@ -225,7 +221,7 @@ def _yuv(path: Path, count: int) -> Iterator[Any]:
 def _imitation(path: Path, count: int) -> Iterator[Any]:
     """Frames evenly spread over a clip, enlarged to full HD."""
     av = library()
-    source = _video_source(path.stem, path)
+    source = locate(path.stem, "")
     wanted = set(np.linspace(0, source.count - 1, count).round().astype(int).tolist())
     for t, frame in enumerate(source.high()):
         if t in wanted:
@@ -236,7 +232,29 @@ def _imitation(path: Path, count: int) -> Iterator[Any]:
 
 
 def _pngs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png"))
+    """Frames in the order of their numbers."""
+    return folders.visible(folder, (".png",)) if folder.is_dir() else []
+
+
+def _looks(root: Path, files: list[Path]) -> list[folders.Look]:
+    looks = folders.look(files, pictures.look, pictures.kind(), dear=True)
+    folders.broken(files, looks, root)
+    return looks
+
+
+def _frames_source(name: str, path: Path) -> Source:
+    """Pictures of a folder, each of which is looked at: whole, and all of one size."""
+    files = _pngs(path)
+    if not files:
+        raise UserError(f"{path}: no frames; put PNG files into it, numbered in the clip's order")
+    facts = [look.facts.split() for look in _looks(path, files)]
+    for file, (_, size, *_) in zip(files, facts, strict=True):
+        if size != facts[0][1]:
+            raise UserError(f"{path}: {file.name} is {size}, {files[0].name} {facts[0][1]}; scale all frames of a clip to one size")
+    notes = pictures.told(map(" ".join, facts))
+    if others := len(folders.visible(path)) - len(files):
+        notes.append(f"{others} files beside the frames are no PNG, and were left out")
+    return Source(name, path, "frames", len(files), notes=tuple(notes))
 
 
 def _vsd4k(name: str, path: Path, count: int) -> Source:
@@ -247,6 +265,9 @@ def _vsd4k(name: str, path: Path, count: int) -> Source:
             f"{path}: {have} of {count} frames of VSD4K's {name}: unpack its folders to {layout} (from the links in the README of"
             " github.com/Neural-video-delivery/CaFM-Pytorch-ICCV2021; no licence is stated: for research, not to hand on)"
         )
+    for k, file in enumerate(_pngs(path / "DIV2K_train_HR")[:count]):
+        if file.stem != f"{k + 1:05d}":
+            raise UserError(f"{path}: frame {k + 1:05d}.png of DIV2K_train_HR is missing (there is {file.name}); unpack it again")
     return Source(name, path, "vsd4k", count, VSD4K_RATE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +31,10 @@ class VideoProblem(Problem):
     setting: Setting
     case: Case
     device: torch.device
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.source.notes
 
     # -- frames
 

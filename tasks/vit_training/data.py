@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from suite import folders
 from suite.naming import UserError
 from tasks.images import datasets, sources
 from tasks.images.augment import Augmentation, Deit
@@ -35,7 +36,10 @@ FIXED = {"train": 11, "val": 12, "test": 13}  #: seeds of the placements that st
 
 def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
-    return EMBEDDED.get(name) or datasets.locate(name, folder)
+    if name in EMBEDDED:
+        folders.not_shadowed(folder, name, (".npz",))
+        return EMBEDDED[name]
+    return datasets.locate(name, folder)
 
 
 def digest(name: str, folder: str) -> str:
@@ -97,6 +101,7 @@ class DigitsOnNoise:
 
     augmentation: Augmentation | None = None
     group = ""
+    notes: Sequence[str] = ()
     input = (3, CANVAS, CANVAS)
 
     def __init__(self, arrays: datasets.Arrays, sliver: Mapping[str, int] | None = None) -> None:

@@ -151,8 +151,9 @@ class VitProblem(ClassificationProblem):
             model = networks.build(self.architecture, self.classes, self.input, block=block)
         return model.to(self.device)
 
-    def model(self, widths: Mapping[str, int] | None = None) -> nn.Module:
-        return self.network()
+    def model(self, widths: Mapping[str, int] | None = None, memory_format: torch.memory_format | None = None) -> nn.Module:
+        model = self.network()
+        return model if memory_format is None else model.to(memory_format=memory_format)
 
     def build(self, widths: Mapping[str, int] | None = None) -> nn.Module:
         from tasks.vit_training import networks

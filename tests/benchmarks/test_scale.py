@@ -14,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rich.console import Console
 
 from suite.meters import environment, selftest, timing
+from suite.processors import cores
 
 #: Coverage needs many trials: of a hundred 95 % intervals, fewer than ninety hold the truth once in ninety runs.
 TRIALS = {"one thread": 20, "all threads": 100}
@@ -34,7 +35,7 @@ def test_error_of_a_ratio_three_ways(benchmark: BenchmarkFixture, using: str, th
     result = benchmark.pedantic(selftest.self_test, (trials, cap, threads or None), rounds=1)
     ours, *others = result.ways
     benchmark.extra_info |= {
-        "threads": threads or environment.cores(),
+        "threads": threads or cores(),
         "resolution": result.resolution,
         "covered": f"{ours.covered} of {result.trials}",
         # above 1: that way's error is so many times ours, in the same run
@@ -42,7 +43,7 @@ def test_error_of_a_ratio_three_ways(benchmark: BenchmarkFixture, using: str, th
         "worst against ours": {w.name: max(w.errors) / max(*ours.errors, 1e-12) for w in others},
     }
     if benchmark.enabled:
-        Console().print(f"\n{threads or environment.cores()} threads", selftest.render(result))
+        Console().print(f"\n{threads or cores()} threads", selftest.render(result))
     assert len({len(w.errors) for w in result.ways}) == 1
     assert ours.covered is not None
     if benchmark.enabled:

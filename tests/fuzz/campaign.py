@@ -27,7 +27,7 @@ from rich.table import Table
 
 from suite import bundle, registry
 from suite.check import check
-from suite.meters.environment import cores
+from suite.processors import cores
 from tests.fuzz.mutations import MUTATIONS, Nothing
 from tests.fuzz.submission import opened, same_numbers, written
 

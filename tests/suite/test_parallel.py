@@ -98,3 +98,47 @@ def test_the_paper_tier_from_folders_in_two_processes(tmp_path: Path) -> None:
     assert (outcome.path / SOLUTION).exists()
     assert len(bundle.read_table(outcome.path / bundle.EVIDENCE)["row"]) == 4
     assert read_json(outcome.path / "solve.json")["examples"] == 6
+
+
+#: what SLURM tells a job of one task that was given several cores
+ONE_TASK = {
+    "SLURM_JOB_ID": "17",
+    "SLURM_JOB_NAME": "weighin",
+    "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NNODES": "1",
+    "SLURM_NODELIST": "node1",
+    "SLURM_JOB_NODELIST": "node1",
+    "SLURM_CPUS_PER_TASK": "2",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+}
+
+
+@pytest.mark.slow
+def test_two_processes_are_two_within_a_schedulers_job_of_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ONE_TASK.items():
+        monkeypatch.setenv(name, value)
+    body = "problem.run.progress(1, 1, world=float(__import__('suite.parallel').parallel.world()))\nreturn Network(problem.model())"
+    order = runner.make_order(spec(), method_file(tmp_path, body), [], processes=2)
+    outcome = runner.run(order, settings(tmp_path, solve_only=True), CARD, silent)
+    assert outcome.status == "solved", (outcome.reason, (outcome.path / "log.txt").read_text()[-2000:])
+    solved = read_json(outcome.path / "solve.json")
+    assert solved["processes"] == 2
+    assert [point["value"] for point in solved["curve"]] == [2.0]
+
+
+def test_fewer_processes_than_were_ordered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning_fabric
+
+    class Alone:
+        def __init__(self, **_: object) -> None: ...
+
+        def launch(self) -> None: ...
+
+    monkeypatch.setattr(lightning_fabric, "Fabric", Alone)
+    monkeypatch.setattr("suite.processors.cores", lambda: 2)
+    with pytest.raises(UserError, match="2 processes were ordered, and 1 came together"):
+        parallel.launch(2, "cpu")

@@ -194,9 +194,17 @@ def test_data_that_are_not_those_that_are_shipped_are_told_before_a_start(monkey
         runner.make_order(spec(), "dense", [])
 
 
-@pytest.mark.parametrize("case", ["Wald Brände/resnet20", "fashion/resnet 20", "a/b/c" * 60])
-def test_a_name_that_no_bundle_can_hold_is_refused_before_the_work(case: str) -> None:
-    with pytest.raises(UserError, match=r"case '.*: names are of letters, digits .*; rename the folder of your data"):
+@pytest.mark.parametrize(
+    ("case", "mend"),
+    [
+        ("Wald Brände/resnet20", r"write Wald_Brande/resnet20, which stands for a file or folder named Wald Brände"),
+        ("IMG 0042 (1).mp4/x2", r"write IMG_0042_1_.mp4/x2"),
+        ("fashion/resnet 20", "`weighin list` shows cases"),
+        ("a/b/c" * 60, "`weighin list` shows cases"),
+    ],
+)
+def test_a_name_that_no_bundle_can_hold_is_refused_before_the_work(case: str, mend: str) -> None:
+    with pytest.raises(UserError, match=rf"case '.*: names are of letters, digits .*; {mend}"):
         runner.make_order(replace(spec(), case=case, division="open"), "dense", [])
 
 
@@ -225,3 +233,144 @@ def test_single_numbers_that_a_method_notes_are_kept() -> None:
     assert noted(SimpleNamespace(notes=None)) == []
     assert noted(object()) == []
     assert len(noted(SimpleNamespace(notes={f"n{i}": i for i in range(99)}))) == MOST_NOTES
+
+
+#: solves in a moment; whoever looks at its network later meets an error as long as a file is there
+FUSSY = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tasks.image_pruning.task import ImageProblem, Network
+
+
+class Fussy(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        if Path({flag!r}).exists():
+            raise RuntimeError("cannot open {flag}, nor {data}/sub/a.png, nor /home/somebody/more/b.png")
+        return self.inner(x)
+
+
+@dataclass(frozen=True)
+class Mine:
+    def solve(self, problem: ImageProblem) -> Network:
+        with Path({count!r}).open("a") as f:
+            f.write("solved ")
+        return Network(Fussy(problem.model()))
+"""
+
+
+@pytest.mark.parametrize("weighed_apart", [False, True])
+def test_a_late_failure_keeps_the_costly_part(weighed_apart: bool, server: ForkServer, tmp_path: Path) -> None:
+    flag, count, file = tmp_path / "flag", tmp_path / "count", tmp_path / "mine.py"
+    file.write_text(FUSSY.format(flag=str(flag), count=str(count), data="/data/of/mine"))
+    order = runner.make_order(replace(spec(), data="/data/of/mine"), str(file), [])
+    if weighed_apart:
+        work = runner.run(order, settings(tmp_path, launch=server.launch, solve_only=True), CARD, silent).path
+        flag.touch()
+        failed = runner.weigh(work, settings(tmp_path, launch=server.launch), silent)
+    else:
+        flag.touch()
+        failed = runner.run(order, settings(tmp_path, launch=server.launch), CARD, silent)
+    record = bundle.read(failed.path)
+    assert record.status == "error"
+    assert failed.kept is not None
+    assert (failed.kept / SOLUTION).exists()
+    told = record.reason.splitlines()[0]
+    assert told.endswith("cannot open flag, nor DIR/sub/a.png, nor b.png")
+    assert str(tmp_path) not in record.reason
+    assert [f for f in check.check([failed.path]) if "folder of some machine" in f.message] == []
+    flag.unlink()
+    if weighed_apart:
+        again = runner.weigh(failed.kept, settings(tmp_path, launch=server.launch), silent)
+    else:
+        assert not runner.run(order, settings(tmp_path, launch=server.launch), CARD, silent).fresh
+        again = runner.run(order, settings(tmp_path, launch=server.launch, retry=True), CARD, silent)
+    assert (again.status, again.reason) == ("ok", "")
+    assert count.read_text() == "solved ", "and not solved again"
+    assert not failed.kept.exists()
+    assert again.kept is None
+
+
+def test_a_timeout_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    body = f"""
+import time
+from pathlib import Path
+step = (problem.run.load() or {{"step": 0}})["step"]
+problem.run.save({{"step": step + 1}})
+while not Path({str(flag)!r}).exists():
+    time.sleep(0.1)
+return Network(problem.model(), {{"step": step + 1}})
+"""
+    order = runner.make_order(spec(), method_file(tmp_path, body), [])
+    late = runner.run(order, settings(tmp_path, cap_seconds=20.0), CARD, silent)
+    assert late.status == "timeout"
+    assert late.kept is not None
+    flag.touch()
+    again = runner.run(order, settings(tmp_path, retry=True, solve_only=True), CARD, silent)
+    assert again.status == "solved"
+    import torch
+
+    registry.load(registry.method("image_pruning", order.path))
+    assert torch.load(again.path / SOLUTION, weights_only=False).notes == {"step": 2}
+
+
+def test_what_was_weighed_before_a_failure_is_weighed_again(server: ForkServer, tmp_path: Path) -> None:
+    """Memory fails once all is timed: the next try may be on another machine, whose timings must be its own."""
+    order = runner.make_order(spec(), "uniform_scratch", [])
+
+    def launch(arguments: list[str], log: Path) -> runner.Child:
+        if arguments[0] == "memory" and not (tmp_path / "flag").exists():
+            arguments = ["nothing", *arguments[1:]]
+        return server.launch(arguments, log)
+
+    failed = runner.run(order, settings(tmp_path, launch=launch), CARD, silent)
+    assert failed.status != "ok"
+    assert failed.kept is not None
+    assert not (failed.kept / bundle.TIMING).exists()
+    assert not list(failed.kept.glob("weigh.json")) + list(failed.kept.glob("memory-*.json"))
+    assert (failed.kept / "examine.json").exists()
+    (failed.kept / "examine.json").unlink()
+    with pytest.raises(UserError, match="has not been examined"):
+        runner.weigh(failed.kept, settings(tmp_path, launch=launch), silent)
+
+
+def test_what_other_sources_left_is_not_taken_over(server: ForkServer, tmp_path: Path) -> None:
+    order = runner.make_order(spec(), "uniform_scratch", [])
+    chosen = settings(tmp_path, launch=server.launch, solve_only=True)
+    work = runner.run(order, chosen, CARD, silent).path
+    before = (work / SOLUTION).stat().st_mtime_ns
+    assert (runner.run(order, chosen, CARD, silent).path / SOLUTION).stat().st_mtime_ns == before
+    other = replace(order, task_digest="0" * 64)
+    other.write(work)  # as another state of the task's source would have left it
+    assert runner.run(order, chosen, CARD, silent).status == "solved"
+    assert (work / SOLUTION).stat().st_mtime_ns != before
+
+
+def test_texts_that_travel_name_no_folder_of_the_machine(tmp_path: Path) -> None:
+    from suite import place
+    from suite.checks import texts
+
+    told = (
+        f"{tmp_path}/work/log.txt, /data/mine/a/b.png and {Path.home()}/x/y; gcc -I/home/somebody/include a:/home/else/b"
+        " file:///root/c.txt in C:\\Users\\me\\d.txt; read /proc/self/stat, and/or 3/4, tests/a/b.py, https://example.org/a/b"
+    )
+    assert texts.paths(told)
+    cleaned = place.without_paths(told, tmp_path / "work", "/data/mine")
+    assert texts.paths(cleaned) == []
+    assert "WORK/log.txt, DIR/a/b.png and ~/x/y" in cleaned
+    assert "read /proc/self/stat, and/or 3/4, tests/a/b.py, https://example.org/a/b" in cleaned
+    assert not any(word in cleaned for word in ("somebody", "else", "Users"))
+
+
+def test_a_run_is_no_part_of_somebody_elses_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert not {"LOCAL_RANK", "WORLD_SIZE"} & set(runner.environment())

@@ -120,7 +120,10 @@ def test_a_control_groups_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     if written is not None:
         (tmp_path / "cpu.max").write_text(written + "\n")
     monkeypatch.setattr(system, "CGROUP", tmp_path)
+    monkeypatch.setattr(system.processors, "quota", lambda: None)
     assert system._quota() == read
+    monkeypatch.setattr(system.processors, "quota", lambda: 2.5)
+    assert system._quota() == "2.5 cores", "a group further down may grant less"
 
 
 @pytest.mark.parametrize(

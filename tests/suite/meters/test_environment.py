@@ -19,7 +19,7 @@ SPIN = "import time; end = time.process_time() + 0.4\nwhile time.process_time() 
 def test_denormals_are_flushed_on_every_thread() -> None:
     code = """
 import torch
-from suite.meters.environment import cores, prepare_process
+from suite.meters.environment import prepare_process
 prepare_process(2)
 tiny = torch.full((4_000_000,), 1e-39) * 0.5
 print(torch.get_num_threads(), int((tiny != 0).sum()))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.protocol import Measure
+from tasks.common import fairness as fairness_file
 from tasks.common.fairness import KINDS, fairness, figures, gap, percentiles, rates, ratio, tally
 from tests.helpers import golden
 
@@ -193,6 +194,24 @@ def test_a_rare_positive_class_is_scored_and_its_interval_is_wide_or_absent() ->
     assert percentiles(np.array([1.0, np.nan])) == (1, 1)
     assert percentiles(np.array([1.0, np.nan, np.nan])) is None
     assert percentiles(np.array([])) is None
+
+
+@pytest.mark.parametrize(("classes", "groups", "rows"), [(2, 2, 3000), (2, 5, 700), (9, 3, 1500)])
+def test_draws_that_are_kept_give_what_draws_made_anew_give(
+    classes: int, groups: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label, prediction, group = drawn(3, rows, classes, groups)
+    parent = drawn(4, rows, classes, groups)[1]
+    kept = fairness(label, prediction, group, classes, dense=parent)
+    again = fairness(label, prediction, group, classes, dense=parent)
+    other = fairness(label, parent, group, classes, dense=parent)
+    monkeypatch.setattr(fairness_file, "_CELLS", 4096)
+    in_parts = fairness(label, prediction, group, classes, dense=parent)
+    monkeypatch.setattr(fairness_file, "_KEPT", 0)
+    anew = fairness(label, prediction, group, classes, dense=parent)
+    assert kept == again == in_parts == anew
+    assert other == fairness(label, parent, group, classes, dense=parent)
+    assert {m.interval for m in kept} != {m.interval for m in other}
 
 
 def test_gaps_come_from_the_whole_evidence_and_not_from_batches() -> None:

@@ -1,0 +1,112 @@
+"""ImageNet's layout: `train/` and `val/`, each a folder of pictures a class.
+
+One numbering of classes serves both, that of the visible folders of `train/`: `val/` is matched by name, so that a class which it
+lacks, or a folder that an editor left, moves no label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from suite import folders
+from suite.naming import UserError
+from tasks.common import pictures
+
+SPLITS = ("train", "val")
+HELD_OUT = 10  #: training images a class that are kept for validation
+NAMED = 5  #: names that a message lists
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Pictures by class, those of `train/` before those of `val/`."""
+
+    files: Sequence[Path]
+    labels: np.ndarray  #: (files,) int64, places in `classes`
+    trained: int  #: how many of them lie in `train/`
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()  #: what must be told beside every result
+
+
+@lru_cache(maxsize=2)
+def read(root: Path) -> ClassFolders:
+    """What lies in the folders; no picture is opened.
+
+    Raises UserError where a class has no training picture, where `val/` has a class that `train/` lacks, or no classes at all.
+    """
+    classes = tuple(_classes(root, "train"))
+    there = _classes(root, "val")
+    if strange := sorted(set(there) - set(classes)):
+        raise UserError(f"{root}/val has {_list(strange)}, which train lacks: give both the same folders of classes")
+    files: list[Path] = []
+    labels: list[int] = []
+    counts: dict[str, list[int]] = {}
+    for split in SPLITS:
+        for k, name in enumerate(classes):
+            folder = root / split / name
+            found = folders.visible(folder, pictures.ENDINGS, deep=True) if folder.is_dir() else []
+            found.sort(key=lambda p: (str(p.parent), p.name))
+            files += found
+            labels += [k] * len(found)
+            counts.setdefault(split, []).append(len(found))
+    if empty := [name for name, n in zip(classes, counts["train"], strict=True) if not n]:
+        raise UserError(f"{root}/train has no picture in {_list(empty)}: put some there, or take the folder away")
+    if not sum(counts["val"]):
+        raise UserError(f"{root}/val has no picture in its folders of classes: there is nothing to be scored on")
+    others = sum(len(folders.visible(root / split, deep=True)) for split in SPLITS) - len(files)
+    missing = [name for name, n in zip(classes, counts["val"], strict=True) if not n]
+    notes = [f"val has no picture of {_list(missing)}: nothing is said of such a class"] if missing else []
+    notes += [f"{others} files have no ending of a picture, or lie in no class, and were left out"] if others else []
+    return ClassFolders(files, np.array(labels, np.int64), sum(counts["train"]), classes, tuple(notes))
+
+
+def looked(root: Path) -> ClassFolders:
+    """The same after every picture has been decoded, once; raises UserError that names broken ones."""
+    found = read(root)
+    return replace(found, notes=(*found.notes, *pictures.told(look.facts for look in _looks(root))))
+
+
+def parts(found: ClassFolders) -> dict[str, np.ndarray]:
+    """Which files each split holds: `val/` is the test split, validation is held out of `train/` by a fixed seed."""
+    labels = found.labels[: found.trained]
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
+    held = [m[: min(HELD_OUT, len(m) // 2)] for k in range(len(found.classes)) for m in [order[labels[order] == k]]]
+    val = np.sort(np.concatenate(held))
+    return {
+        "train": np.setdiff1d(np.arange(len(labels)), val),
+        "val": val,
+        "test": np.arange(found.trained, len(found.labels)),
+    }
+
+
+@lru_cache(maxsize=2)
+def digest(root: Path) -> str:
+    """SHA-256 of the names of classes and of all pictures, each decoded once; raises UserError that names broken ones."""
+    found = read(root)
+    whole = folders.combined(found.files, _looks(root), root)
+    return hashlib.sha256("\n".join((*found.classes, whole)).encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _looks(root: Path) -> list[folders.Look]:
+    files = read(root).files
+    looks = folders.look(files, pictures.look, pictures.kind(), dear=True)
+    folders.broken(files, looks, root)
+    return looks
+
+
+def _classes(root: Path, split: str) -> list[str]:
+    names = folders.below(root / split)
+    if not names:
+        raise UserError(f"{root}/{split} has no folders of classes: sort the pictures into one folder a class, as in train")
+    return names
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,81 @@
+"""Graphs of one's own: taken as they are given, in the forms in which PyG and OGB write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite.naming import UserError
+from tasks.graph_tickets import data
+
+
+def write(folder: Path, name: str = "mine", **changes: object) -> str:
+    draw = np.random.Generator(np.random.Philox(0))
+    y = np.arange(60) % 3
+    order = draw.permutation(60)
+    arrays: dict[str, object] = {
+        "edges": draw.integers(0, 60, (150, 2)),
+        "x": draw.normal(size=(60, 4)).astype(np.float32),
+        "y": y,
+        "train_idx": order[:20],
+        "val_idx": order[20:40],
+        "test_idx": order[40:],
+    }
+    path = folder / f"{name}.npz"
+    np.savez(path, **{k: v for k, v in {**arrays, **changes}.items() if v is not None})  # type: ignore[arg-type]
+    data.load.cache_clear()
+    return str(folder)
+
+
+def test_signed_features_stay_as_they_are(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    with np.load(tmp_path / "mine.npz") as z:
+        assert (data.load("mine", folder).x == z["x"]).all()
+
+
+def test_only_planetoids_sets_are_normalised(tmp_path: Path) -> None:
+    draw = np.random.Generator(np.random.Philox(1))
+    folder = write(tmp_path, "citeseer", x=draw.uniform(1, 2, (60, 4)).astype(np.float32))
+    assert np.allclose(data.load("citeseer", folder).x.sum(1), 1)
+    assert np.allclose(data.load("cora", "").x.sum(1)[data.load("cora", "").x.sum(1) > 0], 1)
+
+
+def test_masks_and_columns_of_labels_are_read_as_pyg_and_ogb_write_them(tmp_path: Path) -> None:
+    plain = data.load("mine", write(tmp_path))
+    with np.load(tmp_path / "mine.npz") as z:
+        masks = {f"{p}_mask": np.isin(np.arange(60), z[f"{p}_idx"]) for p in data.SPLITS}
+        edges, y = z["edges"].T, z["y"][:, None]
+    numbers: dict[str, object] = dict.fromkeys([f"{p}_idx" for p in data.SPLITS])
+    found = data.load("mine", write(tmp_path, edges=None, edge_index=edges, y=y, **numbers, **masks))
+    assert (found.row == plain.row).all()
+    assert (found.y == plain.y).all()
+    assert found.classes == plain.classes
+    for part in data.SPLITS:
+        assert (found.split[part] == np.sort(plain.split[part])).all()
+    found = data.load("mine", write(tmp_path, **{f"{p}_idx": masks[f"{p}_mask"] for p in data.SPLITS}))
+    assert (found.split["test"] == np.sort(plain.split["test"])).all()
+    with_none = y.astype(float)
+    with_none[3] = np.nan
+    assert data.load("mine", write(tmp_path, y=with_none)).y[3] == -1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_idx": np.ones(59, bool)}, r"mask of the split 'train' is \(59,\) for 60 nodes"),
+        ({"train_idx": np.linspace(0, 1, 60)}, "whole node numbers, or a mask of bool"),
+        ({"y": np.linspace(0, 2, 60)}, "no class numbers"),
+        ({"y": np.array(["a"] * 60)}, "give class numbers"),
+        ({"train_idx": np.ones(60, bool)}, "a node stands in two splits"),
+    ],
+)
+def test_what_is_none_of_these_is_one_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        data.load("mine", write(tmp_path, **changes))
+
+
+def test_a_graph_of_any_file_name_is_found(tmp_path: Path) -> None:
+    folder = write(tmp_path, "my graph (v2)")
+    assert data.load("my_graph_v2", folder).nodes == 60
