@@ -97,7 +97,7 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
 
 def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
     """What `_bundle` finds in each: what bundles share is seen here, their numbers are derived by a process a core."""
-    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores(), get_context("spawn"), _one_thread) as pool:
         judged = pool.map(_judged, [(c.path, c.root, c.against) for c in cases], chunksize=8)
         for case in cases:
             try:
@@ -105,6 +105,13 @@ def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
             except BrokenExecutor:  # what ends a process is found here, alone
                 rules = list(_alone(case))
             yield chain(_bundle(case, rules=False), rules)
+
+
+def _one_thread() -> None:
+    """A process a core: threads of their linear algebra would wait for each other."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 def _judged(place: tuple[Path, Path, Path | None]) -> tuple[Print | None, list[Finding]]:

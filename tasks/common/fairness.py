@@ -428,7 +428,7 @@ def _generator(number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox([0, number]))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=6)
 def _below(numbers: tuple[int, ...], sizes: tuple[int, ...], resamples: int) -> list[np.ndarray]:
     """Of each group (resamples, size + 1): how many of a resample's draws lie before each example, and all of them."""
     out = []

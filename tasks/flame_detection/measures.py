@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -144,16 +144,20 @@ def measures(evidence: Table, scenes: Sequence[str], *, radiometric: bool = True
     Raises:
         UserError: the evidence cannot be what it says.
     """
+    from sklearn import config_context
+
     answers = Answers.read(evidence)
-    return [
-        *_patches(answers),
-        *_frames(answers, scenes),
-        *_alarms(answers),
-        *_hot(answers, HOT if radiometric else {"fire": "truth"}),
-        *_scenes(answers, scenes),
-        *_labels(answers),
-        *_clusters(answers),
-    ]
+    # thousands of small calls whose options are ours: their data are looked at, the options need not be
+    with config_context(skip_parameter_validation=True):
+        return [
+            *_patches(answers),
+            *_frames(answers, scenes),
+            *_alarms(answers),
+            *_hot(answers, HOT if radiometric else {"fire": "truth"}),
+            *_scenes(answers, scenes),
+            *_labels(answers),
+            *_clusters(answers),
+        ]
 
 
 # -- patches and frames
@@ -319,7 +323,8 @@ def _resampled(
     return {name: _ends(percentiles(value), frames) for name, value in found.items()}
 
 
-def _draws(frames: int, held: int = 2**20) -> list[np.ndarray]:
+@lru_cache(maxsize=8)
+def _draws(frames: int, held: int = 2**20) -> tuple[np.ndarray, ...]:
     """How often each frame is drawn, (r, frames) in pieces of r that add up to `RESAMPLES`; alike for equal numbers of frames."""
     draw = np.random.Generator(np.random.Philox(0))
     step = max(1, held // frames)
@@ -328,22 +333,30 @@ def _draws(frames: int, held: int = 2**20) -> list[np.ndarray]:
         rows = min(step, RESAMPLES - done)
         picked = draw.integers(0, frames, (rows, frames)) + frames * np.arange(rows)[:, None]
         out.append(np.bincount(picked.ravel(), minlength=rows * frames).reshape(rows, frames).astype(np.float64))
-    return out
+    return tuple(out)
 
 
 def _area(score: np.ndarray, true: np.ndarray, index: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Area under the ROC curve where frame i is there `often[:, i]` times: the share of pairs in their order, ties half."""
-    frames = int(index.max()) + 1
     up, down = score[true][:, None], score[~true][None]
     won = ((up > down) + 0.5 * (up == down)).astype(np.float64)  # (flame, none)
-    of_up, of_down = ((np.arange(frames)[:, None] == index[kind]).astype(np.float64) for kind in (true, ~true))
-    pairs = of_up @ won @ of_down.T  # won by a flame of one frame against a patch of another; halves add up without rounding
-    flame, none = of_up.sum(1), of_down.sum(1)
+    # won by the flames of one frame against the patches of another; halves add up without rounding, in whatever order
+    with_flame, flames, by_flame = _summed(won, index[true])
+    without, others, by_both = _summed(by_flame.T, index[~true])
+    pairs = by_both.T
 
     def area(often: np.ndarray) -> np.ndarray:
-        return share(((often @ pairs) * often).sum(1), (often @ flame) * (often @ none))
+        one, other = often[:, with_flame], often[:, without]
+        return share(((one @ pairs) * other).sum(1), (one @ flames) * (other @ others))
 
     return area
+
+
+def _summed(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows (n, m) added up by their index (n,): the k indices that there are, how many rows each has, and sums (k, m)."""
+    there, count = np.unique(index, return_counts=True)
+    ordered = values[np.argsort(index, kind="stable")]
+    return there, count.astype(np.float64), np.add.reduceat(ordered, np.cumsum(count) - count, axis=0)
 
 
 def _ends(ends: tuple[float, float] | None, frames: int) -> tuple[float, float] | None:
