@@ -59,7 +59,8 @@ def _walk(folder: Path, *, deep: bool) -> Iterator[tuple[str, list[str]]]:
     def unreadable(e: OSError) -> None:
         raise UserError(f"cannot read {e.filename}: {e.strerror}; make it readable, or take it away") from e
 
-    seen: set[tuple[int, int]] = set()  # links may lead back
+    own = folder.resolve()
+    seen = {(s.st_dev, s.st_ino) for s in map(os.stat, own.parents)}  # links may lead back
     for at, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         place = os.stat(at)
         if (place.st_dev, place.st_ino) in seen:

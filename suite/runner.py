@@ -31,7 +31,7 @@ from typing import IO, Any, Protocol
 from suite import bundle, folders, parallel, place, registry, system, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
-from suite.naming import UserError, variant
+from suite.naming import UserError, parse_target, variant
 from suite.order import CHECKPOINT, DATA, LOG, SOLUTION, Order, outcome_file
 from suite.protocol import Measure, Spec, Stopped
 
@@ -111,6 +111,9 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     found = _data(spec)
     values, defaults = registry.configuration(instance)
     if ref.name == task.parent_method:
+        known = {name for tier in task.tiers.values() for target in tier.targets for name in parse_target(target)}
+        if odd := sorted(set(spec.targets) - known):
+            raise UserError(f"target {odd[0]!r}: {spec.task} knows {', '.join(sorted(known)) or 'none'}")
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
     return Order(
         spec=spec,

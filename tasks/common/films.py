@@ -17,7 +17,8 @@ from typing import Any
 from suite import extras, folders
 from suite.naming import UserError
 
-ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".ts", ".mts", ".mpg", ".wmv", ".y4m")
+ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mts", ".mpg", ".wmv")
+SLACK = 0.02  #: of a film's length by which the moments of its pictures may miss it
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 KEYLESS = (
     "begins without a key frame, so that its first pictures cannot be decoded; cut it at a key frame, or encode it again from"
@@ -98,8 +99,8 @@ def look(path: Path) -> str:
     shown = max(known) - min(known) if len(known) == count else count / rate
     # a table of its pictures says better than a length whether any is missing
     short = (
-        f"says that it lasts {lasts:.1f} s, and its pictures last {shown:.1f} s"
-        if not said and lasts > shown + 1 + 2 / rate
+        f"says that it lasts {lasts:.2f} s, and its pictures last {shown:.2f} s"
+        if not said and lasts > shown + SLACK * lasts + 2 / rate
         else ""
     )
     return json.dumps(asdict(Film(count, rate, size, turned, streams, grows, broken, short)))

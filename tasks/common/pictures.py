@@ -24,20 +24,24 @@ ORIENTATION, BITS = 274, 258  #: tags of EXIF and TIFF: how a picture is turned,
 DAMAGED = (ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
 
 
+class Unscaled(ValueError):
+    """A picture of numbers whose white nobody knows."""
+
+
 def rgb(image: Image.Image) -> Image.Image:
     """Eight bits of red, green and blue; opacity is dropped, a picture of 16 bits is scaled by 255 / 65535.
 
     Pillow's own conversion of 16 bits cuts what lies above 255, which is nearly all of it.  How a picture says that it is to be
     turned is left to its reader.
 
-    Raises ValueError on a picture of other numbers, which no scale is known of.
+    Raises Unscaled on a picture of other numbers, which no scale is known of.
     """
     from PIL import Image
 
     if image.mode in EIGHT_BITS:
         return image.convert("RGB")
     if not _sixteen_bits(image):
-        raise ValueError(f"holds numbers of mode {image.mode}, whose white nobody knows: scale them to 8 bits")
+        raise Unscaled(f"holds numbers of mode {image.mode}, whose white nobody knows: scale them to 8 bits")
     values = np.asarray(image).astype(np.int64).clip(0, SIXTEEN)
     return Image.fromarray(((values * 255 + SIXTEEN // 2) // SIXTEEN).astype(np.uint8)).convert("RGB")
 
@@ -58,15 +62,18 @@ def look(path: Path) -> str:
 
     try:
         with Image.open(path) as image:
-            mode, turned = image.mode, _turned(image)
-            if mode in EIGHT_BITS:
-                image.load()
-            else:
+            mode = image.mode
+            image.load()  # before its notes are asked for, which reads a PNG to its end and keeps to itself what is wrong
+            if mode not in EIGHT_BITS:
                 rgb(image)
-            return f"{mode} {image.width}x{image.height}{' turned' if turned else ''}"
+            return f"{mode} {image.width}x{image.height}{' turned' if _turned(image) else ''}"
     except UnidentifiedImageError as e:
         raise ValueError("is no picture that Pillow reads, or is empty") from e
-    except (OSError, Image.DecompressionBombError, *DAMAGED) as e:
+    except Image.DecompressionBombError as e:
+        raise ValueError(f"is larger than Pillow opens ({e}): scale it down") from e
+    except Unscaled:
+        raise
+    except (OSError, *DAMAGED) as e:
         raise ValueError(f"is truncated or damaged ({e})") from e
 
 
@@ -81,7 +88,7 @@ def kind() -> str:
     """Names `look` and what it reads with, for `suite.folders.look`."""
     from PIL import __version__
 
-    return f"picture 1, Pillow {__version__}"
+    return f"picture 2, Pillow {__version__}"
 
 
 def told(facts: Iterable[str]) -> list[str]:

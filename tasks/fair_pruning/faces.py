@@ -44,7 +44,7 @@ TASKS = {
     "utkface": {"gender": "gender", "race": "race"},
     "fairface": {"gender": "gender", "race": "race"},
 }
-_UTKFACE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_\d+\.jpg(?:\.chip)?(?:\.jpg)?", re.IGNORECASE)
+_UTKFACE_NAME = re.compile(r"([0-9]{1,3})_([0-9]{1,2})_([0-9]{1,2})_[0-9]+\.jpg(?:\.chip)?(?:\.jpg)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,6 +26,7 @@ HERE = Path(__file__).resolve().parent / "data"
 EMBEDDED = {"cora": HERE / "cora.npz"}
 GENERATED = ("sbm",)
 SPLITS = ("train", "val", "test")
+MOST_CLASSES = 65_535
 CLASSES = {
     "cora": (  # told by the classes' sizes
         "theory",
@@ -150,11 +152,12 @@ def make(
     n = len(y)
     edges = np.asarray(edges)
     if edges.ndim != 2 or edges.shape[1] != 2 or (edges.size and not np.issubdtype(edges.dtype, np.integer)):
-        raise UserError(f"{name}: edges are {edges.dtype} {edges.shape}; give whole node numbers of shape (m, 2)")
+        turn = "; this looks like PyG's edge_index: give it that name" if edges.ndim == 2 and edges.shape[0] == 2 else ""
+        raise UserError(f"{name}: edges are {edges.dtype} {edges.shape}; give whole node numbers of shape (m, 2){turn}")
     if edges.size and (edges.min() < 0 or edges.max() >= n):
         raise UserError(f"{name}: edges name nodes {edges.min()}..{edges.max()}, but there are labels for 0..{n - 1}")
-    if x.shape[0] != n or len(x.shape) != 2:
-        raise UserError(f"{name}: features are {x.shape} for {n} nodes; give one row a node")
+    if len(x.shape) != 2 or x.shape[0] != n or not x.shape[1] or x.dtype.kind not in "biuf":
+        raise UserError(f"{name}: features are {x.dtype} {x.shape} for {n} nodes; give one row a node, of numbers")
     chosen = {}
     for part in SPLITS:
         index = _index(name, part, np.asarray(split[part]), n)
@@ -165,7 +168,10 @@ def make(
             raise UserError(f"{name}: the split {part!r} holds no labelled node")
     every = np.concatenate(list(chosen.values()))
     if len(np.unique(every)) != len(every):
-        raise UserError(f"{name}: a node stands in two splits, or twice in one; each node belongs to one at most")
+        raise UserError(
+            f"{name}: a node stands in two splits, or twice in one; each node belongs to one at most (a mask is of bool: numbers"
+            " are taken for nodes)"
+        )
     row, col = simple(edges, n, self_loops)
     loops = int((row == col).sum())
     if len(classes) < count:
@@ -190,7 +196,7 @@ def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Labels as `GraphData` has them, which nodes have any, and how many classes or labels there are."""
     if y.ndim == 2 and y.shape[1] == 1:  # as OGB writes classes
         y = y[:, 0]
-    if y.ndim not in (1, 2) or not (np.issubdtype(y.dtype, np.number) or y.dtype == bool):
+    if y.ndim not in (1, 2) or y.dtype.kind not in "biuf":
         raise UserError(f"{name}: labels are {y.dtype} {y.shape}; give class numbers (n,), or 0 and 1 of shape (n, labels)")
     if y.ndim == 2:
         y = y.astype(np.float32)
@@ -204,6 +210,8 @@ def _labels(name: str, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         if (y != np.floor(y)).any():
             raise UserError(f"{name}: labels such as {y[y != np.floor(y)][0]:g} are no class numbers; number the classes from 0")
         y = y.astype(np.int64)
+        if y.max(initial=-1) > MOST_CLASSES:
+            raise UserError(f"{name}: a label is {y.max()}: these are no class numbers; number the classes from 0")
         labelled = y >= 0
         count = int(y.max(initial=-1)) + 1
     if not labelled.any():
@@ -298,6 +306,8 @@ def digest(name: str, folder: str) -> str:
     if path is None:
         return hashlib.sha256(f"generated {name} 1".encode()).hexdigest()
     own = path.is_file() and name not in EMBEDDED and name not in PLANETOID
+    if own:
+        load(name, folder)  # what is wrong with it is said before a run
     archive = sorted([*path.rglob("*.csv.gz"), *path.rglob("*.pt")]) if name in OGB or name in OGB_LINKS else []
     files = [path] if path.is_file() else archive or sorted(path.glob(f"ind.{name}.*"))
     whole = hashlib.sha256()
@@ -337,7 +347,7 @@ def _npz(name: str, path: Path, normalise: bool) -> GraphData:
     try:
         with np.load(path, allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as e:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, zlib.error, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not an npz file without pickles that can be read: {e}") from e
     if "edge_index" in arrays and "edges" not in arrays:
         arrays["edges"] = arrays["edge_index"].T
@@ -358,7 +368,7 @@ def _npz(name: str, path: Path, normalise: bool) -> GraphData:
             x.check_format(full_check=True)
         except (ValueError, IndexError, TypeError) as e:
             raise UserError(f"{path}: x_indptr, x_indices, x_data, x_shape are no compressed rows: {e}") from e
-    classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else CLASSES.get(name, ())
+    classes = tuple(str(c) for c in np.atleast_1d(arrays["classes"])) if "classes" in arrays else CLASSES.get(name, ())
     split = {p: arrays[f"{p}_idx"] for p in SPLITS}
     return make(name, arrays["edges"], x, arrays["y"], split, classes, normalise=normalise)
 

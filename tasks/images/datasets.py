@@ -7,6 +7,7 @@ downloads here.  ImageNet and other sets of files are a source of their own (`ta
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -85,7 +86,14 @@ def locate(name: str, folder: str) -> Path:
         raise UserError(
             f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes{close}"
         )
+    _validated(path)
     return path
+
+
+@lru_cache(maxsize=8)
+def _validated(path: Path) -> None:
+    """Reads a set of one's own once, so that what is wrong with it is said before a run; raises UserError."""
+    read_npz(path)
 
 
 @lru_cache(maxsize=8)
@@ -157,10 +165,11 @@ def read_npz(path: Path) -> Arrays:
             known = {"x", "y", *columns}
             alone = {"classes", "columns", "group", *(f"{n}_names" for n in columns)}
             arrays = {k: file[k] for k in file.files if k.partition("_")[2] in known or k in alone}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as e:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, zlib.error, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not an npz of plain arrays ({e}); store it with numpy.savez and no objects") from e
     _validate_names(path, columns, arrays)
     if {"train_x", "train_y"} <= set(arrays) and not {"val_x", "val_y"} & set(arrays):
+        _validate(path, "train", arrays)
         arrays = _split_validation(arrays)
     for split in SPLITS:
         _validate(path, split, arrays)
@@ -235,7 +244,8 @@ def _split_validation(arrays: Arrays, share: float = 0.1) -> Arrays:
     held = np.zeros(len(y), bool)
     for k in np.unique(y):
         members = order[y[order] == k]
-        held[members[: max(1, round(share * len(members)))]] = True
+        # of a single example nothing can be set aside
+        held[members[: max(1, round(share * len(members))) if len(members) > 1 else 0]] = True
     whole = {k: v for k, v in arrays.items() if k.startswith("train_") and len(v) == len(y)}
     parts = {"val_" + k.removeprefix("train_"): v[held] for k, v in whole.items()}
     return {**arrays, **parts, **{k: v[~held] for k, v in whole.items()}}

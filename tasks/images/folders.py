@@ -7,6 +7,7 @@ lacks, or a folder that an editor left, moves no label.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -40,17 +41,19 @@ def read(root: Path) -> ClassFolders:
 
     Raises UserError where a class has no training picture, where `val/` has a class that `train/` lacks, or no classes at all.
     """
-    classes = tuple(_classes(root, "train"))
-    there = _classes(root, "val")
-    if strange := sorted(set(there) - set(classes)):
-        raise UserError(f"{root}/val has {_list(strange)}, which train lacks: give both the same folders of classes")
+    there = {split: _classes(root, split) for split in SPLITS}
+    classes = tuple(sorted(there["train"]))
+    if strange := sorted(set(there["val"]) - set(classes)):
+        plain = {" ".join(c.split()).casefold() for c in classes}
+        near = " (case or blanks alone differ)" if any(" ".join(c.split()).casefold() in plain for c in strange) else ""
+        raise UserError(f"{root}/val has {_list(strange)}, which train lacks{near}: give both the same folders of classes")
     files: list[Path] = []
     labels: list[int] = []
     counts: dict[str, list[int]] = {}
     for split in SPLITS:
         for k, name in enumerate(classes):
-            folder = root / split / name
-            found = folders.visible(folder, pictures.ENDINGS, deep=True) if folder.is_dir() else []
+            folder = there[split].get(name)
+            found = folders.visible(folder, pictures.ENDINGS, deep=True) if folder else []
             found.sort(key=lambda p: (str(p.parent), p.name))
             files += found
             labels += [k] * len(found)
@@ -59,7 +62,7 @@ def read(root: Path) -> ClassFolders:
         raise UserError(f"{root}/train has no picture in {_list(empty)}: put some there, or take the folder away")
     if not sum(counts["val"]):
         raise UserError(f"{root}/val has no picture in its folders of classes: there is nothing to be scored on")
-    others = sum(len(folders.visible(root / split, deep=True)) for split in SPLITS) - len(files)
+    others = len({p for split in SPLITS for p in folders.visible(root / split, deep=True)}.difference(files))
     missing = [name for name, n in zip(classes, counts["val"], strict=True) if not n]
     notes = [f"val has no picture of {_list(missing)}: nothing is said of such a class"] if missing else []
     notes += [f"{others} files have no ending of a picture, or lie in no class, and were left out"] if others else []
@@ -101,12 +104,14 @@ def _looks(root: Path) -> list[folders.Look]:
     return looks
 
 
-def _classes(root: Path, split: str) -> list[str]:
+def _classes(root: Path, split: str) -> dict[str, Path]:
+    """Folders by the names of their classes: composed characters, as a Mac may not store them."""
     names = folders.below(root / split)
     if not names:
         raise UserError(f"{root}/{split} has no folders of classes: sort the pictures into one folder a class, as in train")
-    return names
+    return {unicodedata.normalize("NFC", name): root / split / name for name in names}
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    shown = [n if n.isascii() and n.strip() == n else repr(n) for n in names[:NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from suite import parallel
+from suite.naming import UserError
 from suite.processors import cores
 from tasks.common import pictures
 from tasks.images import folders
@@ -251,8 +252,11 @@ class ImageFiles:
     def _read(self, row: int) -> tuple[Any, int]:
         from PIL import Image
 
-        with Image.open(self.files[row]) as image:
-            return pictures.rgb(image), int(self.labels[row])
+        try:
+            with Image.open(self.files[row]) as image:
+                return pictures.rgb(image), int(self.labels[row])
+        except (OSError, *pictures.DAMAGED) as e:
+            raise UserError(f"{self.files[row]}: cannot be decoded ({e}); get the file again") from e
 
 
 def imagenet(root: Path) -> ImageFiles:

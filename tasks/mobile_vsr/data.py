@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ HERE = Path(__file__).resolve().parent / "data"
 EMBEDDED = {"bigbuckbunny": HERE / "bigbuckbunny.mp4", "bottle": HERE / "bottle.mp4"}
 PLAYED = {"bigbuckbunny": (132, 25.0), "bottle": (1189, 179 / 6)}  #: frames, and frames a second
 PHOTOGRAPHS = {"china": HERE / "china.jpg", "flower": HERE / "flower.jpg"}
-VIDEO_FILES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
+VIDEO_FILES = films.ENDINGS
 VSD4K_TOPICS = ("game", "sport", "dance", "vlog", "interview", "inter", "city")
 VSD4K = re.compile(rf"({'|'.join(VSD4K_TOPICS)})_(\d+)")
 VSD4K_RATE = 30  #: frames a second; the first 30 x seconds frames are used (stdo.md 2.1)
@@ -242,6 +243,19 @@ def _looks(root: Path, files: list[Path]) -> list[folders.Look]:
     return looks
 
 
+def _numbered(files: list[Path]) -> list[str]:
+    """What is odd about the numbers of frames: some without, one twice, or a gap."""
+    found = [re.findall(r"[0-9]+", f.stem) for f in files]
+    if not all(found):
+        return ["some frames have no number in their names"] if any(found) else []
+    numbers = [int(n[-1]) for n in found]
+    odd = next((k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1] + 1), None)
+    steps = {b - a for a, b in pairwise(numbers)}
+    if odd is None or (len(steps) == 1 and min(steps) > 0):  # every second frame is a clip too
+        return []
+    return [f"the numbers of its frames are not in a row: {files[odd].name} comes after {files[odd - 1].name}"]
+
+
 def _frames_source(name: str, path: Path) -> Source:
     """Pictures of a folder, each of which is looked at: whole, and all of one size."""
     files = _pngs(path)
@@ -251,7 +265,7 @@ def _frames_source(name: str, path: Path) -> Source:
     for file, (_, size, *_) in zip(files, facts, strict=True):
         if size != facts[0][1]:
             raise UserError(f"{path}: {file.name} is {size}, {files[0].name} {facts[0][1]}; scale all frames of a clip to one size")
-    notes = pictures.told(map(" ".join, facts))
+    notes = pictures.told(map(" ".join, facts)) + _numbered(files)
     if others := len(folders.visible(path)) - len(files):
         notes.append(f"{others} files beside the frames are no PNG, and were left out")
     return Source(name, path, "frames", len(files), notes=tuple(notes))

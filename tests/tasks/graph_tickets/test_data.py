@@ -65,7 +65,9 @@ def test_features_in_rows_or_as_a_table_are_one(tmp_path: Path) -> None:
     rows = data.load("rows", str(tmp_path))
     assert sparse.issparse(rows.x)
     np.testing.assert_allclose(rows.x.toarray(), table.x, rtol=1e-6)
-    sums = np.asarray(rows.x.sum(1)).ravel()
+    np.testing.assert_array_equal(rows.x.toarray(), x.toarray(), "a set of one's own is taken as it is given")
+    np.savez(tmp_path / "pubmed.npz", **arrays)
+    sums = np.asarray(data.load("pubmed", str(tmp_path)).x.sum(1)).ravel()
     assert set(np.round(sums, 5)) <= {0.0, 1.0}
 
 

@@ -69,11 +69,29 @@ def test_masks_and_columns_of_labels_are_read_as_pyg_and_ogb_write_them(tmp_path
         ({"y": np.linspace(0, 2, 60)}, "no class numbers"),
         ({"y": np.array(["a"] * 60)}, "give class numbers"),
         ({"train_idx": np.ones(60, bool)}, "a node stands in two splits"),
+        ({"x": np.array([["a"] * 4] * 60)}, r"features are <U1 \(60, 4\) for 60 nodes; give one row a node, of numbers"),
+        ({"x": np.float32(3)}, "give one row a node, of numbers"),
+        ({"x": np.zeros((60, 4), complex)}, "give one row a node, of numbers"),
+        ({"x": np.zeros((60, 0))}, "give one row a node, of numbers"),
+        ({"y": np.zeros(60, complex)}, "give class numbers"),
+        ({"y": np.arange(60) * 10**7}, "number the classes from 0"),
+        ({"edges": np.zeros((2, 9), int)}, "this looks like PyG's edge_index"),
     ],
 )
 def test_what_is_none_of_these_is_one_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         data.load("mine", write(tmp_path, **changes))
+
+
+def test_what_is_wrong_is_said_before_a_run(tmp_path: Path) -> None:
+    folder = write(tmp_path, y=np.zeros(60, complex))
+    data.digest.cache_clear()
+    with pytest.raises(UserError, match="give class numbers"):
+        data.digest("mine", folder)
+    np.save(tmp_path / "mine.npy", np.zeros(3))
+    (tmp_path / "mine.npy").rename(tmp_path / "mine.npz")
+    with pytest.raises(UserError, match="not an npz file"):
+        data.digest("mine", folder)
 
 
 def test_a_graph_of_any_file_name_is_found(tmp_path: Path) -> None:

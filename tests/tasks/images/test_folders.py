@@ -156,3 +156,35 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     assert folders.looked(tmp_path / "imagenet").notes == (
         "2 files have no ending of a picture, or lie in no class, and were left out",
     )
+
+
+def test_a_png_that_is_damaged_inside_is_named_before_the_run(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    file = tmp_path / "imagenet" / "val" / "n02" / "l.png"
+    image_folders.picture((30, 200, 30), 3).save(file)
+    content = bytearray(file.read_bytes())
+    content[200] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"val/n02/l\.png: is truncated or damaged"):
+        datasets.digest(tmp_path / "imagenet")
+
+
+def test_a_link_that_leads_back_brings_no_picture_into_another_class(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    (tmp_path / "imagenet" / "val" / "n02" / "loop").symlink_to(tmp_path / "imagenet")
+    found = folders.read(tmp_path / "imagenet")
+    assert (len(found.files), found.notes) == (36, ())
+
+
+def test_names_of_classes_are_the_same_in_whatever_characters_a_system_stores_them(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    base = tmp_path / "imagenet"
+    (base / "train" / "n02").rename(base / "train" / "K\u00e4se")
+    (base / "val" / "n02").rename(base / "val" / "Ka\u0308se")
+    found = folders.read(base)
+    assert found.classes == ("K\u00e4se", "n01", "n03")
+    assert len(found.files) == 36
+    (base / "val" / "n03").rename(base / "val" / "N03 ")
+    folders.read.cache_clear()
+    with pytest.raises(UserError, match=r"val has 'N03 ', which train lacks \(case or blanks alone differ\)"):
+        folders.read(base)

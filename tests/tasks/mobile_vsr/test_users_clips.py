@@ -110,6 +110,13 @@ def test_other_pixels_under_the_same_names_and_sizes_are_another_clip(tmp_path: 
     assert stream != other[2]
 
 
+def test_numbers_that_jump_are_told(tmp_path: Path) -> None:
+    clips.make("png", tmp_path)
+    (tmp_path / "clip" / "00005.png").unlink()
+    told = data.locate("clip", str(tmp_path)).notes
+    assert told == ("the numbers of its frames are not in a row: 00006.png comes after 00004.png",)
+
+
 def test_a_clip_of_any_name_is_found(tmp_path: Path) -> None:
     clips.make("plain", tmp_path)
     file = tmp_path / "clip.mp4"
