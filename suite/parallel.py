@@ -36,11 +36,10 @@ def launch(processes: int, device: str) -> None:
         raise UserError(f"{processes} processes need as many GPUs; there are {torch.cuda.device_count()}")
     if kind == "cpu" and processes > cores():
         raise UserError(f"{processes} processes need as many cores; there are {cores()}")
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    threads = torch.get_num_threads()
+    threads, alone = torch.get_num_threads(), fabric.plugins.environments.LightningEnvironment()
     accelerator = "gpu" if kind == "cuda" else "cpu"
-    fabric.Fabric(accelerator=accelerator, devices=processes, strategy="ddp", plugins=LightningEnvironment()).launch()
+    fabric.Fabric(accelerator=accelerator, devices=processes, strategy="ddp", plugins=alone).launch()
     torch.set_num_threads(threads)  # the launch has set as many as the machine has cores
     if world() != processes:
         raise UserError(

@@ -40,7 +40,7 @@ USED_OTHERWISE = {
 BEHIND_A_QUESTION = {
     "tasks/graph_tickets/deploy.py": "one kernel more to choose from where PyG is installed, none missing elsewhere",
     "tasks/common/engines.py": "an engine's packages are asked for by `package` before anything is prepared for it",
-    "tasks/flame_detection/reading.py": "who opens a video has asked for `av`",
+    "tasks/common/films.py": "who opens a film has asked for `av`",
     "tasks/mobile_vsr/runtimes.py": "a rung's packages are asked for by `need` before it is built",
 }
 #: most that the wheel may have: 44 are there, 43 of them the embedded data sets, of which the photographs of vit_training are 12
