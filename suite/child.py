@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, parallel, pictures, place, registry, system
+from suite import bundle, parallel, pictures, registry, system
 from suite.budget import Budget
 from suite.files import atomic, write_json
 from suite.naming import UserError, address
@@ -376,8 +376,7 @@ def main(arguments: list[str]) -> int:
     except Exception as e:  # a method may raise anything: all of it is recorded
         traceback.print_exc()
         tail = "".join(traceback.format_exception(e)[-4:])[-6000:]
-        told = f"{type(e).__name__}: {e}"[:1500] + f"\n{tail}"
-        outcome = {"status": classify(e), "reason": place.without_paths(told, work, Order.read(work).spec.data)}
+        outcome = {"status": classify(e), "reason": f"{type(e).__name__}: {e}"[:1500] + f"\n{tail}"}
     write_json(outcome_path, outcome)
     return 0
 

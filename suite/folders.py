@@ -40,7 +40,7 @@ def visible(folder: Path, endings: Collection[str] = (), *, deep: bool = False) 
     What begins with a dot is passed over, and all that lies below such a folder: systems and editors put it there.
 
     Args:
-        endings: in lower case, such as ``.png``; files may have them in any case.  None: all files.
+        endings: in lower case, such as ``.png``; files may have them in any case; without any, all files.
         deep: those of the folders below it too.
 
     Raises UserError where a folder cannot be read.

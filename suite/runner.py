@@ -37,6 +37,7 @@ from suite.protocol import Measure, Spec, Stopped
 
 Progress = Callable[[str, Mapping[str, Any]], None]  #: called with the stage and the child's event
 SOLVE_AGAIN = "run the same `weighin run --solve-only` command again"
+MOMENTS = "moments.json"
 STAGES = ("solve", "examine", "weigh", "memory")  #: in their order; memory is one of each workload
 MEND_DATA = "take the file from the repository or install weighin again"
 GRACE = 20.0  #: seconds a child has to stop by itself
@@ -108,13 +109,13 @@ def make_order(spec: Spec, method_name: str, settings: list[str], threads: int =
     _check_names(spec)
     ref = registry.method(spec.task, method_name)
     instance = registry.configure(registry.load(ref), settings)
-    found = _data(spec)
     values, defaults = registry.configuration(instance)
     if ref.name == task.parent_method:
         known = {name for tier in task.tiers.values() for target in tier.targets for name in parse_target(target)}
         if odd := sorted(set(spec.targets) - known):
             raise UserError(f"target {odd[0]!r}: {spec.task} knows {', '.join(sorted(known)) or 'none'}")
         spec = replace(spec, target="")  # a parent is asked nothing: one row serves all targets
+    found = _data(spec)  # last: many files may have to be looked at
     return Order(
         spec=spec,
         method=ref.name,
@@ -206,10 +207,14 @@ def run(order: Order, settings: Settings, card: system.SystemCard, progress: Pro
             return Outcome(order, "solved", work, fresh=True)
         if status == "ok":
             status, reason = _weigh(work, order, cap, progress, settings.launch)
-        path = _assemble(work, order, settings.out, card, status, reason)
-        record = bundle.read(path)
-        kept = _clear(work, record.status)
-    return _outcome(order, record, path, fresh=True, kept=kept)
+        return _ended(work, order, settings.out, card, status, reason)
+
+
+def _ended(work: Path, order: Order, out: Path, card: system.SystemCard, status: str, reason: str) -> Outcome:
+    """Write the bundle of a run that came to its end, and clear its work folder."""
+    path = _assemble(work, order, out, card, status, reason)
+    record = bundle.read(path)
+    return _outcome(order, record, path, fresh=True, kept=_clear(work, record.status))
 
 
 def _outcome(order: Order, record: bundle.RunRecord, path: Path, *, fresh: bool, kept: Path | None = None) -> Outcome:
@@ -224,8 +229,8 @@ def _forget_others(work: Path, order: Order) -> None:
     except UserError:
         return
     if (before.version, before.task_digest) != (order.version, order.task_digest):
-        for left in work.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        shutil.rmtree(work)
+        work.mkdir()
 
 
 def _clear(work: Path, status: str) -> Path | None:
@@ -236,10 +241,15 @@ def _clear(work: Path, status: str) -> Path | None:
     for stage in ("solve", "examine"):
         if (read_json(outcome_file(work, stage)) or {"status": "ok"})["status"] != "ok":
             _forget(work, stage)
-    # another try may weigh on another machine: what was weighed on this one does not go with it
-    for left in (*work.glob("weigh.json"), *work.glob("memory-*.json"), *work.glob("moments.json"), *work.glob(bundle.TIMING)):
-        left.unlink()
+    _unweigh(work)  # another try may be on another machine
     return work
+
+
+def _unweigh(work: Path) -> None:
+    """Take away what was weighed: on another machine or device none of it is true."""
+    _forget(work, "weigh")
+    for name in (MOMENTS, bundle.TIMING):
+        (work / name).unlink(missing_ok=True)
 
 
 def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") -> Outcome:
@@ -251,16 +261,12 @@ def weigh(work: Path, settings: Settings, progress: Progress, device: str = "") 
     card = system.card(order.spec.device, order.threads)
     solver = read_json(work / "solver.json")
     with _alone(work):
-        if order.spec.device != solved.spec.device:  # what was begun on another device is none of this weighing's
-            for begun in (outcome_file(work, "weigh"), *work.glob("memory-*.json"), work / bundle.TIMING):
-                begun.unlink(missing_ok=True)
+        if order.spec.device != solved.spec.device:
+            _unweigh(work)
         order.write(work)
         system.write_card(card, settings.out / "systems")
         status, reason = _weigh(work, order, solver["cap"], progress, settings.launch)
-        path = _assemble(work, order, settings.out, card, status, reason)
-        record = bundle.read(path)
-        kept = _clear(work, record.status)
-    return _outcome(order, record, path, fresh=True, kept=kept)
+        return _ended(work, order, settings.out, card, status, reason)
 
 
 def export(work: Path, folder: Path) -> list[Path]:
@@ -299,7 +305,7 @@ def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Lau
 
     names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"]))
     status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress, launch)
-    write_json(work / "moments.json", system.compare_moments(before, system.moments(order.spec.device)))
+    write_json(work / MOMENTS, system.compare_moments(before, system.moments(order.spec.device)))
     return status, reason
 
 

@@ -14,8 +14,6 @@ DIGITS = str.maketrans("01", "ol")  #: that pass for letters
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib/", "/lib64/", "/bin/", "/etc/")
 #: from a slash that nothing names stands before, or a drive's letter: folders one in the other, then a name
 _ABSOLUTE = re.compile(r"(?<![\w.:/~>-])(?:/|[A-Za-z]:[\\/])(?:[^\s/\\:*?\"'<>|()\[\]{},;]+[/\\])+[^\s/\\:*?\"'<>|()\[\]{},;]*")
-
-
 #: whoever's folder it is, whatever stands before it
 _HOME = re.compile(r"/(?:home|Users|root)/[^\s\"'<>|()\[\]{},;]+")
 
