@@ -15,7 +15,7 @@ import threading
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +125,14 @@ def not_shadowed(folder: str, name: str, endings: Sequence[str]) -> None:
         )
 
 
+def shipped(sets: Mapping[str, Path], name: str, folder: str, endings: Sequence[str] = (".npz",)) -> Path | None:
+    """The file of a set that is shipped, None where none has this name; raises UserError as `not_shadowed`."""
+    if name not in sets:
+        return None
+    not_shadowed(folder, name, endings)
+    return sets[name]
+
+
 def _fits(folder: Path, endings: Sequence[str]) -> list[tuple[str, str, Path]]:
     """Ending, name without it and path of the visible files of a folder that have one of these endings."""
     entries = [e for e in os.scandir(folder) if not e.name.startswith(".")] if folder.is_dir() else []
@@ -192,6 +200,15 @@ def _looked(
     if memory and new:
         memory.keep(kind, new)
     return out
+
+
+def whole(
+    files: Sequence[Path], root: Path, looker: Looker | None = None, kind: str = "bytes", *, dear: bool = False
+) -> list[Look]:
+    """What each of the files below `root` is (`look`); raises UserError that names those that are broken."""
+    looks = look(files, looker, kind, dear=dear)
+    broken(files, looks, root)
+    return looks
 
 
 def broken(files: Sequence[Path], looks: Sequence[Look], root: Path) -> None:

@@ -71,10 +71,9 @@ def look(path: Path) -> str:
             lasts = _length(container, stream)
             for packet in container.demux(stream):
                 packets += packet.size > 0
+                # AVI's table counts empty chunks too, which say `the same again` and are not handed out
                 if container.format.name == "avi" and packet.dts is not None:
-                    packets = (
-                        packet.dts + 1
-                    )  # empty chunks, which say `the same again`, are counted by its table and not handed out
+                    packets = packet.dts + 1
                 if packet.size and first is None:
                     first = packet.is_keyframe
                 for frame in packet.decode():

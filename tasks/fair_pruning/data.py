@@ -60,9 +60,8 @@ class FairSet:
 def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
     base = CASES[name].base if name in CASES else name
-    if base in EMBEDDED:
-        folders.not_shadowed(folder, base, (".npz",))
-        return EMBEDDED[base]
+    if path := folders.shipped(EMBEDDED, base, folder):
+        return path
     if name not in CASES and (stem := name.partition("-")[0]) in _BASES:
         raise UserError(f"no case {name!r}; of this set there are: {', '.join(n for n, f in CASES.items() if f.base == stem)}")
     if base in _BASES and folder:
@@ -81,13 +80,10 @@ def digest(name: str, folder: str) -> str:
     Raises UserError that names pictures that cannot be decoded.
     """
     path = locate(name, folder)
-    if path.is_file():
-        return datasets.digest(path)
-    if name not in CASES:
-        return datasets.digest(path)
+    if path.is_file() or name not in CASES:
+        return datasets.digest(path, own=name not in CASES)
     files = [Path(f) for f in _read_faces(name, folder).files]
-    looks = folders.look(files, pictures.look, pictures.kind())
-    folders.broken(files, looks, path)
+    looks = folders.whole(files, path, pictures.look, pictures.kind())
     texts = [datasets.digest(p) for p in faces.label_files(CASES[name].base, path)]
     return hashlib.sha256("\n".join([folders.combined(files, looks, path), *texts]).encode()).hexdigest()
 

@@ -259,9 +259,8 @@ PROJECTED = "-128"  #: ends the name of a set whose features are projected to th
 def locate(name: str, folder: str) -> Path | None:
     """The file or folder of a set, None for a generated one; raises UserError that says what to put where, under which licence."""
     name = name.removesuffix(PROJECTED)
-    if name in EMBEDDED:
-        folders.not_shadowed(folder, name, (".npz",))
-        return EMBEDDED[name]
+    if path := folders.shipped(EMBEDDED, name, folder):
+        return path
     if name in GENERATED:
         return None
     if not folder:

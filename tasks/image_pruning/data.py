@@ -38,10 +38,7 @@ SHAPES = {
 
 def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
-    if name in EMBEDDED:
-        folders.not_shadowed(folder, name, (".npz",))
-        return EMBEDDED[name]
-    return datasets.locate(name, folder)
+    return folders.shipped(EMBEDDED, name, folder) or datasets.locate(name, folder)
 
 
 @lru_cache(maxsize=2)

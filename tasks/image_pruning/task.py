@@ -110,7 +110,7 @@ class ImagePruning(Task[ImageProblem, Network]):
         name, _ = _case(spec)
         if spec.division == "speed":
             return shapes_digest(name)
-        return datasets.digest(data.locate(name, spec.data))
+        return datasets.digest(data.locate(name, spec.data), own=name not in data.EMBEDDED)
 
     def problem(self, spec: Spec, run: Run) -> ImageProblem:
         import torch

@@ -86,32 +86,26 @@ def locate(name: str, folder: str) -> Path:
         raise UserError(
             f"no {path}: an npz with uint8 images train_x, test_x (n, h, w[, 3]), labels train_y, test_y, and classes{close}"
         )
-    _validated(path)
     return path
 
 
 @lru_cache(maxsize=8)
-def _validated(path: Path) -> None:
-    """Reads a set of one's own once, so that what is wrong with it is said before a run; raises UserError."""
-    read_npz(path)
-
-
-@lru_cache(maxsize=8)
-def digest(path: Path) -> str:
+def digest(path: Path, *, own: bool = False) -> str:
     """SHA-256 of a file, or of all visible files of a folder; many bytes are read once (`suite.folders.look`).
 
     Of folders of classes the pictures are decoded too: raises UserError that names those that cannot be.
+
+    Args:
+        own: a file is a set of one's own, in the form of `read_npz`: what is wrong with it is said here, before a run.
     """
     if path.is_file():
-        looks = folders.look([path])
-        folders.broken([path], looks, path.parent)
-        return looks[0].sha256
+        if own:
+            read_npz(path)
+        return folders.whole([path], path.parent)[0].sha256
     if all((path / split).is_dir() for split in class_folders.SPLITS):
         return class_folders.digest(path)
     files = folders.visible(path, deep=True)
-    looks = folders.look(files)
-    folders.broken(files, looks, path)
-    return folders.combined(files, looks, path)
+    return folders.combined(files, folders.whole(files, path), path)
 
 
 def load(name: str, folder: str) -> Examples:

@@ -50,11 +50,14 @@ def read(root: Path) -> ClassFolders:
     files: list[Path] = []
     labels: list[int] = []
     counts: dict[str, list[int]] = {}
+    others = 0
     for split in SPLITS:
+        others += len(folders.visible(root / split))
         for k, name in enumerate(classes):
             folder = there[split].get(name)
-            found = folders.visible(folder, pictures.ENDINGS, deep=True) if folder else []
-            found.sort(key=lambda p: (str(p.parent), p.name))
+            every = folders.visible(folder, deep=True) if folder else []
+            found = sorted((p for p in every if p.suffix.lower() in pictures.ENDINGS), key=lambda p: (str(p.parent), p.name))
+            others += len(every) - len(found)
             files += found
             labels += [k] * len(found)
             counts.setdefault(split, []).append(len(found))
@@ -62,7 +65,6 @@ def read(root: Path) -> ClassFolders:
         raise UserError(f"{root}/train has no picture in {_list(empty)}: put some there, or take the folder away")
     if not sum(counts["val"]):
         raise UserError(f"{root}/val has no picture in its folders of classes: there is nothing to be scored on")
-    others = len({p for split in SPLITS for p in folders.visible(root / split, deep=True)}.difference(files))
     missing = [name for name, n in zip(classes, counts["val"], strict=True) if not n]
     notes = [f"val has no picture of {_list(missing)}: nothing is said of such a class"] if missing else []
     notes += [f"{others} files have no ending of a picture, or lie in no class, and were left out"] if others else []
@@ -99,9 +101,7 @@ def digest(root: Path) -> str:
 @lru_cache(maxsize=2)
 def _looks(root: Path) -> list[folders.Look]:
     files = read(root).files
-    looks = folders.look(files, pictures.look, pictures.kind(), dear=True)
-    folders.broken(files, looks, root)
-    return looks
+    return folders.whole(files, root, pictures.look, pictures.kind(), dear=True)
 
 
 def _classes(root: Path, split: str) -> dict[str, Path]:

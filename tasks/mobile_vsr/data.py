@@ -83,9 +83,8 @@ def library() -> ModuleType:
 
 def locate(name: str, folder: str) -> Source:
     """The frames of a clip by its case name; raises UserError that says what to put where, under which licence."""
-    if name in EMBEDDED:
-        folders.not_shadowed(folder, name, ("", *VIDEO_FILES))
-        return Source(name, EMBEDDED[name], "video", *PLAYED[name])
+    if path := folders.shipped(EMBEDDED, name, folder, ("", *VIDEO_FILES)):
+        return Source(name, path, "video", *PLAYED[name])
     root = Path(folder) if folder else None
     if root is None:
         raise UserError(f"the clip {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA")
@@ -117,10 +116,9 @@ def digest(source: Source) -> str:
         made = f"imitation {digest(locate(source.path.stem, ''))} {source.count} {FULL_HD} 1"
         return hashlib.sha256(made.encode()).hexdigest()
     if source.path.is_file():
-        looks = folders.look([source.path])
-        folders.broken([source.path], looks, source.path.parent)
+        (seen,) = folders.whole([source.path], source.path.parent)
         known = source.path in EMBEDDED.values()
-        return looks[0].sha256 if known else hashlib.sha256(f"{looks[0].sha256} read {READER}".encode()).hexdigest()
+        return seen.sha256 if known else hashlib.sha256(f"{seen.sha256} read {READER}".encode()).hexdigest()
     files = folders.visible(source.path, (".png",), deep=source.kind == "vsd4k")
     return folders.combined(files, _looks(source.path, files), source.path)
 
@@ -238,9 +236,7 @@ def _pngs(folder: Path) -> list[Path]:
 
 
 def _looks(root: Path, files: list[Path]) -> list[folders.Look]:
-    looks = folders.look(files, pictures.look, pictures.kind(), dear=True)
-    folders.broken(files, looks, root)
-    return looks
+    return folders.whole(files, root, pictures.look, pictures.kind(), dear=True)
 
 
 def _numbered(files: list[Path]) -> list[str]:

@@ -36,14 +36,11 @@ FIXED = {"train": 11, "val": 12, "test": 13}  #: seeds of the placements that st
 
 def locate(name: str, folder: str) -> Path:
     """The file or folder of a set; raises UserError that says what to put where, under which licence."""
-    if name in EMBEDDED:
-        folders.not_shadowed(folder, name, (".npz",))
-        return EMBEDDED[name]
-    return datasets.locate(name, folder)
+    return folders.shipped(EMBEDDED, name, folder) or datasets.locate(name, folder)
 
 
 def digest(name: str, folder: str) -> str:
-    return datasets.digest(locate(name, folder))
+    return datasets.digest(locate(name, folder), own=name not in EMBEDDED)
 
 
 def source(name: str, folder: str, sliver: Mapping[str, int] | None = None, varied: Deit | None = None) -> sources.Source:
