@@ -227,7 +227,7 @@ def classified(
     frame: np.ndarray | None = None,
     fold: np.ndarray | None = None,
 ) -> list[Measure]:
-    """Accuracy, balanced accuracy, precision, recall, F1 and area under the ROC curve, in per cent, by scikit-learn.
+    """Accuracy, balanced accuracy, precision, recall, F1 and area under the ROC curve, in per cent, as scikit-learn defines them.
 
     A figure that these answers leave undefined is not there: precision where nothing is called flame, recall where nothing is,
     balanced accuracy and the area where all is of one class.  The ranked one (`part` empty, of patches) is then over the class that
@@ -239,22 +239,16 @@ def classified(
         frame: (n,) that patches are resampled by; None: each is one by itself.
         fold: (n,) whose detectors have scales of their own: the area is then the mean over folds that hold both classes.
     """
-    from sklearn import metrics
-
     if not len(true):
         return []
     both = bool(true.any() and not true.all())
-    found: dict[str, float] = {"accuracy": metrics.accuracy_score(true, answer)}
-    if both:
-        found["balanced_accuracy"] = metrics.balanced_accuracy_score(true, answer)
-    elif not part and frame is not None:
-        found["balanced_accuracy"] = found["accuracy"]
-    three = metrics.precision_recall_fscore_support(true, answer, average="binary", zero_division=np.nan)[:3]
-    found |= dict(zip(("precision", "recall", "f1"), three, strict=True))
+    found = {name: float(value[0]) for name, value in _shares(_kinds(answer, true).sum(1, keepdims=True), both).items()}
+    if not both and (part or frame is None):
+        del found["balanced_accuracy"]
     folds = np.unique(fold).tolist() if fold is not None else [None]
     if score is not None:
         mine = [np.ones(len(true), bool) if f is None else fold == f for f in folds]
-        areas = [metrics.roc_auc_score(true[m], score[m]) for m in mine if 0 < true[m].sum() < m.sum()]
+        areas = [_auc(true[m], score[m]) for m in mine if 0 < true[m].sum() < m.sum()]
         found["auc"] = float(np.mean(areas)) if areas else np.nan
     frames = len(np.unique(frame)) if frame is not None else 0
     told: tuple[str, ...] = ()
@@ -271,6 +265,39 @@ def classified(
         for name, value in found.items()
         if np.isfinite(value)
     ]
+
+
+def _kinds(answer: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Which are hits, misses, false alarms and rightly let be, (4, n) bool."""
+    return np.stack([true & answer, true & ~answer, ~true & answer, ~true & ~answer])
+
+
+def _shares(counts: np.ndarray, both: bool) -> dict[str, np.ndarray]:
+    """Figures by how many there are of each kind; NaN where they are undefined.
+
+    Four counts give them all, where scikit-learn's functions would look at the same answers anew for each.
+
+    Args:
+        counts: (4, r), of `_kinds`.
+        both: whether there are both classes; else balanced accuracy is the recall of the one that there is.
+    """
+    hits, misses, alarms, rest = counts
+    recall, specificity = share(hits, hits + misses), share(rest, rest + alarms)
+    return {
+        "accuracy": share(hits + rest, counts.sum(0)),
+        "balanced_accuracy": (recall + specificity) / 2 if both else np.where(np.isnan(recall), specificity, recall),
+        "precision": share(hits, hits + alarms),
+        "recall": recall,
+        "f1": share(2 * hits, 2 * hits + misses + alarms),
+    }
+
+
+def _auc(true: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve by the Mann-Whitney statistic: the share of pairs of both classes in their order, ties half."""
+    from scipy.stats import rankdata
+
+    flames, others = int(true.sum()), int((~true).sum())
+    return float((rankdata(score)[true].sum() - flames * (flames + 1) / 2) / (flames * others))
 
 
 def _closed(answer: np.ndarray, true: np.ndarray) -> dict[str, tuple[float, float] | None]:
@@ -298,26 +325,15 @@ def _resampled(
     """95 % percentile intervals in per cent over `RESAMPLES` draws of as many frames, by a fixed generator."""
     _, index = np.unique(frame, return_inverse=True)
     frames = int(index.max()) + 1
-    # of each frame: hits, misses, false alarms, rightly let be
-    kinds = (true & answer, true & ~answer, ~true & answer, ~true & ~answer)
-    counts = np.stack([np.bincount(index, kind, frames) for kind in kinds], 1)
+    counts = np.stack([np.bincount(index, kind, frames) for kind in _kinds(answer, true)], 1)
     area = _area(score, true, index) if score is not None and true.sum() * (~true).sum() <= MOST_PAIRS else None
     totals, areas = [], []
     for often in _draws(frames):
         totals.append(often @ counts)
         if area is not None:
             areas.append(area(often))
-    hits, misses, alarms, rest = np.concatenate(totals).T
-    recall, specificity = share(hits, hits + misses), share(rest, rest + alarms)
-    found = {
-        "accuracy": (hits + rest) / (hits + misses + alarms + rest),
-        "balanced_accuracy": (recall + specificity) / 2
-        if true.any() and not true.all()
-        else np.where(true.any(), recall, specificity),
-        "precision": share(hits, hits + alarms),
-        "recall": recall,
-        "f1": share(2 * hits, 2 * hits + misses + alarms),
-    }
+    # where there are both classes, a draw without one of them tells nothing of their mean
+    found = _shares(np.concatenate(totals).T, bool(true.any() and not true.all()))
     if areas:
         found["auc"] = np.concatenate(areas)
     return {name: _ends(percentiles(value), frames) for name, value in found.items()}

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics
 
 from suite.naming import UserError
@@ -111,6 +113,23 @@ def test_what_is_undefined_is_not_there() -> None:
     assert ("smoke_recall", "80 degrees, head") not in calm
     clear = of(evidence(smoky=False))
     assert {part.partition(",")[0] for _, part in clear} & {"obscured"} == set()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
+def test_figures_of_any_answers_are_scikit_learns(patches: list[tuple[bool, int]]) -> None:
+    """Also of one class alone, of ties, and where nothing is called flame."""
+    true, score = np.array([t for t, _ in patches]), np.array([float(s) for _, s in patches])
+    answer, told = score > 0, dict[str, float]()
+    both = 0 < true.sum() < len(true)
+    told["accuracy"] = metrics.accuracy_score(true, answer)
+    if both:
+        told |= {"balanced_accuracy": metrics.balanced_accuracy_score(true, answer), "auc": metrics.roc_auc_score(true, score)}
+    for name in ("precision", "recall", "f1"):
+        value = getattr(metrics, f"{name}_score")(true, answer, zero_division=np.nan)
+        if not np.isnan(value):
+            told[name] = value
+    found = {m.name: m.value for m in measures.classified("x", answer, true, score)}
+    assert found == pytest.approx({k: 100 * v for k, v in told.items()}, rel=1e-13)
 
 
 def test_an_interval_is_that_of_resampled_frames() -> None:
