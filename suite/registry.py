@@ -271,21 +271,28 @@ def stated_version(path: Path) -> int:
 def _reached(start: Iterable[Path], house: Path, *folders: str) -> dict[Path, str]:
     """The meaning of files and of all modules in these folders that they import, by file."""
     seen: dict[Path, str] = {}
-    todo, nothing = list(start), meaning("")
+    modules: dict[str, list[Path]] = {}  # a module is imported by many files
+    todo = list(start)
     while todo:
         file = todo.pop()
         if file not in seen:
             seen[file], imports = _parsed(file.read_text(encoding="utf-8"))
-            absolute = (_absolute(n, file, house) for n in imports)
-            places = [house / n.replace(".", "/") for n in absolute if n.partition(".")[0] in folders]
-            todo += [module for p in places if (module := p.with_name(f"{p.name}.py")).is_file()]
-            # a package's own file counts where it is imported from, and else where it does something
-            todo += [package for p in places if (package := p / "__init__.py").is_file() and package.stat().st_size]
-            above = {
-                folder / "__init__.py" for p in places for folder in p.parents if folder.is_relative_to(house) and folder != house
-            }
-            todo += [f for f in sorted(above) if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != nothing]
+            for name in {_absolute(n, file, house) for n in imports}:
+                if name not in modules:
+                    modules[name] = _files(name, house) if name.partition(".")[0] in folders else []
+                todo += modules[name]
     return seen
+
+
+def _files(name: str, house: Path) -> list[Path]:
+    """The files that a module's import runs, and those of packages around it."""
+    place = house / name.replace(".", "/")
+    found = [module] if (module := place.with_name(f"{place.name}.py")).is_file() else []
+    # a package's own file counts where it is imported from, and else where it does something
+    if (package := place / "__init__.py").is_file() and package.stat().st_size:
+        found.append(package)
+    above = [house.joinpath(*place.relative_to(house).parts[:i], "__init__.py") for i in range(1, name.count(".") + 1)]
+    return found + [f for f in above if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != meaning("")]
 
 
 def _absolute(name: str, file: Path, house: Path) -> str:
@@ -382,9 +389,14 @@ def without_sheets(text: str) -> str:
 
 def _docstring(path: Path) -> str:
     try:
-        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        return _docstring_of(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not a Python file that can be read: {e}") from e
+
+
+@cache
+def _docstring_of(source: str) -> str:
+    return ast.get_docstring(ast.parse(source)) or ""
 
 
 class NotImportable(UserError):
