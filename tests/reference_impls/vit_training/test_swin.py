@@ -65,9 +65,9 @@ def test_a_stage_is_the_authors_to_rounding() -> None:
     missing, unexpected = made.load_state_dict({k[2:]: v for k, v in z.items() if k.startswith("w.")}, strict=False)
     assert (missing, unexpected) == ([], [])
     found = made(z["x"].unflatten(1, (14, 14))).flatten(1, 2)
-    torch.testing.assert_close(found, z["y"], atol=1e-5, rtol=0)  # 2e-6 on another processor than the vectors'
+    torch.testing.assert_close(found, z["y"], atol=4e-6, rtol=0)  # 2.9e-6 with the least of instructions, 1e-6 with the vectors'
     assert torch.equal(torch.stack(flow.masks).float(), z["masks_in"].float())
-    torch.testing.assert_close(torch.stack(flow.scores), z["token_scores"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack(flow.scores), z["token_scores"], atol=3e-6, rtol=0)
     assert [block.shift_size for block in made.blocks] == [(0, 0), (3, 3)] * 3
 
 

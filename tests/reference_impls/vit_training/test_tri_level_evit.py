@@ -89,24 +89,37 @@ def golden_block(z: dict[str, Any], exact: bool) -> MaskedBlock:
     return block
 
 
+def released(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The released softmax, line by line (tri_level_evit.md 2.2)."""
+    largest = torch.max(logits, dim=-1, keepdim=True)[0]
+    weights = (logits - largest).exp_() * mask
+    return (weights + 1e-6 / logits.shape[-1]) / (weights.sum(dim=-1, keepdim=True) + 1e-6)
+
+
 @EXACT
 @torch.no_grad()
 def test_a_block_is_the_authors(exact: bool) -> None:
-    """Their form is met to the bit on the processor that made the vectors, and to rounding on others; the fused one by 2.3e-6."""
+    """Their form is met to the bit by what is computed here, and their vectors but for rounding, which processors differ in."""
     z = golden_tensors("tri_level_evit_block")
     block = golden_block(z, exact)
     q, k, v = heads(block.attn, block.norm1(z["x"]))
     if exact:
         weights = masked_softmax(q, k, block.flow.mask)
+        assert torch.equal(weights, released(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, z["mask_in"][:, None].float()))
         out, seen = weights @ v, weights.mean(1)
-        torch.testing.assert_close(seen[:, 0, 1:], z["cls_attn"], atol=1e-6, rtol=0)
-        torch.testing.assert_close(seen[:, 1:, 1:], z["patch_attn"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(seen[:, 0, 1:], z["cls_attn"], atol=2e-8, rtol=0)  # 1.5e-8, with any set of instructions
+        torch.testing.assert_close(seen[:, 1:, 1:], z["patch_attn"], atol=1e-7, rtol=0)  # 8.9e-8
     else:
         out = attend(q, k, v, block.flow.mask)
         torch.testing.assert_close(class_attention(q, k), z["cls_attn"], atol=1e-6, rtol=0)
     torch.testing.assert_close(merge(block.attn, out), z["attn_out"], atol=1e-5, rtol=0)
     found = block(z["x"])
-    torch.testing.assert_close(found, z["x_out"], atol=1e-5, rtol=0)
+    if exact:
+        x = z["x"] + merge(block.attn, out)
+        stay = z["token_idx"].long()[..., None].expand(-1, -1, x.shape[-1])
+        x = torch.cat([x[:, :1], x[:, 1:].gather(1, stay)], 1)
+        assert torch.equal(found, x + block.mlp(block.norm2(x)))
+    torch.testing.assert_close(found, z["x_out"], atol=2e-6 if exact else 1e-5, rtol=0)  # 1.5e-6 and 2.3e-6
     assert torch.equal(block.flow.kept[0], z["token_idx"].long())
     mask = block.flow.mask
     assert mask is not None
@@ -116,7 +129,7 @@ def test_a_block_is_the_authors(exact: bool) -> None:
 @EXACT
 @torch.no_grad()
 def test_a_network_is_the_authors(exact: bool) -> None:
-    """Their form is met to the bit on the processor that made the vectors, and to rounding on others; the fused one by 1e-6."""
+    """Their form and the fused one differ from the vectors by rounding: 1e-6."""
     z = golden_tensors("tri_level_evit_model")
     model = fresh("vit-12-12-3-p4", 10)
     model.load_state_dict({k[2:]: v for k, v in z.items() if k.startswith("w.")})
@@ -125,7 +138,7 @@ def test_a_network_is_the_authors(exact: bool) -> None:
     counts: list[int] = []
     for block in model.blocks:
         block.register_forward_hook(lambda _, __, out: counts.append(out.shape[1]))
-    torch.testing.assert_close(model(z["images"]), z["logits"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(z["images"]), z["logits"], atol=2e-6 if exact else 1e-5, rtol=0)
     assert counts == z["tokens_after_block"].tolist()
     for number, index in zip((3, 6, 9), flow.kept, strict=True):
         assert torch.equal(index, z[f"token_idx_{number}"].long())
