@@ -306,39 +306,55 @@ def _absolute(name: str, file: Path, house: Path) -> str:
 @cache
 def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
     """What a source means, and the names of modules (and of what may be modules) that it imports."""
+    tree = ast.parse(source)
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             joint = "." if node.module else ""
             names += [*([module] if node.module else []), *(f"{module}{joint}{a.name}" for a in node.names)]
-    return meaning(source), tuple(names)
+    return _written(tree), tuple(names)
 
 
 def meaning(source: str) -> str:
     """The syntax tree as text, without docstrings, positions and whatever Python versions write differently."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:]
-    return _written(tree)
+    return _written(ast.parse(source))
+
+
+#: fields that say nothing of the meaning: a name's context follows from its place, and newer versions add more that are empty
+_SILENT = frozenset({"ctx", "kind", "type_comment"})
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def _fields_of(kind: type[ast.AST]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, f"{name}=") for name in sorted(kind._fields) if name not in _SILENT)
 
 
 def _written(node: Any) -> str:
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__}:{node.value!r}"
     if isinstance(node, ast.AST):
-        # empty fields are left out: newer versions add some (type_params)
-        fields = ((k, v) for k, v in ast.iter_fields(node) if k not in ("ctx", "kind", "type_comment") and v not in (None, []))
-        if isinstance(node, ast.Constant):
-            return f"{type(node.value).__name__}:{node.value!r}"
-        return f"{type(node).__name__}({','.join(f'{k}={_written(v)}' for k, v in sorted(fields))})"
+        kind = type(node)
+        parts = []
+        for name, head in _fields_of(kind):
+            value: Any = getattr(node, name, None)
+            if name == "body" and kind in _DOCUMENTED and _documented(value):
+                value = value[1:]
+            if value is not None and value != []:
+                parts.append(head + _written(value))
+        return f"{kind.__name__}({','.join(parts)})"
     if isinstance(node, list):
         return f"[{','.join(map(_written, node))}]"
     return repr(node)
+
+
+def _documented(body: list[ast.stmt]) -> bool:
+    """Whether statements begin with a docstring."""
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
 def house_file(module: str, *folders: Path) -> Path | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+
+from suite.board.tukey import studentized_range
 
 LEAST_SEEDS = 3
 NORMAL = 1.96  #: 95 % point of the normal distribution as `log_ratio` rounds it; more digits would move what is published
@@ -126,14 +127,6 @@ def interval(values: Mapping[int, float], own: Noise) -> float:
     return float(stats.t.ppf(0.975, own.freedom)) * own.deviation / math.sqrt(len(values))
 
 
-@cache
-def _studentized_range(rows: int, freedom: int) -> float:
-    """Its 95 % point: an integral that takes scipy a tenth of a second, and every pair of a board asks for the same."""
-    from scipy import stats
-
-    return float(stats.studentized_range.ppf(0.95, rows, freedom))
-
-
 def least_difference(ours: Noise, theirs: Noise, rows: int, n: int, m: int) -> float:
     """Smallest difference of two means (over n and m seeds) that is told apart at 5 % among `rows`.
 
@@ -148,7 +141,7 @@ def least_difference(ours: Noise, theirs: Noise, rows: int, n: int, m: int) -> f
     freedom = min(ours.freedom, theirs.freedom)
     if ours != theirs:
         freedom = (a + b) ** 2 / (a**2 / ours.freedom + b**2 / theirs.freedom)
-    return _studentized_range(max(2, rows), math.floor(freedom + 1e-6)) / math.sqrt(2) * math.sqrt(a + b)
+    return studentized_range(max(2, rows), math.floor(freedom + 1e-6)) / math.sqrt(2) * math.sqrt(a + b)
 
 
 @dataclass(frozen=True)
