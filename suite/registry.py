@@ -329,7 +329,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @cache
-def _fields_of(kind: type[ast.AST]) -> tuple[tuple[str, str], ...]:
+def _fields_of(kind: Any) -> tuple[tuple[str, str], ...]:
     return tuple((name, f"{name}=") for name in sorted(kind._fields) if name not in _SILENT)
 
 
