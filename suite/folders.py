@@ -25,6 +25,10 @@ from typing import NamedTuple
 
 from suite.naming import UserError
 
+#: what file systems, archivers and shells leave beside what people put there, such as small copies of pictures
+LEFT_THERE = frozenset(
+    ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db", "desktop.ini")
+)
 MUCH = 64_000_000  #: bytes of files that are worth being remembered
 LONGEST = 80  #: characters of a slug
 SETTLED = 2.0  #: seconds after which a file that was changed again has another time of change
@@ -37,7 +41,7 @@ Looker = Callable[[Path], str]  #: says what a file is; raises ValueError with w
 def visible(folder: Path, endings: Collection[str] = (), *, deep: bool = False) -> list[Path]:
     """Files of a folder in the order that people count them, 2 before 10.
 
-    What begins with a dot is passed over, and all that lies below such a folder: systems and editors put it there.
+    What begins with a dot is passed over, and what is `LEFT_THERE`, and all that lies below such a folder.
 
     Args:
         endings: in lower case, such as ``.png``; files may have them in any case; without any, all files.
@@ -51,8 +55,12 @@ def visible(folder: Path, endings: Collection[str] = (), *, deep: bool = False) 
 
 
 def below(folder: Path) -> list[str]:
-    """Names of the folders in a folder that do not begin with a dot, sorted by their characters."""
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    """Names of the folders in a folder that are not passed over, sorted by their characters."""
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and _counts(e.name))
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name not in LEFT_THERE
 
 
 def _walk(folder: Path, *, deep: bool) -> Iterator[tuple[str, list[str]]]:
@@ -67,8 +75,8 @@ def _walk(folder: Path, *, deep: bool) -> Iterator[tuple[str, list[str]]]:
             folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        folders[:] = [f for f in folders if deep and not f.startswith(".")]
-        yield at, [n for n in names if not n.startswith(".")]
+        folders[:] = [f for f in folders if deep and _counts(f)]
+        yield at, [n for n in names if _counts(n)]
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -90,7 +98,7 @@ def named(folder: Path, name: str, endings: Sequence[str]) -> Path | None:
     """The file of a folder that a case's name means: `name`, to which an ending in any case may come, else the one of this `slug`.
 
     Args:
-        endings: in lower case; of several files of one name that of the first ending is taken.  ``""``: a folder.
+        endings: in lower case.  ``""``: a folder.
 
     Raises UserError where several files are meant alike.
     """
@@ -101,12 +109,11 @@ def named(folder: Path, name: str, endings: Sequence[str]) -> Path | None:
         lambda stem, full: slug(stem) == name,
         lambda stem, full: slug(full) == name,
     ):
-        found = [(endings.index(ending), path) for ending, stem, path in fits if means(stem, path.name)]
-        first = sorted(path for rank, path in found if rank == min(r for r, _ in found))
-        if len(first) > 1:
-            raise UserError(f"{name!r} stands for several files: {', '.join(p.name for p in first[:3])}; rename one of them")
-        if first:
-            return first[0]
+        found = sorted(path for _, stem, path in fits if means(stem, path.name))
+        if len(found) > 1:
+            raise UserError(f"{name!r} stands for several files: {', '.join(p.name for p in found[:3])}; rename one of them")
+        if found:
+            return found[0]
     return None
 
 
@@ -135,7 +142,7 @@ def shipped(sets: Mapping[str, Path], name: str, folder: str, endings: Sequence[
 
 def _fits(folder: Path, endings: Sequence[str]) -> list[tuple[str, str, Path]]:
     """Ending, name without it and path of the visible files of a folder that have one of these endings."""
-    entries = [e for e in os.scandir(folder) if not e.name.startswith(".")] if folder.is_dir() else []
+    entries = [e for e in os.scandir(folder) if _counts(e.name)] if folder.is_dir() else []
     return [
         (ending, e.name[: len(e.name) - len(ending)], Path(e.path))
         for ending in endings

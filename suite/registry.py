@@ -337,7 +337,7 @@ def _written(node: Any) -> str:
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__}:{node.value!r}"
     if isinstance(node, ast.AST):
-        kind = type(node)
+        kind: Any = type(node)
         parts = []
         for name, head in _fields_of(kind):
             value: Any = getattr(node, name, None)

@@ -140,13 +140,14 @@ def _data(spec: Spec) -> str:
     from suite import truth
 
     task, ref = registry.task_of(spec), registry.tasks()[spec.task]
+    entry = None
+    if ref.path is not None and spec.division != "speed" and spec.tier != "paper":
+        entry = truth.read(ref.path.with_name(truth.FILE)).get((spec.tier, spec.case.partition("/")[0]))
     try:
         found = task.digest(spec)
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise UserError(f"the data of {spec.case} cannot be read: {e}; {MEND_DATA}") from e
-    if ref.path is None or spec.division == "speed" or spec.tier == "paper":
-        return found
-    entry = truth.read(ref.path.with_name(truth.FILE)).get((spec.tier, spec.case.partition("/")[0]))
+        mend = MEND_DATA if entry else "look at its files: they are not what this set is made of"
+        raise UserError(f"the data of {spec.case} cannot be read: {e}; {mend}") from e
     if entry and entry["data"] != found:
         raise UserError(
             f"the data of {spec.case} are not those that weighin ships ({found[:12]}, not {entry['data'][:12]}); {MEND_DATA}"

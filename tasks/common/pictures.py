@@ -54,7 +54,9 @@ def _sixteen_bits(image: Image.Image) -> bool:
 
 
 def look(path: Path) -> str:
-    """Mode and size of a picture that can be decoded whole, as in ``RGB 192x128``; with `` turned`` where it says that it lies.
+    """Mode and size of a picture that can be decoded whole, as in ``RGB 192x128``, and what must be told of it.
+
+    ``turned``: it says that it lies; ``through``: one of its colours is none; ``pages``: others follow it in the file.
 
     Raises ValueError with what is wrong.
     """
@@ -66,7 +68,12 @@ def look(path: Path) -> str:
             image.load()  # before its notes are asked for, which reads a PNG to its end and keeps to itself what is wrong
             if mode not in EIGHT_BITS:
                 rgb(image)
-            return f"{mode} {image.width}x{image.height}{' turned' if _turned(image) else ''}"
+            flags = {
+                "turned": _turned(image),
+                "through": mode not in OPACITY and "transparency" in image.info,
+                "pages": bool(getattr(image, "is_animated", False)),
+            }
+            return " ".join([mode, f"{image.width}x{image.height}", *(word for word, there in flags.items() if there)])
     except UnidentifiedImageError as e:
         raise ValueError("is no picture that Pillow reads, or is empty") from e
     except Image.DecompressionBombError as e:
@@ -88,22 +95,23 @@ def kind() -> str:
     """Names `look` and what it reads with, for `suite.folders.look`."""
     from PIL import __version__
 
-    return f"picture 2, Pillow {__version__}"
+    return f"picture 3, Pillow {__version__}"
 
 
 def told(facts: Iterable[str]) -> list[str]:
     """What must be told beside every result of pictures, by what `look` said of each."""
     modes: Counter[str] = Counter()
-    turned = 0
+    flags: Counter[str] = Counter()
     for fact in facts:
-        mode, _, *rest = fact.split()
+        mode, _, *told = fact.split()
         modes[mode] += 1
-        turned += bool(rest)
+        flags.update(told)
     deep = sum(n for mode, n in modes.items() if mode not in EIGHT_BITS)
-    seen_through = sum(modes[mode] for mode in OPACITY)
+    seen_through = sum(modes[mode] for mode in OPACITY) + flags["through"]
     notes = {
         "pictures of 16 bits that were scaled to 8": deep,
         "pictures with opacity, which was dropped": seen_through,
-        "pictures that say that they lie on their side, and were not turned": turned,
+        "pictures that say that they lie on their side, and were not turned": flags["turned"],
+        "files of several pictures, of which the first was taken": flags["pages"],
     }
     return [f"{what}: {n}" for what, n in notes.items() if n]

@@ -8,7 +8,7 @@ of the training rows by a fixed seed: it is watched, to draw a curve, and nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -83,9 +83,15 @@ def digest(name: str, folder: str) -> str:
     if path.is_file() or name not in CASES:
         return datasets.digest(path, own=name not in CASES)
     files = [Path(f) for f in _read_faces(name, folder).files]
-    looks = folders.whole(files, path, pictures.look, pictures.kind())
     texts = [datasets.digest(p) for p in faces.label_files(CASES[name].base, path)]
-    return hashlib.sha256("\n".join([folders.combined(files, looks, path), *texts]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([folders.combined(files, _looks(name, folder), path), *texts]).encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _looks(name: str, folder: str) -> list[folders.Look]:
+    """What each picture of faces is; raises UserError that names those that cannot be decoded."""
+    files = [Path(f) for f in _read_faces(name, folder).files]
+    return folders.whole(files, locate(name, folder), pictures.look, pictures.kind(), dear=True)
 
 
 @lru_cache(maxsize=2)
@@ -144,14 +150,15 @@ def source(name: str, folder: str, sliver: Mapping[str, int] | None) -> sources.
     """
     found: PartedMemory | PartedFiles
     if name in CASES and CASES[name].base in faces.WHERE:
-        found = _files(name, _read_faces(name, folder), sliver)
+        told = pictures.told(look.facts for look in _looks(name, folder))
+        found = _files(name, _read_faces(name, folder), sliver, told)
     else:
         found = _memory(load(name, folder), sliver)
     _validate_groups(name, found)
     return found
 
 
-def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None) -> PartedFiles:
+def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None, told: Sequence[str]) -> PartedFiles:
     facts = CASES[name]
     parts = {"train": faces_.train, "val": faces_.train[_watched(len(faces_.train))], "test": faces_.test}
     pruning = faces_.pruning
@@ -159,7 +166,7 @@ def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None) -> 
         rows = {s: _evenly(len(v), sliver[s]) for s, v in parts.items()}
         parts = {s: v[rows[s]] for s, v in parts.items()}
         pruning = None if pruning is None else pruning[rows["train"]]
-    rest = {"attributes": faces_.attributes, "group": facts.group, "notes": faces_.notes}
+    rest = {"attributes": faces_.attributes, "group": facts.group, "notes": (*faces_.notes, *told)}
     return PartedFiles(faces_.files, faces_.labels, parts, facts.classes, pruning=pruning, **rest)  # type: ignore[arg-type]
 
 
@@ -273,6 +280,8 @@ def _validate_groups(name: str, source: sources.Source) -> None:
         raise UserError(f"the set {name!r} names no group: store the name of one of its columns as `group`")
     for split in ("train", "test"):
         found = np.unique(source.columns(split)[source.group])
+        if not len(found):
+            raise UserError(f"the set {name!r}: {split} has no example: there is nothing to compare")
         if len(found) < 2:
             raise UserError(f"the set {name!r}: {source.group} of {split} is always {found[0]}; there are no groups to compare")
         if len(np.unique(_labels(source, split))) < 2:

@@ -10,13 +10,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from suite import folders
 from suite.naming import UserError
+from tasks.common import pictures
 from tasks.fair_pruning.sets import FAIRFACE_RACES, GENDERS, UTKFACE_RACES
 
 #: of the two texts that say what is in the pictures and which split they belong to
@@ -72,7 +73,9 @@ def read(base: str, task: str, root: Path) -> Faces:
     """
     faces = READERS[base](root, TASKS[base][task])
     _validate_pictures(faces.files)
-    return faces
+    beside = len(folders.visible(root, pictures.ENDINGS, deep=True)) - len(faces.files)
+    told = f"{beside} of the pictures that are there are in no label, and were left out"
+    return faces if base == "utkface" or beside < 1 else replace(faces, notes=(*faces.notes, told))
 
 
 def label_files(base: str, root: Path) -> list[Path]:
@@ -139,12 +142,12 @@ def _lfw(root: Path, task: str) -> Faces:
 
 
 def _utkface(root: Path, task: str) -> Faces:
-    pictures = sorted(folders.visible(root, (".jpg",), deep=True))
-    if not pictures:
+    every = sorted(folders.visible(root, pictures.ENDINGS, deep=True))
+    if not every:
         raise UserError(f"no pictures in {root}: put there {WHERE['utkface']}")
-    matches = [_UTKFACE_NAME.fullmatch(p.name) for p in pictures]
-    skipped = [p.name for p, m in zip(pictures, matches, strict=True) if m is None]
-    found = [(str(p), m) for p, m in zip(pictures, matches, strict=True) if m]
+    matches = [_UTKFACE_NAME.fullmatch(p.name) for p in every]
+    skipped = [p.name for p, m in zip(every, matches, strict=True) if m is None]
+    found = [(str(p), m) for p, m in zip(every, matches, strict=True) if m]
     if not found:
         raise UserError(f"{root}: no picture is named [age]_[gender]_[race]_[datetime].jpg.chip.jpg, such as {skipped[0]}")
     name, times = Counter(os.path.basename(f) for f, _ in found).most_common(1)[0]
@@ -158,7 +161,9 @@ def _utkface(root: Path, task: str) -> Faces:
     # the files count males from 0; here 1 is male in every set
     columns = {"gender": 1 - codes[:, 1], "race": codes[:, 2], "age": codes[:, 0]}
     files = [f for f, _ in found]
-    told = f"{len(skipped)} pictures are left out, their names lack a field, such as {skipped[0]}" if skipped else ""
+    told = (
+        f"{len(skipped)} pictures are left out, their names lack a field or end otherwise, such as {skipped[0]}" if skipped else ""
+    )
     parts = _sixty_twenty_twenty([os.path.basename(f) for f in files])
     return Faces(files, columns[task], columns, *parts, notes=(told,) if told else ())
 
@@ -177,6 +182,10 @@ def _fairface(root: Path, task: str) -> Faces:
             raise UserError(f"{path}: not a table in commas ({e})") from e
         for name in ("file", *values):
             _place(path, list(table.columns), name)
+        if not isinstance(table.index, pd.RangeIndex):  # made of the first column
+            raise UserError(f"{path}: its lines have more fields than its header, as by a comma at their end: take that away")
+        if not len(table):
+            raise UserError(f"{path}: has no line of a picture: get the file again")
         for name, known in values.items():
             wrong = ~table[name].isin(known)
             if wrong.any():

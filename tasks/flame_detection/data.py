@@ -22,6 +22,7 @@ from tasks.flame_detection.problem import PatchSet
 from tasks.images import datasets
 
 SCENES = flame3.SHIPPED
+SHIPPED = {"synthetic": Path(synthetic.__file__), "flame3_scenes": SCENES}  #: the rendered set is where it is rendered
 WHERE = {
     "flame3": f"{flame3.WANTED} (the public subset, IEEE DataPort doi 10.21227/w0mz-aq48, under the terms stated there)",
     "flame2": flame2.WANTED,
@@ -40,12 +41,10 @@ SIZES = {
 def locate(name: str, folder: str) -> Path:
     """The folder of a set: DIR/NAME, or for those of papers DIR itself where it has the set's layout.
 
-    The rendered set has none: it is where it is rendered.  Raises UserError that says what to put where.
+    Raises UserError that says what to put where.
     """
-    if name == "synthetic":
-        return Path(synthetic.__file__)
-    if name == "flame3_scenes":
-        return SCENES
+    if path := folders.shipped(SHIPPED, name, folder, ("",)):
+        return path
     name, every = parted(name)
     if name in EMBEDDED and every > 1:
         raise UserError(f"{name} is taken whole; leave _every{every} out")
@@ -116,8 +115,10 @@ def _embedded(name: str, sizes: tuple[tuple[str, int], ...]) -> PatchSet:
 def _read(name: str, path: Path, sizes: Mapping[str, int]) -> PatchSet:
     kind, (_, every) = layout(path), parted(name)
     if kind != "flame3":
-        make = flame2.patch_set if kind == "flame2" else flame1.patch_set
-        return replace(make(path, every, sizes.get("patch", flame2.PATCH)), name=name)
+        patch = sizes.get("patch", flame2.PATCH)
+        if kind == "flame1":
+            return replace(flame1.patch_set(path, every, patch), name=name)
+        return replace(flame2.patch_set(path, every, patch, official=parted(name)[0] == kind), name=name)
     if every > 1:
         raise UserError(f"{name}: FLAME 3, and scenes in its layout, are read whole; leave _every{every} out")
     if flame3.is_official(path):

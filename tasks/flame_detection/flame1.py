@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite import folders
 from suite.naming import UserError
 from tasks.flame_detection import patches, reading
 from tasks.flame_detection.problem import Fold, Patches, PatchSet
@@ -45,7 +46,9 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
     """Pictures of `No_Fire` and of `Fire` by their number, frames of a video where it stands, every step-th.
 
     Args:
-        left: videos that cannot be used are entered, and why.
+        left: what cannot be used is entered, and why.
+
+    Raises UserError where a folder is not there, or holds nothing that could be used.
     """
     found = []
     for scene in SCENES:
@@ -53,7 +56,7 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
         folder = root / part / scene
         if not folder.is_dir():
             raise UserError(f"{root}: no folder {part}/{scene}; put there {WANTED}")
-        for path in sorted((p for p in folder.iterdir() if _shown(p)), key=_number):
+        for path in _numbered(folders.visible(folder, ENDINGS)):
             name = path.relative_to(root).as_posix()
             if path.suffix.lower() not in reading.VIDEOS:
                 pictures.append(Picture(path))
@@ -65,6 +68,13 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
                     left[f"{name}, behind frame {count}"] = broken
             except UserError as e:
                 left[name] = str(e)
+        others = len(folders.visible(folder, deep=True)) - len(folders.visible(folder, ENDINGS))
+        if others:
+            left[f"{others} files of {part}/{scene}"] = (
+                "in a folder of their own, or with another ending than pictures and videos have"
+            )
+        if not pictures and not any(name.startswith(f"{part}/{scene}/") for name in left):
+            raise UserError(f"{folder}: holds no picture and no video ({', '.join(ENDINGS)}); put there {WANTED}")
         found.append(pictures[::step])
     return found
 
@@ -133,11 +143,10 @@ def _sizes(rows: Mapping[str, Sequence[tuple[Picture, int]]]) -> Iterator[tuple[
             yield first[picture.path]
 
 
-def _shown(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-
-
-def _number(path: Path) -> tuple[int, str]:
-    """The last number in a file's name, which is the frame's."""
-    digits = re.findall(r"\d+", path.stem)
-    return (int(digits[-1]) if digits else -1), path.name
+def _numbered(files: Sequence[Path]) -> list[Path]:
+    """Files by the last number in their names, which is the frame's; where that is one and the same, as people count."""
+    digits = [re.findall(r"\d+", path.stem) for path in files]
+    last = [int(d[-1]) if d else -1 for d in digits]
+    if len(set(last)) == 1:  # the size of all, or a version
+        return list(files)
+    return [path for _, _, path in sorted(zip(last, [p.name for p in files], files, strict=True))]

@@ -132,7 +132,7 @@ def every(found: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
     return numbers, split(found[::step], -(-GAP // step), -(-SHORT // step))
 
 
-def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
+def patch_set(root: Path, step: int = 1, patch: int = PATCH, *, official: bool = True) -> PatchSet:
     """The set, one fold; scenes are the classes NN, YY and YN.
 
     A frame takes 0.35 MB: of all 53,451 the set keeps some 31,000, which is 11 GB; of every 30th, 0.4 GB.
@@ -140,6 +140,7 @@ def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
     Args:
         step: every step-th frame.
         patch: side of the patches.
+        official: whether these are the authors' frames, which their table tells of where the labels file is absent.
 
     Raises:
         UserError: there are no labels, or no frame can be used.
@@ -148,7 +149,7 @@ def patch_set(root: Path, step: int = 1, patch: int = PATCH) -> PatchSet:
     left: dict[str, str] = {}
     if not rgb and not thermal:
         raise reading.none_left(root, left, WANTED)
-    found = _labels(root, max([*rgb, *thermal]))
+    found = _labels(root, max([*rgb, *thermal]), official)
     numbers, splits = every(found, step)
     rows: dict[int, list[int]] = {TRAIN: [], VAL: [], TEST: []}
     for number, where in zip(numbers.tolist(), splits.tolist(), strict=True):
@@ -223,16 +224,18 @@ def _pictures(root: Path, kind: str) -> Mapping[int, Path]:
 
 def labels_file(root: Path) -> Path | None:
     """The labels file, wherever archives of the set put it: beside the folders of pictures, or one folder further in."""
-    return next(
-        (p for pattern in ("*Frame Pair Labels*.txt", "*/*Frame Pair Labels*.txt") for p in sorted(root.glob(pattern))), None
-    )
+    texts = [p for pattern in ("*.txt", "*/*.txt") for p in sorted(root.glob(pattern)) if not p.name.startswith(".")]
+    return next((p for p in texts if "frame pair labels" in re.sub(r"[^a-z]+", " ", p.stem.lower())), None)
 
 
-def _labels(root: Path, last: int) -> np.ndarray:
-    """Classes by the labels file, or by the authors' table where that file is absent; as far as there are pictures."""
+def _labels(root: Path, last: int, official: bool = True) -> np.ndarray:
+    """Classes by the labels file, or by the authors' table where that file of theirs is absent; as far as there are pictures."""
     path = labels_file(root)
-    if path is None and last > COUNT:
-        raise UserError(f"no '#10) Frame Pair Labels.txt' in {root}, and frame {last} is none of FLAME 2's: put the file there")
+    if path is None and (last > COUNT or not official):
+        there = ", ".join(p.name for p in sorted(root.glob("*.txt"))[:3])
+        near = f" (there is {there}: is it that, under another name?)" if there else ""
+        whose = f"frame {last} is none of FLAME 2's" if official else "nothing else tells of these frames"
+        raise UserError(f"no '#10) Frame Pair Labels.txt' in {root}, and {whose}: put the file there{near}")
     found = classes() if path is None else read_labels(path)
     if len(found) < last:
         found = np.concatenate([found, np.full(last - len(found), -1, np.int8)])

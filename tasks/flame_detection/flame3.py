@@ -69,7 +69,20 @@ class Splitting:
 
 
 def is_official(root: Path) -> bool:
-    return any((root / kind).is_dir() for kind in KINDS)
+    return bool(_kinds(root))
+
+
+def _kinds(root: Path) -> dict[str, Path]:
+    """Folders of frames with fire and without, `Fire` and `No Fire` in any spelling; raises UserError where one is there twice."""
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []:
+        spelt = "".join(c for c in path.name.casefold() if c.isalpha())
+        kind = next((k for k in KINDS if spelt == k.replace(" ", "").casefold()), None)
+        if kind in found:
+            raise UserError(f"{root}: both {found[kind].name} and {path.name} are there: put the frames of {kind} into one folder")
+        if kind:
+            found[kind] = path
+    return found
 
 
 def is_sample(root: Path) -> bool:
@@ -80,14 +93,11 @@ def pairs(root: Path) -> tuple[list[Pair], dict[str, str]]:
     """All frames that have both an RGB picture and a TIFF, by folder and number, and why each other one is left out."""
     found, left = [], {}
     if is_official(root):
+        there = _kinds(root)
         folders = [
-            (
-                k,
-                root / k / "RGB/Corrected FOV",
-                root / k / "Thermal/Celsius TIFF",
-                [root / k / "Thermal/Raw JPG", root / k / "RGB/Raw"],
-            )
+            (k, p / "RGB/Corrected FOV", p / "Thermal/Celsius TIFF", [p / "Thermal/Raw JPG", p / "RGB/Raw"])
             for k in KINDS
+            for p in (there.get(k, root / k),)
         ]
     else:
         sites = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
@@ -254,6 +264,8 @@ def official(root: Path) -> PatchSet:
                 f"{root}: no frame is left for the {name}: {len(found)} pairs in {len(by.names)} blocks of time; add frames"
             )
     told = [f"the camera's range ends {where} in {count} frames" for where, count in ends.most_common(MOST_LIMITS)]
+    if lacking := [k for k in KINDS if not any(p.group == k for p in found)]:
+        told.append(f"no frame of {lacking[0]}/: all of them show {'fire' if lacking[0] == KINDS[1] else 'none'}, by their folder")
     return PatchSet("flame3", PATCH, (Fold(*parts.values()),), tuple(by.names), patches.grid(*size, PATCH), left, told)
 
 

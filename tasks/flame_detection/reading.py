@@ -69,13 +69,15 @@ def read_luma(path: Path) -> np.ndarray:
     """The brightness of a colour-mapped thermal picture, (H, W) float32 in 0..255.
 
     Of a JPEG it is the stored brightness plane: decoders agree on it within 1, while they differ by dozens of levels on false
-    colours (findings/pyav_jpeg_colours_lie_far_from_pillows.sh).
+    colours (findings/pyav_jpeg_colours_lie_far_from_pillows.sh).  One that says how it is turned is turned, as `read_rgb` does.
 
     Raises UserError like `read_rgb`.
     """
+    from PIL import ImageOps
+
     with _opened(path) as image:
         image.draft("L", None)
-        return np.asarray(image.convert("L"), np.float32)
+        return np.asarray(ImageOps.exif_transpose(image).convert("L"), np.float32)
 
 
 @contextlib.contextmanager

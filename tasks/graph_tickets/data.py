@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -256,12 +256,27 @@ def _features(name: str, x: Features, normalise: bool) -> Features:
 PROJECTED = "-128"  #: ends the name of a set whose features are projected to that many columns, as transfer between graphs needs
 
 
+def projected(name: str, folder: str) -> bool:
+    """Whether a name means another set with its features projected; a file of one's own may have such a name itself.
+
+    Raises UserError where a file has the name of a shipped set's projection.
+    """
+    if not name.endswith(PROJECTED):
+        return False
+    if name.removesuffix(PROJECTED) in (*EMBEDDED, *GENERATED):
+        folders.not_shadowed(folder, name, (".npz",))
+        return True
+    return not folder or folders.named(Path(folder), name, (".npz",)) is None
+
+
 def locate(name: str, folder: str) -> Path | None:
     """The file or folder of a set, None for a generated one; raises UserError that says what to put where, under which licence."""
-    name = name.removesuffix(PROJECTED)
+    if projected(name, folder):
+        name = name.removesuffix(PROJECTED)
     if path := folders.shipped(EMBEDDED, name, folder):
         return path
     if name in GENERATED:
+        folders.not_shadowed(folder, name, (".npz",))
         return None
     if not folder:
         raise UserError(f"the graph {name!r} is not shipped: name its folder with --data DIR or WEIGHIN_DATA")
@@ -298,7 +313,7 @@ def locate(name: str, folder: str) -> Path | None:
 @lru_cache(maxsize=8)
 def digest(name: str, folder: str) -> str:
     """SHA-256 of a file, of the files of a set together, or of what a generated set is made by."""
-    if name.endswith(PROJECTED):
+    if projected(name, folder):
         whole = digest(name.removesuffix(PROJECTED), folder)
         return hashlib.sha256(f"{whole} projected 1".encode()).hexdigest()
     path = locate(name, folder)
@@ -327,7 +342,7 @@ def load(name: str, folder: str, normalise: bool = True) -> GraphData:
         normalise: divide features by their row sum, as all questions about nodes of the citation graphs do; those of other sets
             are taken as they are given.
     """
-    if name.endswith(PROJECTED):
+    if projected(name, folder):
         return project(load(name.removesuffix(PROJECTED), folder, normalise))
     path = locate(name, folder)
     if path is None:
@@ -348,11 +363,19 @@ def _npz(name: str, path: Path, normalise: bool) -> GraphData:
             arrays = {k: z[k] for k in z.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, zlib.error, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not an npz file without pickles that can be read: {e}") from e
-    if "edge_index" in arrays and "edges" not in arrays:
+    for one, other in (("edges", "edge_index"), *((f"{p}_idx", f"{p}_mask") for p in SPLITS)):
+        if one in arrays and other in arrays:
+            raise UserError(f"{path}: holds both {one} and {other}, of which one is read: leave the other out")
+    if "edge_index" in arrays:
+        if arrays["edge_index"].ndim != 2 or len(arrays["edge_index"]) != 2:
+            raise UserError(f"{path}: edge_index is {arrays['edge_index'].shape}; PyG's is (2, m): turn it, or call it edges")
         arrays["edges"] = arrays["edge_index"].T
     for part in SPLITS:
         if f"{part}_mask" in arrays:
-            arrays.setdefault(f"{part}_idx", arrays[f"{part}_mask"] != 0)
+            mask = arrays[f"{part}_mask"]
+            if not np.isin(mask, (0, 1)).all():
+                raise UserError(f"{path}: {part}_mask has other values than 0 and 1: store it as bool")
+            arrays[f"{part}_idx"] = mask != 0
     sparse_keys = ("x_indptr", "x_indices", "x_data", "x_shape")
     needed = ["edges", "y", *(f"{p}_idx" for p in SPLITS), *([] if "x" in arrays else sparse_keys)]
     missing = [k for k in needed if k not in arrays]
@@ -368,8 +391,24 @@ def _npz(name: str, path: Path, normalise: bool) -> GraphData:
         except (ValueError, IndexError, TypeError) as e:
             raise UserError(f"{path}: x_indptr, x_indices, x_data, x_shape are no compressed rows: {e}") from e
     classes = tuple(str(c) for c in np.atleast_1d(arrays["classes"])) if "classes" in arrays else CLASSES.get(name, ())
+    _check_classes(path, arrays["y"], classes)
     split = {p: arrays[f"{p}_idx"] for p in SPLITS}
     return make(name, arrays["edges"], x, arrays["y"], split, classes, normalise=normalise)
+
+
+def _check_classes(path: Path, y: np.ndarray, classes: Sequence[str]) -> None:
+    """One class a node, numbered without gaps where the classes have no names.  Raises UserError."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        turn = "of shape (n,)" if len(y) == 1 else "of one-hot rows y.argmax(1)"
+        raise UserError(f"{path}: y is {y.shape}; give one class number a node, {turn}")
+    if y.dtype.kind not in "biuf":
+        return  # told by `make`, as all else that is wrong with it
+    found = np.unique(y[np.isfinite(y) & (y >= 0)])
+    if not classes and len(found) and found[-1] + 1 > 2 * len(found):
+        raise UserError(
+            f"{path}: y names {len(found)} classes by numbers up to {found[-1]:g}: number the classes from 0, write -1 where a node"
+            " has none, or name all of them in `classes`"
+        )
 
 
 def project(data: GraphData, columns: int = 128) -> GraphData:

@@ -175,6 +175,9 @@ def read_npz(path: Path) -> Arrays:
     arrays.setdefault("classes", np.array([f"class {i}" for i in range(most + 1)]))
     if most >= len(arrays["classes"]):
         raise UserError(f"{path}: a label {most}, but only {len(arrays['classes'])} names in classes; add the names")
+    unseen = np.setdiff1d(np.concatenate([arrays[f"{s}_y"] for s in SPLITS]), arrays["train_y"])
+    if len(unseen):
+        raise UserError(f"{path}: no training example is labelled {unseen[0]}, and others are: give the splits the same classes")
     return arrays
 
 

@@ -52,7 +52,10 @@ def read(root: Path) -> ClassFolders:
     counts: dict[str, list[int]] = {}
     others = 0
     for split in SPLITS:
-        others += len(folders.visible(root / split))
+        loose = folders.visible(root / split)
+        if lost := [p.name for p in loose if not p.exists()]:
+            raise UserError(f"{root}/{split}: {_list(lost)} leads to what is not there: mount it, or take the link away")
+        others += len(loose)
         for k, name in enumerate(classes):
             folder = there[split].get(name)
             every = folders.visible(folder, deep=True) if folder else []
@@ -83,6 +86,8 @@ def parts(found: ClassFolders) -> dict[str, np.ndarray]:
     order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
     held = [m[: min(HELD_OUT, len(m) // 2)] for k in range(len(found.classes)) for m in [order[labels[order] == k]]]
     val = np.sort(np.concatenate(held))
+    if not len(val):
+        raise UserError("each class has a single picture in train, and validation is held out of them: put more there")
     return {
         "train": np.setdiff1d(np.arange(len(labels)), val),
         "val": val,
@@ -109,7 +114,16 @@ def _classes(root: Path, split: str) -> dict[str, Path]:
     names = folders.below(root / split)
     if not names:
         raise UserError(f"{root}/{split} has no folders of classes: sort the pictures into one folder a class, as in train")
-    return {unicodedata.normalize("NFC", name): root / split / name for name in names}
+    found: dict[str, Path] = {}
+    for name in names:
+        if not name.isprintable():  # bytes that are no UTF-8 among them
+            raise UserError(f"{root}/{split}: a folder of a class is called {name!r}: rename it, names are shown on pages")
+        if (plain := unicodedata.normalize("NFC", name)) in found:
+            raise UserError(
+                f"{root}/{split} has two folders {plain}, of composed and of other characters: put their pictures into one"
+            )
+        found[plain] = root / split / name
+    return found
 
 
 def _list(names: Sequence[str]) -> str:

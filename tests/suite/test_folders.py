@@ -65,7 +65,9 @@ def test_a_file_is_found_by_its_name_or_by_what_stands_for_it(tmp_path: Path) ->
 
     assert name_of("IMG_0042") == "IMG_0042.MP4"
     assert name_of("IMG_7_1") == "IMG 7 (1).mov"
-    assert name_of("clip") == "clip.mp4", "the first ending, where several files bear the name"
+    with pytest.raises(UserError, match=r"'clip' stands for several files: clip\.mkv, clip\.mp4; rename one of them"):
+        name_of("clip")
+    assert name_of("clip.mp4") == "clip.mp4"
     assert name_of("Fur") == "Fu\u0308r.mp4"
     assert name_of("IMG_7_1_.mov") == "IMG 7 (1).mov"
     assert name_of("clip.mkv") == "clip.mkv"
@@ -77,7 +79,7 @@ def test_a_file_is_found_by_its_name_or_by_what_stands_for_it(tmp_path: Path) ->
     assert folders.named(root, "a_b", ("", *endings)) == root / "a_b", "an exact name before others"
     assert folders.named(files(root, "My Video/1.png", "My_Video.mp4"), "My_Video", ("", *endings)) == root / "My_Video.mp4"
     files(root, "clip.MP4")
-    with pytest.raises(UserError, match=r"stands for several files: clip\.MP4, clip\.mp4"):
+    with pytest.raises(UserError, match=r"stands for several files: clip\.MP4, clip\.mkv, clip\.mp4"):
         folders.named(root, "clip", endings)
     assert folders.like(root, "img_0042", endings) == "; there is IMG_0042"
     assert folders.like(root, "nothing of the kind", endings) == ""

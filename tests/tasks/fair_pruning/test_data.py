@@ -517,7 +517,7 @@ def test_utkface_reads_what_its_names_say(tmp_path: Path) -> None:
     folder = utkface(tmp_path, "61_1_20170109142408075.jpg.chip.jpg", "53__0_20170116184028385.jpg")
     found = data.source("utkface-gender", folder, None)
     assert isinstance(found, data.PartedFiles)
-    assert found.notes[0].startswith("2 pictures are left out, their names lack a field, such as 53__0")
+    assert found.notes[0].startswith("2 pictures are left out, their names lack a field or end otherwise, such as 53__0")
     assert len(found.files) == 60
     for file, label, race in zip(found.files, found.labels, found.attributes["race"], strict=True):
         _, gender, said, _ = Path(file).name.split("_")
@@ -588,6 +588,34 @@ def test_fairface_is_tested_on_its_validation_pictures(tmp_path: Path) -> None:
 def test_a_wrong_fairface_is_one_clear_line(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         data.source("fairface-gender", fairface(tmp_path, change), None)
+
+
+def test_lines_that_end_in_a_comma_are_told(tmp_path: Path) -> None:
+    folder = fairface(tmp_path)
+    path = tmp_path / "fairface" / "fairface_label_val.csv"
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(f"{line}," for line in lines), ""]))
+    with pytest.raises(UserError, match="its lines have more fields than its header, as by a comma at their end"):
+        data.source("fairface-gender", folder, None)
+    path.write_text(f"{head}\n")
+    with pytest.raises(UserError, match="has no line of a picture"):
+        data.source("fairface-gender", folder, None)
+
+
+def test_pictures_without_a_label_and_of_another_kind_are_told(tmp_path: Path) -> None:
+    folder = fairface(tmp_path)
+    picture(tmp_path / "fairface" / "train" / "99.jpg")
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "fairface" / "train" / "1.jpg", "PNG")
+    assert data.source("fairface-gender", folder, None).notes == (
+        "1 of the pictures that are there are in no label, and were left out",
+        "pictures of 16 bits that were scaled to 8: 1",
+    )
+    names = utkface(tmp_path, "30_1_2_20170109142408075.png")
+    assert (
+        data.source("utkface-gender", names, None).notes[0].startswith("1 pictures are left out, their names lack a field or end")
+    )
 
 
 # --- ACSIncome

@@ -96,6 +96,34 @@ def test_flame_1_and_2_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
         data.source("flame3_every2", str(tmp_path))
 
 
+def test_frames_of_ones_own_are_not_told_of_by_the_authors_table(tmp_path: Path) -> None:
+    """The first 13,700 frames of FLAME 2 show no fire; somebody else's may."""
+    root = sets.flame2(tmp_path / "mine", ("1\t3\tYN",), 3, {})
+    flame2.labels_file(root).rename(root / "labels.txt")  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"nothing else tells of these frames: put the file there \(there is labels\.txt"):
+        data.source("mine", str(tmp_path))
+    (root / "labels.txt").rename(root / "10_frame_pair_labels.txt")
+    assert flame2.labels_file(root) == root / "10_frame_pair_labels.txt"
+
+
+def test_folders_under_the_names_of_shipped_sets_are_not_passed_over(tmp_path: Path) -> None:
+    for name in ("synthetic", "flame3_scenes"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match=f"{name} has the name of a set that is shipped"):
+            data.locate(name, str(tmp_path))
+
+
+def test_a_pair_that_says_that_it_lies_is_turned_as_a_pair(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:8, :8] = 255
+    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    colours, bright = reading.read_rgb(tmp_path / "a.jpg"), reading.read_luma(tmp_path / "a.jpg")
+    assert colours[:8, 24:].min() > 240
+    assert bright[:8, 24:].min() > 240
+
+
 def test_a_folder_of_ones_own_is_read_by_its_layout(tmp_path: Path) -> None:
     sets.flame1(tmp_path / "mine", training=8, test=3)
     sets.flame3(tmp_path / "burn", [{"number": i, "at": 1000 * i} for i in range(4)])

@@ -139,10 +139,10 @@ def test_nothing_to_use_is_one_line(tmp_path: Path) -> None:
         flame1.patch_set(tmp_path)
     for name in ("Training/No_Fire", "Training/Fire", "Test/No_Fire", "Test/Fire"):
         (tmp_path / name).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"no pictures in .*: put there Training/"):
+    with pytest.raises(UserError, match=r"Training/No_Fire: holds no picture and no video \(.*\); put there Training/"):
         flame1.patch_set(tmp_path)
     sets.flame1(tmp_path, training=2, test=0)
-    with pytest.raises(UserError, match="no picture of Test/Fire and Test/No_Fire can be used"):
+    with pytest.raises(UserError, match=r"Test/No_Fire: holds no picture and no video"):
         flame1.patch_set(tmp_path)
 
 
@@ -155,3 +155,23 @@ def test_pictures_of_another_size_than_most_and_those_that_hold_no_patch_are_lef
     small = sets.flame1(tmp_path / "small", training=2, test=2, side=20)
     with pytest.raises(UserError, match="holds no patch of 32x32; give larger pictures"):
         flame1.patch_set(small)
+
+
+def test_a_folder_with_nothing_of_use_is_named_and_what_lies_beside_is_told(tmp_path: Path) -> None:
+    root = sets.flame1(tmp_path, training=8, test=3)
+    for kind in ("Training", "Test"):
+        (root / kind / "Fire" / "more").mkdir()
+        sets.jpeg(root / kind / "Fire" / "more" / "1.jpg", sets.colours(64, 64))
+    assert list(flame1.patch_set(root).left_out) == ["1 files of Training/Fire", "1 files of Test/Fire"]
+    for path in (root / "Training" / "No_Fire").iterdir():
+        path.rename(path.with_suffix(".bmp"))
+    with pytest.raises(UserError, match=r"Training/No_Fire: holds no picture and no video \(\.jpg"):
+        flame1.patch_set(root)
+
+
+def test_a_number_that_all_names_share_is_no_frames_number(tmp_path: Path) -> None:
+    for scene in flame1.SCENES:
+        for i in (1, 2, 10):
+            sets.jpeg(tmp_path / "Training" / scene / f"clip_{i}_1920x1080.jpg", sets.colours(64, 64))
+    found = flame1.files(tmp_path, "Training", 1, {})
+    assert [p.path.name for p in found[0]] == [f"clip_{i}_1920x1080.jpg" for i in (1, 2, 10)]

@@ -343,3 +343,21 @@ def test_too_few_scenes_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "A/TIFF").mkdir()
     with pytest.raises(UserError, match="none of its 2 frames can be used, such as A/00001: no TIFF of this number in A/TIFF"):
         flame3.scenes(tmp_path)
+
+
+@pytest.mark.parametrize("spelt", ["No_Fire", "no fire", "NoFire"])
+def test_a_folder_of_frames_without_fire_is_known_in_any_spelling(tmp_path: Path, spelt: str) -> None:
+    frames = [{"number": i, "at": 1000 * i, "fire": i % 2 == 0} for i in range(8)]
+    root = sets.flame3(tmp_path / "set", frames)
+    (root / "No Fire").rename(root / spelt)
+    found, left = flame3.pairs(root)
+    assert sorted(p.group for p in found) == ["Fire"] * 4 + ["No Fire"] * 4
+    assert left == {}
+    (root / "No-Fire").mkdir()
+    with pytest.raises(UserError, match="put the frames of No Fire into one folder"):
+        flame3.pairs(root)
+
+
+def test_a_set_without_one_of_its_folders_says_so(tmp_path: Path) -> None:
+    found = flame3.official(sets.flame3(tmp_path / "set", [{"number": i, "at": 1000 * i} for i in range(4)]))
+    assert "no frame of No Fire/: all of them show fire, by their folder" in found.notes

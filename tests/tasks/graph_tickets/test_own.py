@@ -24,6 +24,7 @@ def write(folder: Path, name: str = "mine", **changes: object) -> str:
         "test_idx": order[40:],
     }
     path = folder / f"{name}.npz"
+    folder.mkdir(exist_ok=True)
     np.savez(path, **{k: v for k, v in {**arrays, **changes}.items() if v is not None})  # type: ignore[arg-type]
     data.load.cache_clear()
     return str(folder)
@@ -76,6 +77,13 @@ def test_masks_and_columns_of_labels_are_read_as_pyg_and_ogb_write_them(tmp_path
         ({"y": np.zeros(60, complex)}, "give class numbers"),
         ({"y": np.arange(60) * 10**7}, "number the classes from 0"),
         ({"edges": np.zeros((2, 9), int)}, "this looks like PyG's edge_index"),
+        ({"edges": None, "edge_index": np.zeros((9, 2), int)}, r"edge_index is \(9, 2\); PyG's is \(2, m\)"),
+        ({"edge_index": np.zeros((2, 9), int)}, "holds both edges and edge_index, of which one is read"),
+        ({"train_mask": np.ones(60, bool)}, "holds both train_idx and train_mask"),
+        ({"train_idx": None, "train_mask": np.where(np.arange(60) < 20, 1, -1)}, "train_mask has other values than 0 and 1"),
+        ({"y": np.where(np.arange(60) % 4 == 3, 255, np.arange(60) % 3)}, "y names 4 classes by numbers up to 255"),
+        ({"y": np.arange(60)[None] % 3}, r"y is \(1, 60\); give one class number a node, of shape \(n,\)"),
+        ({"y": np.eye(3, dtype=int)[np.arange(60) % 3]}, r"of one-hot rows y\.argmax\(1\)"),
     ],
 )
 def test_what_is_none_of_these_is_one_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
@@ -97,3 +105,21 @@ def test_what_is_wrong_is_said_before_a_run(tmp_path: Path) -> None:
 def test_a_graph_of_any_file_name_is_found(tmp_path: Path) -> None:
     folder = write(tmp_path, "my graph (v2)")
     assert data.load("my_graph_v2", folder).nodes == 60
+
+
+def test_a_file_under_the_name_of_a_generated_graph_is_not_passed_over(tmp_path: Path) -> None:
+    folder = write(tmp_path, "sbm")
+    with pytest.raises(UserError, match=r"sbm\.npz has the name of a set that is shipped"):
+        data.locate("sbm", folder)
+    folder = write(tmp_path / "b", "cora-128")
+    with pytest.raises(UserError, match=r"cora-128\.npz has the name of a set that is shipped"):
+        data.locate("cora-128", folder)
+
+
+def test_a_file_whose_own_name_ends_as_projections_do_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "net", x=np.ones((60, 3), np.float32))
+    folder = write(tmp_path, "net-128")
+    assert data.load("net-128", folder).x.shape == (60, 4)
+    (tmp_path / "net-128.npz").unlink()
+    data.load.cache_clear()
+    assert data.load("net-128", folder).x.shape == (60, 128)

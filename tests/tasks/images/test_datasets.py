@@ -23,6 +23,7 @@ from tests.tasks.images.helpers import write_npz
         ({"train_y": np.full(300, 1.5)}, "one whole number an image"),
         ({"test_y": np.full(60, 9, np.uint8)}, "names in classes"),
         ({"train_y": np.full(300, -1)}, "from 0"),
+        ({"train_y": np.arange(300) % 3}, "no training example is labelled 3, and others are"),
         ({"test_x": np.zeros((0, 48, 48, 3), np.uint8), "test_y": np.zeros(0, np.uint8)}, "at least one"),
     ],
 )

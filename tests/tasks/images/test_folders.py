@@ -188,3 +188,52 @@ def test_names_of_classes_are_the_same_in_whatever_characters_a_system_stores_th
     folders.read.cache_clear()
     with pytest.raises(UserError, match=r"val has 'N03 ', which train lacks \(case or blanks alone differ\)"):
         folders.read(base)
+
+
+def test_a_class_of_two_folders_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    base = tmp_path / "imagenet"
+    (base / "train" / "n02").rename(base / "train" / "K\u00e4se")
+    (base / "train" / "n03").rename(base / "train" / "Ka\u0308se")
+    with pytest.raises(UserError, match="train has two folders K\u00e4se, of composed and of other characters"):
+        folders.read(base)
+
+
+def test_a_link_to_a_class_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    for split in folders.SPLITS:
+        (tmp_path / "imagenet" / split / "n09").symlink_to("/media/none/n09")
+    with pytest.raises(UserError, match="train: n09 leads to what is not there: mount it, or take the link away"):
+        folders.read(tmp_path / "imagenet")
+
+
+def test_classes_of_one_picture_leave_nothing_for_validation(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    for picture in sorted((tmp_path / "imagenet" / "train").rglob("*.JPEG")):
+        if picture != sorted(picture.parent.iterdir())[0]:
+            picture.unlink()
+    with pytest.raises(UserError, match="each class has a single picture in train"):
+        folders.parts(folders.read(tmp_path / "imagenet"))
+
+
+def test_what_a_file_system_leaves_in_a_class_is_passed_over(tmp_path: Path) -> None:
+    image_folders.make("plain", tmp_path)
+    thumb = tmp_path / "imagenet" / "train" / "n01" / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg"
+    thumb.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(thumb)
+    (tmp_path / "imagenet" / "train" / "@eaDir").mkdir()
+    found = folders.read(tmp_path / "imagenet")
+    assert (len(found.files), found.notes) == (36, ())
+
+
+def test_a_colour_that_is_none_and_pages_behind_the_first_are_told(tmp_path: Path) -> None:
+    """Opacity of a palette, or of one grey, is no mode of its own."""
+    Image.new("P", (8, 8)).save(tmp_path / "palette.png", transparency=0)
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png", transparency=0)
+    Image.new("L", (8, 8)).save(tmp_path / "pages.tif", save_all=True, append_images=[Image.new("L", (8, 8))])
+    looks = [pictures.look(tmp_path / name) for name in ("palette.png", "grey.png", "pages.tif")]
+    assert looks == ["P 8x8 through", "L 8x8 through", "L 8x8 pages"]
+    assert pictures.told(looks) == [
+        "pictures with opacity, which was dropped: 2",
+        "files of several pictures, of which the first was taken: 1",
+    ]
