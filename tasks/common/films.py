@@ -18,6 +18,7 @@ from suite import extras, folders
 from suite.naming import UserError
 
 ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mts", ".mpg", ".wmv")
+HDR = (16, 18)  #: transfer characteristics of ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67
 SLACK = 0.02  #: of a film's length by which the moments of its pictures may miss it
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 KEYLESS = (
@@ -38,6 +39,7 @@ class Film:
     grows: str = ""  #: which picture is the first of another size; empty: none
     broken: str = ""  #: what is wrong behind the last picture, and what to do; empty: nothing
     short: str = ""  #: how long the file says that it is, where its pictures end long before; empty: they do not
+    notes: tuple[str, ...] = ()  #: what is lost where its pictures are made into 8 bits of red, green and blue
 
 
 def film(path: Path, what: str = "video") -> Film:
@@ -49,11 +51,11 @@ def film(path: Path, what: str = "video") -> Film:
     Raises UserError where not one picture can be decoded, or PyAV is not installed.
     """
     av = extras.need("av", what)
-    seen = folders.look([path], look, f"film 1, PyAV {av.__version__}", dear=True)[0]
+    seen = folders.look([path], look, f"film 2, PyAV {av.__version__}", dear=True)[0]
     if seen.problem:
         raise UserError(f"{path}: {seen.problem}")
     facts = json.loads(seen.facts)
-    return Film(**{**facts, "size": tuple(facts["size"])})
+    return Film(**{**facts, "size": tuple(facts["size"]), "notes": tuple(facts["notes"])})
 
 
 def look(path: Path) -> str:
@@ -65,6 +67,7 @@ def look(path: Path) -> str:
     size: tuple[int, int] | None = None
     first: bool | None = None  # whether the first packet is a key frame
     grows = broken = damaged = ""
+    notes: tuple[str, ...] = ()
     try:
         with opened(path) as (container, stream):
             said, rate, streams = _said(container, stream), float(stream.average_rate or 30), len(container.streams.video)
@@ -83,7 +86,7 @@ def look(path: Path) -> str:
                         damaged = f"picture {count} is damaged; copy the file again"
                     new = (frame.width, frame.height)
                     if size is None:
-                        size, turned = new, turns(frame)
+                        size, turned, notes = new, turns(frame), _lost(frame)
                     if new != size and not grows:
                         grows = f"picture {count} is {new[0]}x{new[1]}, those before are {size[0]}x{size[1]}"
     except av.error.FFmpegError as e:
@@ -102,7 +105,18 @@ def look(path: Path) -> str:
         if not said and lasts > shown + SLACK * lasts + 2 / rate
         else ""
     )
-    return json.dumps(asdict(Film(count, rate, size, turned, streams, grows, broken, short)))
+    return json.dumps(asdict(Film(count, rate, size, turned, streams, grows, broken, short, notes)))
+
+
+def _lost(frame: Any) -> tuple[str, ...]:
+    """What is lost where such a frame is made into 8 bits of red, green and blue."""
+    bits = max(c.bits for c in frame.format.components)
+    told = {
+        f"pictures of {bits} bits, which were made into 8": bits > 8,
+        "interlaced pictures, whose two moments were left in one": bool(frame.interlaced_frame),
+        "pictures of high dynamic range, which were taken for those of the standard one": getattr(frame, "color_trc", 0) in HDR,
+    }
+    return tuple(what for what, there in told.items() if there)
 
 
 def _said(container: Any, stream: Any) -> int:
@@ -115,9 +129,11 @@ def _length(container: Any, stream: Any) -> float:
     """Seconds that a film lasts by the file's own word; 0 where it has none.  Sound may last longer than the pictures."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
+    # what follows is told from a clock's zero, where a camera may begin hours later
+    begins = float((stream.start_time or 0) * stream.time_base)
     if told := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # as Matroska's writers put it
         hours, minutes, seconds = map(float, told.groups())
-        return 3600 * hours + 60 * minutes + seconds
+        return 3600 * hours + 60 * minutes + seconds - begins
     return container.duration / 1e6 if container.duration and len(container.streams) == 1 else 0.0
 
 

@@ -182,7 +182,7 @@ def _video_source(name: str, path: Path) -> Source:
     found = films.film(path)
     if wrong := found.broken or (found.grows and f"{found.grows}: scale the clip to one size"):
         raise UserError(f"{path}: {wrong}")
-    notes = []
+    notes = [f"the clip has {told}" for told in found.notes]
     if found.turns:
         notes.append(f"the clip says that it lies on its side: its frames were turned by {90 * found.turns} degrees")
     if found.streams > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -186,3 +187,27 @@ def test_what_is_known_of_the_shipped_clips_is_so() -> None:
         found = films.film(data.EMBEDDED[name])
         assert (found.count, found.rate) == known
         assert (found.turns, found.streams, found.grows, found.broken, found.short) == (0, 1, "", "", "")
+
+
+def test_what_eight_bits_lose_is_told_and_a_clock_that_begins_late_is_no_missing_end(tmp_path: Path) -> None:
+    kinds: dict[str, tuple[str, dict[str, str], int]] = {
+        "deep": ("yuv420p10le", {}, 0),
+        "fields": ("yuv420p", {"flags": "+ildct", "x264-params": "tff=1:interlaced=1"}, 0),
+        "bright": ("yuv420p", {"x264-params": "transfer=smpte2084"}, 0),
+        "late": ("yuv420p", {}, 94_000),
+    }
+    for name, (pixels, options, begins) in kinds.items():
+        with av.open(str(tmp_path / f"{name}.mkv"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+            for i in range(12):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * i, np.uint8), format="rgb24").reformat(format=pixels)
+                frame.pts, frame.time_base = i + 25 * begins, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    found = {name: data.locate(name, str(tmp_path)) for name in kinds}
+    assert {name: source.count for name, source in found.items()} == dict.fromkeys(kinds, 12)
+    assert found["deep"].notes == ("the clip has pictures of 10 bits, which were made into 8",)
+    assert found["fields"].notes == ("the clip has interlaced pictures, whose two moments were left in one",)
+    assert found["bright"].notes == ("the clip has pictures of high dynamic range, which were taken for those of the standard one",)
+    assert found["late"].notes == ()
