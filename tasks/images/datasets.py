@@ -52,10 +52,19 @@ class Examples:
         """Shape of an example: (3, size, size) or (features,)."""
         return tuple(self.x["train"].shape[1:])
 
-    def take(self, counts: Mapping[str, int]) -> Examples:
-        """The first examples of each split, in stored order: a sliver for the smoke tier."""
-        x, y = ({k: v[: counts[k]] for k, v in part.items()} for part in (self.x, self.y))
-        columns = {k: {n: v[: counts[k]] for n, v in part.items()} for k, part in self.columns.items()}
+    def take(self, counts: Mapping[str, int], *, spread: bool = False) -> Examples:
+        """A sliver of each split for the smoke tier, in stored order.
+
+        Args:
+            spread: over the whole split, as of a set whose order nobody knows, it may be by class; otherwise the first ones.
+        """
+        rows: dict[str, slice | torch.Tensor] = {k: slice(counts[k]) for k in self.y}
+        if spread:
+            rows = {
+                k: torch.from_numpy(np.linspace(0, len(v) - 1, min(counts[k], len(v))).round()).long() for k, v in self.y.items()
+            }
+        x, y = ({k: v[rows[k]] for k, v in part.items()} for part in (self.x, self.y))
+        columns = {k: {n: v[rows[k]] for n, v in part.items()} for k, part in self.columns.items()}
         return replace(self, x=x, y=y, columns=columns)
 
 
