@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +94,10 @@ SHAPES = {
     "sbm": (600, 1_800, 32, 5, 100),
 }
 
+#: arrays of a graph of one's own that are read
+KEYS = {"edges", "edge_index", "x", "x_indptr", "x_indices", "x_data", "x_shape", "y", "classes"}
+KEYS |= {f"{part}_{kind}" for part in SPLITS for kind in ("idx", "mask")}
+
 Features = np.ndarray | sparse.csr_matrix
 
 
@@ -114,6 +118,7 @@ class GraphData:
     split: Mapping[str, np.ndarray]
     classes: tuple[str, ...]
     citations: int  #: edges as the source counts them
+    notes: tuple[str, ...] = ()  #: what of the files was not taken
 
     @property
     def nodes(self) -> int:
@@ -393,7 +398,24 @@ def _npz(name: str, path: Path, normalise: bool) -> GraphData:
     classes = tuple(str(c) for c in np.atleast_1d(arrays["classes"])) if "classes" in arrays else CLASSES.get(name, ())
     _check_classes(path, arrays["y"], classes)
     split = {p: arrays[f"{p}_idx"] for p in SPLITS}
-    return make(name, arrays["edges"], x, arrays["y"], split, classes, normalise=normalise)
+    data = make(name, arrays["edges"], x, arrays["y"], split, classes, normalise=normalise)
+    return data if name in EMBEDDED else replace(data, notes=tuple(_told(arrays, data)))
+
+
+def _told(arrays: Mapping[str, np.ndarray], data: GraphData) -> Iterator[str]:
+    """What of a graph of one's own was not taken."""
+    if unread := sorted(set(arrays) - KEYS):
+        yield f"arrays that are not read: {', '.join(unread)[:200]}"
+    edges = arrays["edges"]
+    loops = int((edges[:, 0] == edges[:, 1]).sum())
+    again = len(edges) - loops - len(data.row) // 2
+    if loops or again:
+        yield f"of {len(edges)} edges {loops} self-loops were dropped, and {again} that repeat another, in either direction"
+    for part in SPLITS:
+        given = arrays[f"{part}_idx"]
+        count = int(given.sum()) if given.dtype == bool else given.size
+        if count > len(data.split[part]):
+            yield f"of {count} nodes of {part} {count - len(data.split[part])} have no label, and were left out"
 
 
 def _check_classes(path: Path, y: np.ndarray, classes: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ class LinkData:
     positive: Mapping[str, np.ndarray]
     negative: Mapping[str, np.ndarray]
     citations: int  #: training edges as the source counts edges
+    notes: tuple[str, ...] = ()  #: what of the files was not taken
 
     @property
     def nodes(self) -> int:
@@ -91,7 +92,7 @@ def split_edges(graph: GraphData, name: str = "") -> LinkData:
     row, col = data.simple(parts["train"], graph.nodes)
     absent = {"test": negative[:test], "val": negative[test:]}
     citations = round(graph.citations * len(parts["train"]) / len(edges))
-    return LinkData(name or f"{graph.name}{SUFFIX}", row, col, graph.x, parts, absent, citations)
+    return LinkData(name or f"{graph.name}{SUFFIX}", row, col, graph.x, parts, absent, citations, graph.notes)
 
 
 def keys(pairs: np.ndarray, nodes: int) -> np.ndarray:

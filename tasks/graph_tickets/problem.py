@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -126,7 +126,12 @@ class GraphProblem(Problem):
     budget: int  #: labelled nodes that a closed run may see
     batch: int = 0  #: labelled nodes of a sampled neighbourhood; 0: a pass is over the whole graph
     search_epochs: int | None = None  #: of a search for masks; None: as of any training
+    told: Sequence[str] = ()  #: of the data, beside every result
     one_class: ClassVar[bool] = True  #: whether the outputs are those of one class a node
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.told
 
     @property
     def inputs(self) -> int:
@@ -251,4 +256,5 @@ def open_problem(
         TRAININGS[spec.tier] * epochs * len(train),
         BATCH if d.nodes > WHOLE or len(d.row) > ENTRIES else 0,
         SEARCH_OF.get((spec.tier, name)),
+        d.notes,
     )

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from suite import registry
 from suite.naming import UserError
+from suite.protocol import Spec
 from tasks.graph_tickets import data
+from tests.helpers import MemoryRun
 
 
 def write(folder: Path, name: str = "mine", **changes: object) -> str:
@@ -123,3 +126,19 @@ def test_a_file_whose_own_name_ends_as_projections_do_is_read(tmp_path: Path) ->
     (tmp_path / "net-128.npz").unlink()
     data.load.cache_clear()
     assert data.load("net-128", folder).x.shape == (60, 128)
+
+
+def test_what_is_not_taken_of_a_graph_is_told(tmp_path: Path) -> None:
+    edges = np.array([[0, 1], [1, 0], [2, 2], [3, 4], [3, 4], [5, 6]])
+    y = np.where(np.arange(60) < 2, -1, np.arange(60) % 3)
+    folder = write(
+        tmp_path, edges=edges, y=y, train_idx=np.arange(20), val_idx=np.arange(20, 40), test_idx=np.arange(40, 60), edge_weight=y
+    )
+    assert data.load("mine", folder).notes == (
+        "arrays that are not read: edge_weight",
+        "of 6 edges 1 self-loops were dropped, and 2 that repeat another, in either direction",
+        "of 20 nodes of train 2 have no label, and were left out",
+    )
+    asked = Spec("graph_tickets", 1, "smoke", "open", "mine/gcn", "", 0, data=folder)
+    assert registry.task_of(asked).problem(asked, MemoryRun(asked)).notes[0] == "arrays that are not read: edge_weight"
+    assert data.load("cora", "").notes == ()
