@@ -26,6 +26,7 @@ from tasks.flame_detection import annotate, patches, temperatures
 from tasks.flame_detection.problem import Patches
 
 TAKEN, ORIENTATION = 306, 274  #: EXIF tags: DateTime, and how a picture is turned
+FIRST_TAKEN, WITHIN = 36867, 0x8769  #: DateTimeOriginal, and the directory that it is in
 PICTURES, TIFFS = (".jpg", ".jpeg"), (".tif", ".tiff")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  #: of the others Pillow cuts what lies above 255
 VIDEOS = films.ENDINGS
@@ -157,7 +158,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def taken(paths: Iterable[Path]) -> datetime | None:
-    """When a shot was taken: EXIF DateTime of the first of its pictures that tells; None where none does."""
+    """When a shot was taken: EXIF DateTime, or DateTimeOriginal, of the first of its pictures that tells; None where none does."""
     from PIL import Image
 
     for path in paths:
@@ -166,7 +167,9 @@ def taken(paths: Iterable[Path]) -> datetime | None:
             warnings.catch_warnings(action="ignore"),
             Image.open(path) as image,
         ):
-            return datetime.strptime(str(image.getexif().get(TAKEN, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+            exif = image.getexif()
+            told = exif.get(TAKEN) or exif.get_ifd(WITHIN).get(FIRST_TAKEN, "")
+            return datetime.strptime(str(told).strip("\0 "), "%Y:%m:%d %H:%M:%S")
     return None
 
 

@@ -233,6 +233,10 @@ def test_the_time_is_the_exifs(tmp_path: Path) -> None:
     Image.fromarray(sets.colours()).save(odd, exif=exif)
     assert reading.taken([plain, odd, tmp_path / "none", timed]) == sets.START
     assert reading.taken([plain, odd]) is None
+    first = Image.Exif()
+    first.get_ifd(0x8769)[36867] = sets.START.strftime("%Y:%m:%d %H:%M:%S")
+    Image.fromarray(sets.colours()).save(odd, exif=first)
+    assert reading.taken([plain, odd]) == sets.START, "where an editor left the time of the shot alone"
 
 
 def test_patches_of_shots_are_joined_with_or_without_colour() -> None:
