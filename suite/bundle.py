@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -35,6 +36,7 @@ RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
 
 WHEN = "%Y-%m-%dT%H:%M:%SZ"  #: how a bundle writes when it was made
 OFF_TARGET = 0.01  #: relative; views.sql has it too
+DEEPEST = 64  #: folders below the one that is asked for: results are four deep, and may lie below others
 MOST, MOST_VERSION = 2**63 - 1, 2**31 - 1  #: of whole numbers: what a database takes
 
 
@@ -76,7 +78,7 @@ class SpecRecord(Record):
     case: Slashed
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9_=.,+-]*$", max_length=120)]
     seed: int = Field(ge=0, le=MOST)
-    device: Name
+    device: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@+-]{1,120}$")]  # the second GPU is cuda:1
 
 
 class MethodRecord(Record):
@@ -327,11 +329,30 @@ def results_of(path: Path) -> Path | None:
 
 def find(root: Path) -> Iterator[Path]:
     """Folders of all bundles under `root`, in a fixed order; dot folders are work in progress."""
-    for base, folders, names in os.walk(root):
+    for base, folders, names in walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         if RUN in names:
             folders.clear()
-            yield Path(base)
+            yield base
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`, without a stack that grows with the folders, and no more than `DEEPEST` of them deep.
+
+    Those that lie deeper are named by the last that is looked at, and not looked at.
+    """
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        for _, folders, names in islice(os.walk(here), 1):
+            yield here, folders, names
+            if below(root, here) < DEEPEST:
+                waiting += [here / f for f in reversed(folders) if not (here / f).is_symlink()]
+
+
+def below(root: Path, folder: Path) -> int:
+    """How many folders one lies below another."""
+    return len(folder.parts) - len(root.parts)
 
 
 __all__ = [

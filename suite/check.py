@@ -9,13 +9,15 @@ The key only says which runs are replays of each other; it decides no figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +37,11 @@ MANY = 64  #: bundles that are worth other processes
 #: memory figures of the host, and of what computed: a GPU's where there is one
 HOST = ("solve_resident", "memory_resident")
 DEVICE = ("solve_allocated", "memory_peak", "memory_allocated", "memory_reserved", "memory_device")
+COMPUTES = re.compile(r"cpu|cuda(?::(?:0|[1-9][0-9]?))?")  #: what a run is told to compute on
+TRIES = 2  #: at a bundle whose process ended: something else may have ended it
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class TaskPlace(Protocol):
@@ -86,7 +93,7 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
             seen.add(record, path.resolve(), partial(_print_at, path, record, known), stands=True)
     findings: list[Finding] = []
     for root in paths:
-        inner = [] if (root / bundle.RUN).exists() else list(bundle.find(root))
+        inner = [] if os.path.exists(root / bundle.RUN) else list(bundle.find(root))  # of a name that is too long as well
         cases = [_Case(path, root, against, known, seen) for path in inner or [root]]
         for found in _several(cases) if len(cases) >= MANY and registry is ours else map(_bundle, cases):
             findings += islice(found, MOST_FINDINGS)
@@ -97,14 +104,50 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
 
 def _several(cases: Sequence[_Case]) -> Iterator[Iterator[Finding]]:
     """What `_bundle` finds in each: what bundles share is seen here, their numbers are derived by a process a core."""
-    with ProcessPoolExecutor(cores(), get_context("spawn"), _one_thread) as pool:
-        judged = pool.map(_judged, [(c.path, c.root, c.against) for c in cases], chunksize=8)
-        for case in cases:
-            try:
-                case.print, rules = next(judged)
-            except BrokenExecutor:  # what ends a process is found here, alone
-                rules = list(_alone(case))
-            yield chain(_bundle(case, rules=False), rules)
+    for case, judged in zip(cases, each(_judged, [(c.path, c.root, c.against) for c in cases]), strict=True):
+        if judged is None:
+            told = "ends the process that derives its numbers"
+            rules = [case.error("process", told, "check it alone, on a machine of more memory", ".")]
+        else:
+            case.print, rules = judged
+        yield chain(_bundle(case, rules=False), rules)
+
+
+def each(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R | None]:
+    """What `work` gives of each item, in order, by a process a core; None of an item that ends its process.
+
+    Once a process has ended, nobody can tell at which item: the rest is done one by one, so that each death has its item.
+    """
+    done = 0
+    try:
+        with _processes(cores()) as pool:
+            for found in pool.map(work, items, chunksize=8):
+                yield found
+                done += 1
+    except BrokenExecutor:
+        yield from _one_by_one(work, items[done:])
+
+
+def _one_by_one(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R | None]:
+    """As `each`, by one process at a time."""
+    pool = _processes(1)
+    try:
+        for item in items:
+            found = None
+            for _ in range(TRIES):
+                try:
+                    found = pool.submit(work, item).result()
+                    break
+                except BrokenExecutor:
+                    pool.shutdown()
+                    pool = _processes(1)
+            yield found
+    finally:
+        pool.shutdown()
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, get_context("spawn"), _one_thread)
 
 
 def _one_thread() -> None:
@@ -141,6 +184,13 @@ def _held(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         yield from _rules(case, record)
     except Refused as e:
         yield e.finding(case.where)
+    except (MemoryError, RecursionError) as e:  # of whatever a cell of it asks for
+        yield _too_much(case, e)
+
+
+def _too_much(case: _Case, error: MemoryError | RecursionError) -> Finding:
+    told = "more memory" if isinstance(error, MemoryError) else "a deeper stack"
+    return case.error("files", f"need {told} than there is for them to be checked", file=".")
 
 
 class _Known:
@@ -154,7 +204,7 @@ class _Known:
         self.truth = cache(self._truth)
         self.rules = cache(self._rules)
         self.versions = cache(self._versions)
-        self.defaults = cache(self._defaults)
+        self.settings = cache(self._settings)
 
     def _truth(self, task: str) -> dict[tuple[str, str], dict[str, Any]]:
         """truth.toml of a task by tier and data name; empty where there is none."""
@@ -169,10 +219,11 @@ class _Known:
         path = self.tasks[task].path
         return rules.read(path.with_name(rules.FILE)) if path else rules.TaskRules()
 
-    def _defaults(self, task: str, method: str) -> dict[str, Any] | None:
-        """The defaults of a reference method's settings; None where its source computes them otherwise."""
+    def _settings(self, task: str, method: str) -> identity.Settings | None:
+        """What can be set of a reference method, and to what; None where its source computes defaults otherwise."""
+        source = self.methods(task)[method]
         try:
-            return fields.defaults(self.methods(task)[method])
+            return identity.Settings(fields.defaults(source), {s.name: s.values for s in fields.settings(source)})
         except ValueError:
             return None
 
@@ -225,6 +276,8 @@ def _bundle(case: _Case, *, rules: bool = True) -> Iterator[Finding]:
         yield from found
     except Refused as e:
         yield e.finding(case.where)
+    except (MemoryError, RecursionError) as e:
+        yield _too_much(case, e)
 
 
 def _trusted(case: _Case) -> bundle.RunRecord:
@@ -266,6 +319,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         return
     held_to = case.known.rules(spec.task)
     yield from identity.dated(case.where, record)
+    yield from identity.signed(case.where, record)
     yield from identity.places(case.where, record)
     yield from held.asked(case.where, record, held_to)
     yield from _method(case, record)
@@ -344,8 +398,10 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
         spec = Spec(**{f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields})
         try:
             derived += task.score(spec, evidence)
-        except (UserError, ValueError, ArithmeticError, LookupError) as e:  # what numbers and labels out of range raise
-            raise Refused(bundle.EVIDENCE, "rows", f"no score can be derived: {e}") from e
+        except (UserError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError) as e:
+            # what numbers and labels out of range raise, and a cell that asks for more than there is
+            told = str(e) or type(e).__name__
+            raise Refused(bundle.EVIDENCE, "rows", f"no score can be derived: {told}") from e
     table = _table(case, record, bundle.TIMING, timing.COLUMNS, untrusted.TIMING_BYTES)
     derived += numbers.derive_timing(record, table, task.jobs)
     yield from numbers.same(case.where, record, derived)
@@ -437,7 +493,8 @@ def _method(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     lineage = Lineage(method.name, source.stated, source.version, table.methods.get(method.name, ()))
     yield from identity.key(case.where, record, lineage.identities(method.version))
     current = lineage.version_of(method.version) == lineage.stated
-    yield from identity.named(case.where, record, case.known.defaults(record.spec.task, method.name) if current else None)
+    settings = case.known.settings(record.spec.task, method.name) if current else None
+    yield from identity.named(case.where, record, settings, whole=method.version == source.version)
     yield from _sources(case, record, lineage, table)
 
 
@@ -469,7 +526,10 @@ def _sources(case: _Case, record: bundle.RunRecord, method: Lineage, table: Tabl
 
 
 def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
-    """Both system cards stand in the results and hash to their names; no memory figure exceeds its machine."""
+    """Both system cards stand in the results and hash to their names, tell of what computed, and hold every memory figure."""
+    spoken = COMPUTES.fullmatch(record.spec.device)
+    if not spoken:
+        yield case.error("spec.device", f"{record.spec.device} is nothing that a run computes on", "it is cpu, cuda or cuda:N")
     folders = [p / "systems" for p in (*case.path.absolute().parents, *([case.against] if case.against else []))]
     for role in ("solve", "weigh"):
         name = record.systems.get(role)
@@ -485,6 +545,10 @@ def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         except Refused as e:
             yield case.error(f"systems.{role}", f"card {e.file}: {e.message}", e.mend)
             continue
+        # what solved may be another machine than what weighs, and the device is that of the weighing
+        if spoken and role == "weigh" and bool(card.gpu) != (record.spec.device != "cpu"):
+            told = f"says {record.spec.device}, the card that weighed {'names a GPU' if card.gpu else 'names no GPU'}"
+            yield case.error("spec.device", told)
         host = card.memory.get("total_gib")
         # a GPU may have solved what a processor weighed; a card names a GPU only where one computed
         on_gpu = card.gpu and (role == "solve" or record.spec.device.startswith("cuda"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -260,8 +261,10 @@ def check(
     from suite import check as checker
 
     for p in path:
-        if not p.exists():
-            raise UserError(f"no file or folder {p}; name a bundle or a folder of bundles")
+        if not os.path.exists(p):  # of a name that no file system takes as well
+            raise UserError(f"no file or folder {_short(p)}; name a bundle or a folder of bundles")
+    if against is not None and not os.path.isdir(against):
+        raise UserError(f"no folder {_short(against)}; name other results with --against, or leave it out")
     findings = checker.check(path, against=against)
     errors = [f for f in findings if f.level == "error"]
     count = sum(1 for p in path for _ in bundle.find(p)) if all(p.is_dir() for p in path) else len(path)
@@ -484,7 +487,12 @@ def main() -> None:
         if type(e).__name__ == "Stopped":
             _console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
             sys.exit(130)
-        if isinstance(e, OSError) and e.errno == 28:
+        if isinstance(e, OSError) and e.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            told = "is too long a name" if e.errno == errno.ENAMETOOLONG else "is a link that leads back to itself"
+            words = f"[bold red]error:[/] {_escape(_short(e.filename or 'a path'))} {told}; name another"
+            _console(stderr=True).print(words, soft_wrap=True, highlight=False)
+            sys.exit(2)
+        if isinstance(e, OSError) and e.errno == errno.ENOSPC:
             _console(stderr=True).print(
                 f"[bold red]error:[/] the disk is full ({e.filename or 'while writing'}); make room and run again"
             )
@@ -700,8 +708,15 @@ def _check_threads(threads: int) -> None:
 
 
 def _need_results(results: Path) -> None:
-    if not results.is_dir():
-        raise UserError(f"no folder {results}; run `weighin run` first, or name the results with --results")
+    if not os.path.isdir(results):
+        raise UserError(f"no folder {_short(results)}; run `weighin run` first, or name the results with --results")
+
+
+def _short(path: object) -> str:
+    """A path in one line, whatever it is called."""
+    from suite.checks.findings import printable
+
+    return printable(str(path), 120)
 
 
 def _console(*, stderr: bool = False) -> Console:

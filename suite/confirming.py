@@ -18,7 +18,8 @@ from suite.naming import SUBMITTER, UserError
 
 FOLDER = "confirmations"
 SUBMIT = "submit what `weighin replay --submit` wrote"
-Verdict = Literal["equal", "agrees", "differs", "not judged"]
+Judged = Literal["agrees", "differs", "not judged"]  #: of counts and timings
+Verdict = Literal["equal"] | Judged  #: of evidence
 
 
 class Confirmation(Record):
@@ -30,14 +31,19 @@ class Confirmation(Record):
     created: Moment
     card: Digest = Field(description="hash of the system card that the replay ran on")
     evidence: Verdict
-    counts: Verdict
-    timings: Verdict
+    counts: Judged
+    timings: Judged
     submitter: Annotated[str, Field(pattern=f"^{SUBMITTER}$")]
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything was."""
+        return {self.evidence, self.counts, self.timings} != {"not judged"}
 
     @property
     def agrees(self) -> bool:
         """Whether the replay confirms the run; timings of another machine are not judged."""
-        return "differs" not in (self.evidence, self.counts, self.timings)
+        return self.judged and "differs" not in (self.evidence, self.counts, self.timings)
 
 
 def file_of(results: Path, told: Confirmation) -> Path:

@@ -36,13 +36,16 @@ def canonical_target(text: str) -> str:
     return ",".join(f"{k}={v:g}" for k, v in sorted(parse_target(text).items()))
 
 
+#: letters that are seen as nothing: what stands in for a part of a Korean syllable that is not there
+FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 SUBMITTER = r"[\w .@+-]{1,80}"  #: a pattern
 
 
 def check_submitter(name: str) -> None:
     """Raises UserError on a name that no bundle can hold."""
-    if not re.fullmatch(SUBMITTER, name) or unicodedata.normalize("NFC", name) != name:
-        raise UserError(f"--submitter {name!r}: write letters, digits, blanks and . _ @ + -, at most 80 of them")
+    read = any(c.isalnum() for c in name) and " ".join(name.split()) == name and not FILLERS.intersection(name)
+    if not re.fullmatch(SUBMITTER, name) or unicodedata.normalize("NFC", name) != name or not read:
+        raise UserError(f"--submitter {name!r}: write letters, digits, single blanks between them and . _ @ + -, at most 80")
 
 
 def address(*parts: object) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from suite import bundle, naming, registry, runner, system, versions
-from suite.confirming import Confirmation
+from suite.checks import texts
+from suite.confirming import Confirmation, Judged
 from suite.confirming import Verdict as Said
 from suite.naming import UserError
 from suite.order import Order
@@ -41,8 +42,8 @@ class Verdict:
     status: bool  #: both ended alike
     same_card: bool
     evidence: Said
-    counts: Said
-    timings: Said
+    counts: Judged
+    timings: Judged
     bundle: str
     replay: str
     lines: tuple[Line, ...]
@@ -115,7 +116,7 @@ def compare(path: Path, record: bundle.RunRecord, replayed: Path) -> Verdict:
     lines = [
         _line(record.measure(*key), again.measure(*key), exact=exact, same=same, same_card=same_card, busy=busy) for key in keys
     ]
-    evidence = _said(lines, "evidence")
+    evidence: Said = _said(lines, "evidence")
     if evidence != "differs":
         evidence = "differs" if exact and same is False else "equal" if same else evidence
     status = record.status == again.status
@@ -138,7 +139,7 @@ def _same_evidence(path: Path, record: bundle.RunRecord, replayed: Path, again: 
     )
 
 
-def _said(lines: Sequence[Line], kind: str) -> Said:
+def _said(lines: Sequence[Line], kind: str) -> Judged:
     judged = [x.agrees for x in lines if x.kind == kind and x.agrees is not None]
     return "not judged" if not judged else "agrees" if all(judged) else "differs"
 
@@ -202,7 +203,7 @@ def may_confirm(record: bundle.RunRecord, submitter: str) -> None:
     if not submitter:
         raise UserError("a confirmation names who ran it: --submitter NAME, or WEIGHIN_SUBMITTER")
     naming.check_submitter(submitter)
-    if submitter == record.submitter:
+    if record.submitter and texts.alike(submitter, record.submitter):
         raise UserError(f"{submitter} submitted the run itself: somebody else's replay confirms it")
 
 

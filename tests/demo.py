@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from suite import bundle, pictures, registry, rules, system
+from suite.fields import defaults
 from suite.meters import timing
 from suite.naming import digest
 from suite.protocol import Measure, Spec
@@ -151,14 +153,14 @@ def _sealed(
     fields: dict[str, Any] = {
         "status": status,
         "reason": "" if status == "ok" else "solve: RuntimeError: invented failure",
-        "created": f"2026-01-0{spec.seed + 1}T00:00:00Z",
+        "created": f"2026-11-{24 + spec.seed % 7}T00:00:00Z",
         "spec": {k: v for k, v in asdict(spec).items() if k != "data"},
         "data": data,
         "method": {
             "name": method,
             "origin": "reference",
             "version": ref.version,
-            "configuration": dict(part.split("=", 1) for part in variant.split(",") if part),
+            "configuration": _set(ref, variant),
             "variant": variant,
         },
         "source": {"weighin": "0.1.0", "commit": "0" * 40, "dirty": False},
@@ -174,6 +176,19 @@ def _sealed(
     asked = [fields["spec"], method, *(fields["method"][k] for k in ("version", "configuration"))]
     fields.setdefault("key", digest([*asked, data, fields.get("processes", 1), fields["systems"]]))
     return bundle.write(root, bundle.seal(fields), files)
+
+
+def _set(ref: registry.MethodRef, variant: str) -> dict[str, Any]:
+    """The settings of a method as the runner writes them: all of them, those of the variant in place of the defaults."""
+    pairs = (part.split("=", 1) for part in variant.split(",") if part)
+    return {**defaults(ref), **{name: _value(text) for name, text in pairs}}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 #: PSNR above the parent's, speed-up and KB of networks

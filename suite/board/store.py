@@ -27,6 +27,14 @@ HERE = Path(__file__).resolve().parent
 STORAGE = "v1.4.0"  #: what DuckDB in a browser can open; 2.0's own default it refuses
 LONGEST = 16_000_000  #: bytes of one run.json
 MOST_POINTS = 400  #: of one run's curve
+MAGIC, MAGIC_AT = b"DUCK", 8  #: what a DuckDB file has, and where
+SUFFIXES = (".duckdb", ".db")  #: of databases that are made anew where they are torn
+#: the columns of our table of runs, or, where there is none, whatever other table a file has
+OURS = (
+    "SELECT column_name FROM duckdb_columns() WHERE database_name = 'board' AND table_name ="
+    " (SELECT table_name FROM duckdb_tables() WHERE database_name = 'board' ORDER BY table_name <> 'runs', table_name LIMIT 1)"
+)
+FOREIGN = (b"SQLite format 3\0",)  #: how other databases of such names begin
 
 MEASURE = (
     "STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE,"
@@ -71,6 +79,7 @@ def publish(results: Path, out: Path) -> Published:
     """
     import duckdb
 
+    _ours(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as scratch:
@@ -94,6 +103,41 @@ def publish(results: Path, out: Path) -> Published:
     except OSError as e:
         raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
     return Published(len(there), len(new), len(gone))
+
+
+def _ours(out: Path) -> None:
+    """Raises UserError where a file stands that no publication made: it would be written over.
+
+    A torn database has lost what tells it, and is known by its name.
+    """
+    mend = "name another file, such as build/weighin.duckdb"
+    try:
+        if not out.exists():
+            return
+        if not out.is_file():
+            raise UserError(f"{out} is no file; {mend}")
+        with out.open("rb") as f:
+            head = f.read(len(FOREIGN[0]))
+    except OSError as e:
+        raise UserError(f"cannot read {out}: {e.strerror}; {mend}") from e
+    torn = out.suffix in SUFFIXES and not head.startswith(FOREIGN)
+    if head and head[MAGIC_AT : MAGIC_AT + len(MAGIC)] != MAGIC and not torn:
+        raise UserError(f"{out} is no DuckDB file, and stays as it is; {mend}")
+    columns = _columns(out) if head else set()
+    if columns and not {"id", "path"} <= columns:
+        raise UserError(f"{out} holds somebody's own tables, and stays as it is; {mend}")
+
+
+def _columns(file: Path) -> set[str]:
+    """The columns of our table of runs, or of another table where there is none; none of a torn file."""
+    import duckdb
+
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH {_quoted(file)} AS board (READ_ONLY)")  # of whatever version it is
+            return {row[0] for row in connection.execute(OURS).fetchall()}
+    except duckdb.Error:
+        return set()
 
 
 def connect(db: Path) -> duckdb.DuckDBPyConnection:

@@ -6,8 +6,11 @@ import re
 import unicodedata
 from functools import cache
 
+from suite.naming import FILLERS
+
 #: what is seen as nothing, or changes what stands beside it: marks that combine, controls of direction, private and unassigned code
 HIDDEN = frozenset({"Mn", "Me", "Cf", "Co", "Cn", "Cs"})
+BLANK = "\u2800"  #: a pattern of Braille without a dot
 LAYOUT = frozenset("\n\t")  #: of prose
 DIGITS = str.maketrans("01", "ol")  #: that pass for letters
 #: of the system itself, alike on every machine
@@ -33,13 +36,27 @@ def odd(text: str, *, prose: bool = False) -> str:
         prose: it may have several lines, and markup, which pages escape.
     """
     if not text.isascii():
-        if any(unicodedata.category(c) in HIDDEN for c in text):
+        if any(c in FILLERS or c == BLANK or unicodedata.category(c) in HIDDEN for c in text):
             return "holds characters that are not seen, or combine with others"
         if unicodedata.normalize("NFC", text) != text:
             return "is written in another way than its composed characters"
     if prose:
         return "" if text.isprintable() or all(c.isprintable() or c in LAYOUT for c in text) else "holds control characters"
     return "" if text.isprintable() and "<" not in text and ">" not in text else "holds control characters or markup"
+
+
+def nameless(name: str) -> str:
+    """What is wrong with the name of who submits; empty where it is one that can be read and told from others."""
+    if told := odd(name):
+        return told
+    if not any(c.isalnum() for c in name):
+        return "has no letter and no digit"
+    return "" if " ".join(name.split()) == name else "has blanks around it, or several in a row"
+
+
+def alike(a: str, b: str) -> bool:
+    """Whether two names read alike."""
+    return bool(skeletons(a) & skeletons(b))
 
 
 def skeletons(name: str) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from suite import bundle, confirming, system
-from suite.checks import texts
+from suite.checks import identity, texts
 from suite.checks.findings import Finding, Refused, printable
 from suite.checks.untrusted import not_run, parse, within
 from suite.naming import UserError
@@ -46,8 +45,12 @@ def strays(root: Path, known: Known) -> Iterator[Finding]:
     `root` may be any folder above results: these are found by their bundles, or by the cards that lie beside them.  Folders of a
     runner at work are passed over.
     """
-    for base, folders, files in os.walk(root):
-        here = Path(base)
+    for here, folders, files in bundle.walk(root):
+        base = str(here)
+        if folders and bundle.below(root, here) >= bundle.DEEPEST:
+            told = f"lies {bundle.DEEPEST} folders deep, and has folders: nothing is looked at there"
+            yield Finding(base, ".", "folder", "error", told, "put bundles where the runner writes them")
+            return  # one is told of
         for name in sorted((*folders, *files)):
             if (here / name).is_symlink():
                 yield Finding(base, name, "file", "error", "is a symbolic link", "put the file itself there")
@@ -150,17 +153,29 @@ def _retractions(folder: Path, known: Known) -> Iterator[Finding]:
 
 def _confirmations(folder: Path, known: Known) -> Iterator[Finding]:
     """Each is of a run that there is, on a card that lies beside it, by somebody else than who submitted the run."""
+    replays: dict[str, str] = {}
     for name, told in _read(folder, confirmation):
         if isinstance(told, Finding):
             yield told
             continue
         run = known.runs.get(told.run)
-        if odd := texts.odd(told.submitter):
+        before = replays.setdefault(told.replay, name)
+        if odd := texts.nameless(told.submitter):
             yield Finding(str(folder), name, "submitter", "error", odd, confirming.SUBMIT)
         elif run is None:
             yield Finding(str(folder), name, "run", "error", "is of no run that is here", confirming.SUBMIT)
-        elif told.submitter == run.submitter:
-            yield Finding(str(folder), name, "submitter", "error", "submitted the run itself", "somebody else's replay confirms it")
+        elif run.submitter and texts.alike(told.submitter, run.submitter):
+            words = f"is, or reads like, {run.submitter}, who submitted the run itself"
+            yield Finding(str(folder), name, "submitter", "error", words, "somebody else's replay confirms it")
+        elif told.replay in known.runs:
+            words = "is a run that stands here, and a replay stays with who ran it"
+            yield Finding(str(folder), name, "replay", "error", words, confirming.SUBMIT)
+        elif before != name:
+            yield Finding(str(folder), name, "replay", "error", f"is that of {before}", "one replay confirms one run")
+        elif not told.judged:
+            yield Finding(str(folder), name, "evidence", "error", "nothing of the run was judged", confirming.SUBMIT)
+        elif identity.ahead(told.created):
+            yield Finding(str(folder), name, "created", "error", f"{told.created} lies in the future", identity.CLOCK)
         elif not (folder.parent / "systems" / f"{told.card}.json").exists():
             yield Finding(str(folder), name, "card", "error", f"no card {told.card}.json", "submit results/systems/ with it")
         elif told.created < run.created:
@@ -200,7 +215,9 @@ def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:
 
 def confirmation(file: Path) -> confirming.Confirmation:
     """A confirmation under its own name; raises Refused."""
-    _data(file, CONFIRMATION_BYTES, confirming.SUBMIT)
+    version = _data(file, CONFIRMATION_BYTES, confirming.SUBMIT).get("schema_version")
+    if type(version) is not int:  # true and 1.0 equal 1
+        raise Refused(printable(file.name), "schema_version", "is no whole number", confirming.SUBMIT)
     try:
         return confirming.read(file)
     except UserError as e:

@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from suite import bundle, registry, rules
+from suite import bundle, naming, registry, rules, versions
 from suite.checks.numbers import UNITS
+from suite.checks.seen import print_of
+from suite.fields import defaults
 from suite.meters import timing
 from tests.fuzz.submission import Submission
 
@@ -597,7 +599,121 @@ def a_retraction_on_no_day(s: Submission, draw: Draw) -> None:
 def a_confirmation_of_nothing(s: Submission, draw: Draw) -> None:
     card = s.body["systems"]["weigh"]
     told = {
-        "schema_version": 1, "run": "0" * 64, "replay": "e" * 64, "created": "2026-03-01T00:00:00Z", "card": card,
+        "schema_version": 1, "run": "0" * 64, "replay": "e" * 64, "created": "2026-11-26T00:00:00Z", "card": card,
         "evidence": "equal", "counts": "agrees", "timings": "agrees", "submitter": "Other Lab",
     }  # fmt: skip
     s.beside[f"confirmations/{'0' * 12}-{card}.json"] = json.dumps(told).encode()
+
+
+def _beside(s: Submission) -> None:
+    """The honest bundle stands beside the submission."""
+    place = s.source.relative_to(s.source.parents[3])
+    s.beside |= {(place / file.name).as_posix(): file.read_bytes() for file in s.source.iterdir()}
+
+
+def _nudge(s: Submission) -> None:
+    """Each figure becomes its next neighbour, but for those that the data or the case dictate."""
+    table, spec = _evidence(s), s.body["spec"]
+    task = registry.task(spec["task"]).of(spec["case"])
+    case = _of_task(spec["task"]).of(spec["tier"], spec["division"], spec["case"])
+    dictated = {*task.truth, *(case.columns if case else ()), *(case.totals if case else ())}
+    for name in [n for n, c in table.items() if c.dtype.kind == "f" and n not in dictated]:
+        table[name] = np.nextafter(table[name], table[name].dtype.type(0))
+
+
+def _renumbered(s: Submission) -> None:
+    """It says that it is of another seed."""
+    if s.body["method"]["seedless"]:
+        raise Nothing
+    s.body["spec"]["seed"] += 1
+    s.body["pictures"] = {}
+
+
+@mutation
+def a_copy_as_another_seed(s: Submission, draw: Draw) -> None:
+    _evidence(s)
+    _renumbered(s)
+    _beside(s)
+
+
+@mutation
+def a_copy_as_another_seed_but_for_last_digits(s: Submission, draw: Draw) -> None:
+    before = {n: c.copy() for n, c in _evidence(s).items()}
+    _nudge(s)
+    same = all((before[n] == c).all() for n, c in s.tables[EVIDENCE].items())
+    if same or not print_of(before, registry.task(s.body["spec"]["task"]).of(s.body["spec"]["case"]).truth).varied:
+        raise Nothing  # there are no figures, or they are the same for all
+    _renumbered(s)
+    _beside(s)
+
+
+@mutation
+def a_copy_under_another_setting(s: Submission, draw: Draw) -> None:
+    _evidence(s)
+    method = s.body["method"]
+    ours = registry.methods(s.body["spec"]["task"])[method["name"]]
+    known = defaults(ours)
+    name = _any(draw, [k for k, v in known.items() if isinstance(v, float) and method["configuration"].get(k) == v])
+    method["configuration"][name] = known[name] + 0.125
+    method["variant"] = naming.variant(method["configuration"], known)
+    _beside(s)
+
+
+def _current(s: Submission) -> None:
+    """Raises Nothing where the source is not at hand that tells what can be set."""
+    lineage = versions.of_method(s.body["spec"]["task"], s.body["method"]["name"])
+    if lineage.version_of(s.body["method"]["version"]) != lineage.stated:
+        raise Nothing
+
+
+@mutation
+def a_setting_of_another_type(s: Submission, draw: Draw) -> None:
+    _current(s)
+    known = s.body["method"]["configuration"]
+    name = _any(draw, [k for k, v in known.items() if isinstance(v, float | int)])
+    value = known[name]
+    known[name] = _any(draw, (str(value), [value], None, int(value) if isinstance(value, float) else float(value)))
+
+
+@mutation
+def a_setting_left_out(s: Submission, draw: Draw) -> None:
+    method = s.body["method"]
+    if method["version"] != registry.methods(s.body["spec"]["task"])[method["name"]].version:
+        raise Nothing
+    del method["configuration"][_any(draw, method["configuration"])]
+
+
+@mutation
+def another_device(s: Submission, draw: Draw) -> None:
+    others = ("Cpu", "tpu", "meta", "cpu:0", *(("cuda", "cuda:1") if s.body["spec"]["device"] == "cpu" else ("cpu",)))
+    s.body["spec"]["device"] = _any(draw, others)
+
+
+@mutation
+def a_day_before_there_was_a_runner(s: Submission, draw: Draw) -> None:
+    s.body["created"] = _any(draw, ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2019-05-05T12:00:00Z"))
+
+
+@mutation
+def a_name_that_nobody_can_read(s: Submission, draw: Draw) -> None:
+    s.body["submitter"] = _any(draw, (" ", "...", "\u3164", "\uffa0", "Lab ", "Lab\u1160"))
+
+
+@mutation
+def a_confirmation_that_says_nothing(s: Submission, draw: Draw) -> None:
+    """Of an honest run."""
+    s.derive = False
+    run, card = json.loads((s.source / bundle.RUN).read_bytes())["id"], s.body["systems"]["weigh"]
+    told = {
+        "schema_version": 1, "run": run, "replay": "e" * 64, "created": "2026-11-30T23:59:59Z", "card": card,
+        "evidence": "equal", "counts": "agrees", "timings": "agrees", "submitter": "Other Lab",
+    }  # fmt: skip
+    changes: tuple[dict[str, Any], ...] = (
+        dict.fromkeys(("evidence", "counts", "timings"), "not judged"),
+        {"counts": "equal"},
+        {"replay": run},
+        {"created": "2999-01-01T00:00:00Z"},
+        {"schema_version": True},
+        {"submitter": " "},
+    )
+    s.beside[f"confirmations/{run[:12]}-{card}.json"] = json.dumps(told | _any(draw, changes)).encode()

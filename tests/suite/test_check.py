@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +311,32 @@ def test_a_workload_whose_name_has_a_slash_may_be_unsupported(tmp_path: Path) ->
     assert "infer@64/bf16" in bundle.read(the_bundle(tmp_path / "r")).unsupported
     with pytest.raises(ValueError, match="unsupported"):
         demo.write(tmp_path / "q", changes={"unsupported": {"<b>play</b>": "markup"}})
+
+
+def ends(item: int) -> int:
+    """Work that the third item ends, with its process."""
+    if item == 2:
+        os._exit(1)
+    return item * item
+
+
+def test_an_item_that_ends_its_process_is_told_and_the_others_are_done() -> None:
+    assert list(check.each(ends, range(5))) == [0, 1, None, 9, 16]
+
+
+def test_a_bundle_that_ends_its_process_is_a_finding(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo.write(results, seed=1)
+    monkeypatch.setattr(check, "MANY", 2)
+
+    def one_died(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        return (None if i == 0 else work(item) for i, item in enumerate(items))
+
+    monkeypatch.setattr(check, "each", one_died)
+    assert [(f.file, f.field) for f in errors(results)] == [(".", "process")]
+
+
+def test_a_name_that_no_file_system_takes_is_a_finding() -> None:
+    assert [f.level for f in check.check([Path("a" * 300)])] == ["error"]
 
 
 def test_many_bundles_are_found_what_each_is_found_alone(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,13 +42,15 @@ def noted(body: dict[str, Any], *values: float) -> None:
 CHANGES: dict[str, Any] = {
     "names of people": lambda b: b.update(submitter="Zoë Čapek 李 @lab +1"),
     "notes with markup and lines": lambda b: b.update(notes=["data: <script>alert(1)</script>\n\tand {{ more }}", "△ ☂ 𝔘"]),
-    "a long variant": lambda b: b["method"].update(configuration={"delta0": "9" * 60}, variant=f"delta0={'9' * 60}"),
+    "a long variant": lambda b: b["method"].update(
+        version="cd" * 16, configuration={"delta0": "9" * 60}, variant=f"delta0={'9' * 60}"
+    ),
     "a last seed": lambda b: b["spec"].update(seed=2**63 - 1),
     "values at the ends of their range": lambda b: noted(b, HUGE, -HUGE, 5e-324, 0.0),
     "a curve beyond reason": lambda b: b.update(
         curve=[{"examples": e, "seconds": HUGE, "name": "val_top1", "value": v} for e, v in ((0, HUGE), (1, -HUGE), (190_000, 0.0))]
     ),
-    "a first day": lambda b: b.update(created="0001-01-01T00:00:00Z"),
+    "a first day": lambda b: b.update(created="2026-11-24T00:00:00Z"),
     "libraries of any name": lambda b: b.update(libraries={f"lib {i}": "1.0 [x] | y" for i in range(50)}),
     "an unsupported workload": lambda b: b.update(unsupported={"infer@64/bf16": "no | such * _instructions_ <here>"}),
     "many processes": lambda b: b.update(processes=100_000),

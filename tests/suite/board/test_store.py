@@ -128,6 +128,47 @@ def test_a_torn_or_older_database_is_made_anew(tmp_path: Path) -> None:
     assert ask(db, "SELECT seed FROM counted") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("notes.txt", b"what I know\n"),
+        ("notes", b"\0" * 64),
+        ("photos.db", b"SQLite format 3\0" + b"\0" * 84),
+        ("run.json", b"{}"),
+    ],
+)
+def test_a_file_that_is_no_database_of_ours_stays(tmp_path: Path, name: str, data: bytes) -> None:
+    light(tmp_path / "results")
+    file = tmp_path / name
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="no DuckDB file"):
+        store.publish(tmp_path / "results", file)
+    assert file.read_bytes() == data
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((name, "results"))
+    with pytest.raises(UserError, match="no file"):
+        store.publish(tmp_path / "results", tmp_path)
+
+
+def test_somebodys_own_tables_stay(tmp_path: Path) -> None:
+    import duckdb
+
+    light(tmp_path / "results")
+    for table in ("photos", "runs"):
+        db = tmp_path / f"{table}.duckdb"
+        with duckdb.connect(str(db)) as own:
+            own.execute(f"CREATE TABLE {table} (kilometres DOUBLE)")
+        before = db.read_bytes()
+        with pytest.raises(UserError, match="own tables"):
+            store.publish(tmp_path / "results", db)
+        assert db.read_bytes() == before
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    light(tmp_path / "results")
+    (tmp_path / "b").touch()
+    assert store.publish(tmp_path / "results", tmp_path / "b").new == 1
+
+
 def test_a_broken_bundle_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     light(results)

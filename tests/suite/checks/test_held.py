@@ -16,9 +16,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from suite import bundle, rules, system
+from suite import bundle, rules, system, versions
 from suite.check import check
+from suite.checks import identity
 from suite.meters import timing
+from suite.naming import UserError, check_submitter
 from suite.protocol import Measure, Spec
 from suite.truth import column_digest
 from tests.suite.checks.test_hostile import (
@@ -181,7 +183,12 @@ def test_a_layer_stands_once(house: House) -> None:
         ({"rate": 0.1}, "rate=0.1", False),
         ({"rate": 0.2}, "rate=0.3", False),
         ({"rate": 0.1, "luck": 3}, "", False),
-        ({}, "", True),
+        ({}, "", False),
+        ({"rate": 1}, "rate=1", False),
+        ({"rate": True}, "rate=True", False),
+        ({"rate": "0.2"}, "rate=0.2", False),
+        ({"rate": None}, "rate=None", False),
+        ({"rate": [1, [2]]}, "rate=[1, [2]]", False),
     ],
 )
 def test_the_variant_is_what_the_settings_come_to(house: House, configuration: dict[str, Any], variant: str, holds: bool) -> None:
@@ -198,7 +205,40 @@ def test_a_key_is_that_of_what_was_asked(house: House) -> None:
         refused(house, honest(root, seed=1, change=lambda b: b.update(key=other)), "key")
 
 
-@pytest.mark.parametrize("created", [f"{day}T00:00:00Z" for day in ("2999-01-01", "2026-13-01", "2026-02-30", "٢٠٢٦-01-01")])
+def test_a_setting_that_came_later_is_the_default_in_older_bundles(tmp_path: Path) -> None:
+    older, house = "ef56" * 16, House(furnished(tmp_path))
+    entry = f'digest = "{older}"\nversion = 1\nproved = "0000000"\n'
+    (tmp_path / versions.TABLE).write_text(f"[[method]]\nname = 'plain'\n{entry}")
+    with results() as root:
+        path = honest(root, change=lambda b: b["method"].update(configuration={}, version=older))
+        assert errors(house, path) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "values", "holds"),
+    [
+        (0.5, None, "float | None", True),
+        (None, None, "float | None", True),
+        (1, None, "float | None", False),
+        ("0.5", None, "float | None", False),
+        ([0.5, 1.0], [0.1], "tuple[float, ...]", True),
+        ([1], [0.1], "tuple[float, ...]", False),
+        ("b", "a", "a, b", True),
+        ("c", "a", "a, b", False),
+        (1, 0, "0, 1", True),
+        (1.0, 0, "0, 1", False),
+        (3, 0.5, "int | float", True),
+        ({"a": 1}, None, "Anything", False),
+    ],
+)
+def test_a_setting_is_of_its_fields_type(value: Any, default: Any, values: str, holds: bool) -> None:
+    assert identity.typed(value, default, values) == holds
+
+
+DAYS = ("2999-01-01", "2026-13-01", "2026-02-30", "٢٠٢٦-01-01", "0001-01-01", "1970-01-01", "2019-05-05", "2026-11-23")
+
+
+@pytest.mark.parametrize("created", [f"{day}T00:00:00Z" for day in DAYS])
 def test_a_date_is_a_day_that_has_been(house: House, created: str) -> None:
     with results() as root:
         refused(house, honest(root, change=lambda b: b.update(created=created)), "created")
@@ -233,18 +273,18 @@ def test_nobody_comes_before_who_stands_there(house: House) -> None:
     with results() as base, results() as root:
         honest(base)
         system.write_card(OTHER, root / "systems")
-        early = scored(better(), created="2020-01-01T00:00:00Z", systems=elsewhere)
+        early = scored(better(), created="2026-11-24T00:00:00Z", systems=elsewhere)
         path = honest(root, change=early, evidence=better())
         assert errors(house, path) == []  # by itself it holds
         assert [f.field for f in errors(house, path, against=base)] == ["created"]
-        late = scored(better(), created="2026-02-01T00:00:00Z", systems=elsewhere)
+        late = scored(better(), created="2026-11-26T00:00:00Z", systems=elsewhere)
         assert errors(house, honest(root, change=late, evidence=better()), against=base) == []
 
 
 def test_one_machine_gives_one_answer_to_one_question(house: House) -> None:
     with results() as base, results() as root:
         honest(base)
-        path = honest(root, change=scored(better(), created="2026-02-01T00:00:00Z"), evidence=better())
+        path = honest(root, change=scored(better(), created="2026-11-26T00:00:00Z"), evidence=better())
         assert [f.field for f in errors(house, path, against=base)] == ["evidence"]
 
 
@@ -272,6 +312,115 @@ def test_nearly_the_same_answers_of_two_seeds_are_marked(house: House) -> None:
         (mark,) = check([root], registry=house)
         assert (mark.level, mark.field) == ("mark", "row")
         assert "99.6 %" in mark.message
+
+
+def nudged(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, every figure its next neighbour."""
+    return {**table, "score": np.nextafter(table["score"], np.float16(2))}
+
+
+def test_a_seed_is_no_other_one_but_for_last_digits(house: House) -> None:
+    near = nudged({**evidence(0), "score": np.maximum(evidence(0)["score"], np.float16(0.5))})
+    base = {**near, "score": np.nextafter(near["score"], np.float16(0))}
+    with results() as root, results() as other:
+        honest(root, seed=0, change=scored(base), evidence=base)
+        path = honest(other, seed=1, change=scored(near), evidence=near)
+        (found,) = errors(house, path, against=root)
+        assert (found.file, found.field) == (bundle.EVIDENCE, "row")
+        assert "last digits" in found.message
+
+
+def test_equal_answers_of_two_seeds_are_marked_whatever_their_figures(house: House) -> None:
+    table = {**evidence(0), "score": evidence(5)["score"]}
+    with results() as root:
+        honest(root, seed=0)
+        honest(root, seed=1, change=scored(table), evidence=table)
+        (mark,) = check([root], registry=house)
+        assert (mark.level, mark.field) == ("mark", "row")
+        assert "100.0 %" in mark.message
+
+
+def test_networks_that_say_one_thing_of_all_are_not_taken_for_copies(house: House) -> None:
+    def constant(seed: int) -> dict[str, np.ndarray]:
+        return {**evidence(seed), "prediction": np.ones(ROWS, np.int16), "score": np.full(ROWS, 1 - seed / 2048, np.float16)}
+
+    with results() as root:
+        for seed in (0, 1):
+            honest(root, seed=seed, change=scored(constant(seed)), evidence=constant(seed))
+        assert errors(house, root) == []
+
+
+def as_another(**method: Any) -> Callable[[Fields], None]:
+    return lambda body: (scored(evidence(0))(body), body["method"].update(method))  # type: ignore[func-returns-value, return-value]
+
+
+def test_evidence_belongs_to_one_row(house: House) -> None:
+    """The setting is another one's, and so is the name: what stands already is told of, whichever seed it says."""
+    for seed in (0, 1):
+        with results() as root, results() as other:
+            honest(root)
+            set_ = as_another(configuration={"rate": 0.2}, variant="rate=0.2")
+            (found,) = errors(house, honest(other, seed, set_, evidence=evidence(0)), against=root)
+            assert (found.level, found.field) == ("error", "row")
+            assert "the same evidence as plain" in found.message
+
+
+@pytest.mark.parametrize("method", [{"name": "net_slim"}, {"name": "mine@ab12ab12ab12", "origin": "file"}])
+@pytest.mark.parametrize("table", [evidence(0), nudged(evidence(0))], ids=["equal", "near"])
+def test_evidence_of_another_method_is_marked(house: House, method: dict[str, Any], table: dict[str, np.ndarray]) -> None:
+    with results() as root, results() as other:
+        honest(root)
+        path = honest(other, change=lambda b: (scored(table)(b), b["method"].update(method)), evidence=table)  # type: ignore[func-returns-value]
+        (mark,) = check([path], against=root, registry=house)
+        assert (mark.level, mark.field) == ("mark", "row")
+        assert "as plain" in mark.message
+
+
+def test_two_methods_of_ours_with_their_own_turned_off_may_be_one(house: House) -> None:
+    with results() as root:
+        for name in ("plain", "net_slim"):
+            honest(root, change=as_another(name=name, configuration={"rate": 0.2}, variant="rate=0.2"))
+        assert check([root], registry=house) == []
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "tpu", "meta", "Cpu", "CPU", "cpu:0", "cuda:-1", "cuda:01"])
+def test_a_device_is_one_that_runs_compute_on_and_the_card_names_it(house: House, device: str) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b["spec"].update(device=device)), "spec.device")
+
+
+def test_a_card_names_a_gpu_where_one_computed(house: House) -> None:
+    gpu = card(64.0, {"name": "Loom", "memory_gib": 16.0})
+    with results() as root:
+        system.write_card(gpu, root / "systems")
+        path = honest(root, change=lambda b: b["systems"].update(weigh=gpu.hash))
+        refused(house, path, "spec.device")
+        for seed, device in ((1, "cuda"), (2, "cuda:3")):  # solved by a processor, weighed by a GPU
+            path = honest(root, seed, lambda b, d=device: (b["systems"].update(weigh=gpu.hash), b["spec"].update(device=d)))  # type: ignore[misc]
+            assert errors(house, path) == []
+
+
+@pytest.mark.parametrize("name", [" ", "...", "-", "\u3164", "\uffa0", "a\u3164", " Lab", "Lab ", "Lab  A", "\u2800x"])
+def test_who_submits_is_somebody_who_can_be_read(house: House, name: str) -> None:
+    with results() as root:
+        refused(house, honest(root, change=lambda b: b.update(submitter=name)))
+    with pytest.raises(UserError, match="submitter"):
+        check_submitter(name)
+
+
+def test_a_cell_that_asks_for_all_memory_is_a_finding(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(self: Dots, spec: Spec, evidence: Any) -> Any:
+        return np.zeros((2**46, 2**10))
+
+    monkeypatch.setattr(Dots, "score", greedy)
+    with results() as root:
+        (found,) = errors(house, honest(root))
+        assert (found.file, found.field) == (bundle.EVIDENCE, "rows")
+    for raised in (MemoryError(), RecursionError()):
+        monkeypatch.setattr("suite.checks.numbers.possible", lambda *_, e=raised: (_ for _ in ()).throw(e))
+        with results() as root:
+            (found,) = errors(house, honest(root))
+            assert (found.file, found.field) == (".", "files")
 
 
 def test_a_method_of_ones_own_cannot_do_without_seeds(house: House) -> None:

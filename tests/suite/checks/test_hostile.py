@@ -192,7 +192,7 @@ def fields(seed: int, tables: Mapping[str, Table], card_hash: str, **spec: Any) 
         "schema_version": 1,
         "status": "ok",
         "reason": "",
-        "created": "2026-01-01T00:00:00Z",
+        "created": "2026-11-25T00:00:00Z",
         "spec": asked,
         "data": DATA,
         "method": {
@@ -1255,7 +1255,7 @@ def test_a_run_is_submitted_once(house: House) -> None:
 def test_the_same_order_with_the_same_evidence_is_submitted_once(house: House) -> None:
     with results() as root:
         honest(root)
-        honest(root, change=lambda b: b.update(created="2026-01-02T00:00:00Z"))
+        honest(root, change=lambda b: b.update(created="2026-11-26T00:00:00Z"))
         assert [f.field for f in errors(house, root)] == ["key"]
 
 

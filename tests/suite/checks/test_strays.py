@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ def test_a_retraction_has_a_day_that_has_been(house: House, date: str) -> None:
 
 def confirmed(root: Path, run: str, **changed: Any) -> Path:
     told = {
-        "schema_version": 1, "run": run, "replay": "e" * 64, "created": "2026-03-01T00:00:00Z", "card": card().hash,
+        "schema_version": 1, "run": run, "replay": "e" * 64, "created": "2026-11-26T00:00:00Z", "card": card().hash,
         "evidence": "equal", "counts": "agrees", "timings": "not judged", "submitter": "Other Lab", **changed,
     }  # fmt: skip
     path = root / "confirmations" / f"{told['run'][:12]}-{told['card']}.json"
@@ -149,14 +151,64 @@ def test_a_confirmation_is_of_a_run_that_there_is_by_somebody_else(house: House)
             ({"submitter": "Some Lab"}, "submitter"),
             ({"submitter": "Other\u200bLab"}, "confirmation"),
             ({"card": "ab" * 8}, "card"),
-            ({"created": "2025-01-01T00:00:00Z"}, "created"),
+            ({"created": "2026-11-24T00:00:00Z"}, "created"),
             ({"evidence": "very good"}, "confirmation"),
+            ({"evidence": "not judged", "counts": "not judged"}, "evidence"),
+            ({"counts": "equal"}, "confirmation"),
+            ({"timings": "equal"}, "confirmation"),
+            ({"replay": run}, "replay"),
+            ({"created": "2999-01-01T00:00:00Z"}, "created"),
+            ({"schema_version": True}, "schema_version"),
+            *(
+                ({"submitter": name}, "submitter")
+                for name in ("some lab", "Some-Lab.", "Some  Lab", "Sоme Lab", "5ome Lab ", " ", "..")
+            ),
         ):
             path.unlink()
             path = confirmed(root, **{"run": run, **change})
             assert [f.field for f in errors(house, root)] == [field], change
         path.rename(path.with_name("another.json"))
         assert [f.field for f in errors(house, root)] == ["confirmation"]
+
+
+def test_one_replay_confirms_one_run(house: House) -> None:
+    with results() as root:
+        for seed in (0, 1):
+            confirmed(root, bundle.read(honest(root, seed)).id)
+        assert [f.field for f in errors(house, root)] == ["replay"]
+
+
+def test_folders_are_looked_at_as_deep_as_results_may_lie(house: House) -> None:
+    """Deeper than a stack of calls: one finding, and no more of its kind."""
+    with results() as root:
+        path = honest(root)
+        here = os.open(root.parent, os.O_RDONLY)
+        try:
+            for _ in range(1200):
+                os.mkdir("a", dir_fd=here)
+                inner = os.open("a", os.O_RDONLY, dir_fd=here)
+                os.close(here)
+                here = inner
+            shutil.copyfile(path / bundle.RUN, f"/proc/self/fd/{here}/run.json")
+        finally:
+            os.close(here)
+        found = errors(house, root.parent)
+        assert [(f.file, f.field) for f in found] == [(".", "folder")]
+        assert errors(house, path, against=root.parent) == []
+        unrooted(root.parent / "a")
+
+
+def unrooted(folder: Path) -> None:
+    """Removes folders deeper than a path is long."""
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def test_a_walk_is_that_of_the_system(tmp_path: Path) -> None:
+    for name in ("b/x", "a/y/z", "a/w", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    (tmp_path / "d").symlink_to(tmp_path / "a")
+    assert [(str(b), f, n) for b, f, n in bundle.walk(tmp_path)] == [(b, f, n) for b, f, n in os.walk(tmp_path)]
 
 
 # -- texts -----------------------------------------------------------------------------------------------------------
