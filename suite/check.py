@@ -459,7 +459,8 @@ def _truth(
         return
     of_case = case.known.of_case(record.spec)
     if of_case is not None:
-        yield from held.dictated(case.where, evidence, task.columns, of_case)
+        ruled = case.known.rules(record.spec.task)
+        yield from held.dictated(case.where, record, evidence, task.columns, ruled, of_case)
     for name, expected in entry["columns"].items():
         if truth.column_digest(evidence[name], task.columns[name]) != expected:
             mend = "labels come from the data and are not to be changed"
@@ -549,6 +550,7 @@ def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         if spoken and role == "weigh" and bool(card.gpu) != (record.spec.device != "cpu"):
             told = f"says {record.spec.device}, the card that weighed {'names a GPU' if card.gpu else 'names no GPU'}"
             yield case.error("spec.device", told)
+        yield from held.card(case.where, record, role, card.model_dump(), case.known.rules(record.spec.task))
         host = card.memory.get("total_gib")
         # a GPU may have solved what a processor weighed; a card names a GPU only where one computed
         on_gpu = card.gpu and (role == "solve" or record.spec.device.startswith("cuda"))

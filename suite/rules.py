@@ -37,6 +37,14 @@ class CaseRules:
     columns: Mapping[str, str] = field(default_factory=dict)  #: digests of columns that the case dictates, beside truth.toml's
     totals: Mapping[str, float] = field(default_factory=dict)  #: sums of columns that differ a little from machine to machine
     originals: Mapping[str, str] = field(default_factory=dict)  #: SHA-256 of the pictures of the originals
+    #: what an amount over its share of the parent's comes to, which is the parent's amount: ``{"amount/share": the parent's}``
+    wholes: Mapping[str, float] = field(default_factory=dict)
+    #: of two columns, in each row, the least and the most that one is of the other: ``{"a/b": (least, most)}``
+    rows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    #: digests of a column that the parent of a seed gives, the same on one machine: ``{column: {card: {seed: digest}}}``
+    answers: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    booked: tuple[str, ...] = ()  #: how workloads begin whose items, by all calls of the candidate, are the examples spent
+    unbooked: tuple[str, ...] = ()  #: methods, ``name variant``, of ours that spend examples on what is no part of their job
 
     def most_examples(self, method: str) -> int | None:
         """The most examples of a closed run of a method; None where nothing is known."""
@@ -62,6 +70,27 @@ class TaskRules:
     left_macs: str = ""
     left_weights: str = ""
     timing_seconds: float | None = None  #: the least cap of a comparison; None: the scale's own
+    since: str = ""  #: the day on which the task began: no run is older
+    derived: tuple[str, ...] = ()  #: measures that evidence alone may give, whether or not a run's own defines them
+    #: of two measures, ``name`` or ``name:part``, the least and the most that one is of the other: ``{"a/b": (least, most)}``
+    ratios: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)  #: the least that a measure can be
+    #: the least that a measure is of the parameters of the largest network, where layers are named ``network: layer``
+    of_largest: Mapping[str, float] = field(default_factory=dict)
+    inverses: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: rates by the time that each is one over: ``{"rate": "time quantile"}``
+    rising: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: quantiles of a measure, the last words of its parts
+    percent: tuple[str, ...] = ()  #: values of curves that are per cents
+    ones: Mapping[str, str] = field(default_factory=dict)  #: columns that are 1, but where a measure tells of more than one
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: measures by the methods of ours that alone have them
+    untrained: tuple[str, ...] = ()  #: methods of ours that see no example
+    parentless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: columns by the methods of ours that have -1 there
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: columns by the methods of ours with a parent of their own
+    everywhere: tuple[str, ...] = ()  #: how workloads begin that every processor can run
+    runs: Mapping[str, str] = field(default_factory=dict)  #: how workloads begin by what is metered of the rest of their name
+    closed_within: Mapping[str, str] = field(default_factory=dict)  #: measures that in a closed run are at most another
+    facts: tuple[str, ...] = ()  #: ``group.fact`` that every system card tells
     cases: Mapping[tuple[str, bool, str], CaseRules] = field(default_factory=dict)
 
     @property
@@ -90,7 +119,7 @@ def read(path: Path) -> TaskRules:
 
 
 def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return {k: _tuples(v) if isinstance(v, Mapping) else tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
 
 
 def describe(rules: TaskRules) -> str:

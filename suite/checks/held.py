@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,13 +14,28 @@ from suite.meters import timing
 from suite.naming import UserError, canonical_target, parse_target
 from suite.rules import CaseRules, TaskRules
 
+CLOCK = "set the clock and run it again"
 NEAR = 1e-4  #: relative: the parent's counts; a graph that was drawn again has an edge more or less
 NEARLY = 0.02  #: relative: bytes of a video differ by 0.7 % between processors
 BY_LAYER = 0.01  #: relative: sums over layers, of which each holds its own numbers of weights
+WHOLE = 0.1  #: relative: bytes of one file differ by 0.3 % between versions of what packs it
+ROUNDED = 1e-6  #: relative: figures in single precision
+MOST_CORES = 8192  #: of one machine: what Linux counts up to
 ENDS = 0.9  #: of a cap: a comparison that was not known well enough lasted as long
 
 
 def asked(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
+    """What was asked when, and what holds of every run of a task, whatever its case and however it ended."""
+    yield from _target(where, record, rules)
+    if rules.since and record.created < rules.since:
+        yield _wrong(where, "created", f"{record.created} is before {rules.since}, when {record.spec.task} began", CLOCK)
+    yield from _metered(where, record, rules)
+    yield from _sums(where, record, rules)
+    yield from _quantiles(where, record, rules)
+    yield from _unsupported(where, record, rules)
+
+
+def _target(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
     """The target reads as the runner writes it, names what the task prunes, and asks for a share."""
     target = record.spec.target
     try:
@@ -35,6 +51,94 @@ def asked(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Fi
             yield _wrong(where, "spec.target", f"{name} is nothing that {record.spec.task} removes", there)
         elif share > 1:
             yield _wrong(where, "spec.target", f"{name}={share:g} is no share")
+
+
+def _metered(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
+    """A meter tells nothing that evidence alone gives, and of our methods only what they have."""
+    ours = record.method.origin == "reference"
+    for m in record.measures:
+        if m.source != "meter":
+            continue
+        if m.name in rules.derived:
+            yield _wrong(where, f"measures {m.name} {m.part}".strip(), "is derived from evidence alone, never metered")
+        elif ours and m.name in rules.only and record.method.name not in rules.only[m.name]:
+            yield _wrong(where, f"measures {m.name}", f"is nothing that {record.method.name} has")
+    examples = record.measure("examples")
+    closed = record.spec.division == "closed" and record.status == "ok"
+    if rules.known and ours and closed and examples and not examples.value and record.method.name not in rules.untrained:
+        yield _wrong(where, "measures examples", f"are none, and {record.method.name} trains on some")
+    for name in rules.percent:
+        beyond = [p.value for p in record.curve if p.name == name and not 0 <= p.value <= 100 * (1 + ROUNDED)]
+        if beyond:
+            yield _wrong(where, "curve", f"{name} is {beyond[0]:g} %, outside 0..100")
+
+
+def _sums(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
+    """What figures of one run come to, one over the other, lies where it can."""
+    for names, (least, most) in rules.ratios.items():
+        over, under = names.split("/")
+        for part, value in _parts(record, over):
+            whole = _parts(record, under)
+            if not whole or whole[0][1] <= 0:
+                continue
+            ratio = value / whole[0][1]
+            if not least * (1 - ROUNDED) <= ratio <= most * (1 + ROUNDED):
+                told = f"is {ratio:.4g} of {under}, and can be {least:g} to {most:g} of it"
+                yield _wrong(where, f"measures {over.partition(':')[0]} {part}".strip(), told)
+    for name, least in rules.least.items():
+        for part, value in _parts(record, name):
+            if value < least:
+                yield _wrong(
+                    where, f"measures {name.partition(':')[0]} {part}".strip(), f"{value:g} is less than any has: {least:g}"
+                )
+    networks: dict[str, int] = {}
+    for layer in record.operations:
+        network, colon, _ = layer.name.partition(": ")
+        if colon:
+            networks[network] = networks.get(network, 0) + layer.params
+    largest = max(networks.values(), default=0)
+    for name, least in rules.of_largest.items():
+        for part, value in _parts(record, name):
+            if value < least * largest:
+                told = f"{value:,.0f} are less than {least:g} for each of the {largest:,} parameters of one network"
+                yield _wrong(where, f"measures {name.partition(':')[0]} {part}".strip(), told)
+
+
+def _quantiles(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
+    """Quantiles rise, and a rate is one over the time that it is told by."""
+    value = {(m.name, m.part): m.value for m in record.measures}
+    for name, quantiles in rules.rising.items():
+        found: dict[str, list[float]] = {}
+        for quantile in quantiles:
+            for part, told in _parts(record, name):
+                if part.endswith(f" {quantile}"):
+                    found.setdefault(part.removesuffix(f" {quantile}"), []).append(told)
+        for part, values in found.items():
+            if values != sorted(values):
+                yield _wrong(where, f"measures {name} {part}", f"falls from {quantiles[0]} to {quantiles[-1]}")
+    for rate, time in rules.inverses.items():
+        name, _, quantile = time.partition(" ")
+        for part, told in _parts(record, rate):
+            each = value.get((name, f"{part} {quantile}"))
+            if each is None or not math.isclose(told * each, 1.0, rel_tol=ROUNDED):
+                yield _wrong(where, f"measures {rate} {part}", f"is not one over {name} {part} {quantile}")
+
+
+def _unsupported(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
+    """What every processor can run is not said to be unsupported on one, nor is what was metered running."""
+    for name in record.unsupported:
+        if record.spec.device == "cpu" and name.startswith(rules.everywhere):
+            yield _untimed(where, f"{name} is said not to be supported, and every processor can run it")
+        for beginning, measure in rules.runs.items():
+            rest = name.removeprefix(beginning)
+            if rest != name and any(m.name == measure and m.part.startswith(f"{rest}@") for m in record.measures):
+                yield _untimed(where, f"{name} is said not to be supported, and {measure} tells that {rest} ran")
+
+
+def _parts(record: bundle.RunRecord, name: str) -> list[tuple[str, float]]:
+    """Parts and values of a measure: of ``name:part`` the one, of ``name`` all."""
+    name, colon, part = name.partition(":")
+    return [(m.part, m.value) for m in record.measures if m.name == name and (not colon or m.part == part)]
 
 
 def held(where: str, record: bundle.RunRecord, rules: TaskRules, case: CaseRules) -> Iterator[Finding]:
@@ -54,6 +158,15 @@ def held(where: str, record: bundle.RunRecord, rules: TaskRules, case: CaseRules
         told = value.get((name, ""))
         if told is not None and abs(told - expected) > NEAR * abs(expected):
             yield _wrong(where, f"measures {name}", f"says {told:.9g}, the parent's is {expected:.9g}")
+    for amounts, whole in case.wholes.items():
+        over, under = amounts.split("/")
+        amount, share = value.get((over, "")), value.get((under, ""))
+        if amount is not None and share is not None and not abs(amount - whole * share) <= WHOLE * whole * share:
+            yield _wrong(where, f"measures {over}", f"{amount:g} at a share of {share:g}: the parent has {whole:g}")
+    if record.spec.division == "closed":
+        for small, large in rules.closed_within.items():
+            if value.get((small, ""), 0.0) > value.get((large, ""), math.inf) * (1 + ROUNDED):
+                yield _wrong(where, f"measures {small}", f"is more than {large}, which is all that a closed run has")
     if value.get(("macs", "")) and not record.operations:
         yield _wrong(where, "operations", "are missing, and multiply-adds are told")
     if case.weights:
@@ -96,17 +209,86 @@ def _between(low: float, high: float) -> str:
     return f"{low:.9g}" if math.isclose(low, high) else f"{low:.9g} to {high:.9g}"
 
 
-def dictated(where: str, evidence: Mapping[str, np.ndarray], kinds: Mapping[str, str], case: CaseRules) -> Iterator[Finding]:
-    """Columns that the case dictates are the case's."""
+def card(
+    where: str, record: bundle.RunRecord, role: Literal["solve", "weigh"], told: Mapping[str, Mapping[str, Any]], rules: TaskRules
+) -> Iterator[Finding]:
+    """A card tells the facts that every machine has, counts what it has, and names the versions that the record names."""
+    field = f"systems.{role}"
+    for fact in rules.facts:
+        group, _, name = fact.partition(".")
+        if name not in told.get(group, {}):
+            yield _wrong(where, field, f"its card tells no {fact}", "submit the card that the run wrote")
+    processor, software = told["processor"], told["software"]
+    for name in ("cores", "threads_used"):
+        count = processor.get(name, 1)
+        if type(count) is not int or not 1 <= count <= MOST_CORES:
+            yield _wrong(where, field, f"its card tells {count!r:.40} {name}", "submit the card that the run wrote")
+    for name in ("python", "torch"):
+        # a build's own suffix is in one of them
+        versions = [str(of[name]).partition("+")[0] for of in (software, record.libraries) if name in of]
+        if len(set(versions)) > 1:
+            told_both = f"its card tells {name} {versions[0]:.40}, the libraries {versions[1]:.40}"
+            yield _wrong(where, field, told_both, "submit the card that the run wrote")
+    cores, gpus = processor.get("cores"), told["gpu"].get("count", 0)
+    if role == "solve" and isinstance(cores, int) and isinstance(gpus, int) and record.processes > max(cores, gpus, 1):
+        message = f"{record.processes:,} processes on {cores} cores"
+        yield Finding(where, bundle.RUN, "processes", "mark", message, "run it again with one process a core, or a GPU")
+
+
+def dictated(
+    where: str,
+    record: bundle.RunRecord,
+    evidence: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+    rules: TaskRules,
+    case: CaseRules,
+) -> Iterator[Finding]:
+    """Columns that the case dictates are the case's, and those of a method can be its own."""
+    for name, measure in rules.ones.items():
+        several = record.measure(measure)
+        if (evidence[name] != 1).any() and (several is None or several.value < 2):
+            yield _column(where, name, f"is not 1 everywhere, and no more than one of {measure} is told", AGAIN)
+    for names, (least, most) in case.rows.items():
+        over, under = (evidence[n].astype(float) for n in names.split("/"))
+        if not ((least * under <= over * (1 + ROUNDED)) & (over <= most * under * (1 + ROUNDED))).all():
+            message = f"is no {least:g} to {most:.4g} of {names.partition('/')[2]} in some row"
+            yield _column(where, names.partition("/")[0], message, AGAIN)
+    yield from _of_parent(where, record, evidence, kinds, rules, case)
     for name, expected in case.columns.items():
         if truth.column_digest(evidence[name], kinds[name]) != expected:
             told = f"is not what {case.case} says"
-            yield Finding(where, bundle.EVIDENCE, name, "error", told, "it comes from the data and is not to be changed")
+            yield _column(where, name, told, "it comes from the data and is not to be changed")
     for name, total in case.totals.items():
         said = float(evidence[name].astype(float).sum())
         if abs(said - total) > NEARLY * total:
             told = f"sums to {said:,.0f}, that of {case.case} to {total:,.0f}"
-            yield Finding(where, bundle.EVIDENCE, name, "error", told, "encode the video as the task does")
+            yield _column(where, name, told, "encode the video as the task does")
+
+
+def _of_parent(
+    where: str,
+    record: bundle.RunRecord,
+    evidence: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+    rules: TaskRules,
+    case: CaseRules,
+) -> Iterator[Finding]:
+    """Answers of the parent are there for each row or for none, and what the parent of that seed gives on that machine."""
+    ours, name = record.method.origin == "reference", record.method.name
+    for column, without in rules.parentless.items():
+        absent = evidence[column] == -1
+        if absent.all() and ours and name not in without:
+            yield _column(where, column, f"is -1, and {name} has a parent", AGAIN)
+        elif absent.any() and not absent.all():
+            yield _column(where, column, "is -1 in some rows: a parent answers all of them or none", AGAIN)
+        elif ours and name in without and not absent.all():
+            yield _column(where, column, f"is not -1, and {name} has no parent", AGAIN)
+    for column, cards in case.answers.items():
+        known = cards.get(record.systems.get("solve", ""), {}).get(str(record.spec.seed))
+        mine = name in rules.parentless.get(column, ()) or name in rules.apart.get(column, ()) or (evidence[column] == -1).all()
+        if known is not None and not mine and truth.column_digest(evidence[column], kinds[column]) != known:
+            told = f"is not what the parent of seed {record.spec.seed} answers on this machine"
+            yield Finding(where, bundle.EVIDENCE, column, "mark", told, "replay it: nothing else tells whose answers these are")
 
 
 def workloads(
@@ -129,8 +311,28 @@ def workloads(
         for name in case.told:
             if name not in there:
                 yield _untimed(where, f"{name} is neither timed nor said to be unsupported")
+    if case.booked and record.spec.division != "speed":
+        yield from _booked(where, record, items, case)
     if speed in record.unsupported:
         yield _untimed(where, f"{speed}, by which speed is told, is said not to be supported")
+
+
+def _booked(where: str, record: bundle.RunRecord, items: Mapping[str, int], case: CaseRules) -> Iterator[Finding]:
+    """Examples spent are those of all calls of the workloads that they were spent on: what ran and is not told would be no time."""
+    calls = timing.calls_of((m.name, m.part, m.value) for m in record.measures if m.source == "meter")
+    examples = record.measure("examples")
+    if examples is None:
+        return
+    told = sum(items[n] * calls[n][0] for n in items if n in calls and n.startswith(case.booked))
+    method, ours = record.method, record.method.origin == "reference"
+    if told > examples.value * (1 + ROUNDED):
+        yield _wrong(where, "measures examples", f"says {examples.value:.9g}, the calls of workloads come to {told:.9g}")
+    elif told < examples.value * (1 - ROUNDED) and f"{method.name} {method.variant}" not in case.unbooked:
+        message = f"says {examples.value:.9g}, and {told:.9g} are told by the calls of workloads: the rest is in no time"
+        if ours:
+            yield _wrong(where, "measures examples", message)
+        else:  # examples may be looked at by what is no part of the job, as for a comparison
+            yield Finding(where, bundle.RUN, "measures examples", "mark", message, "tell what ran before as a workload")
 
 
 def ends(where: str, table: Mapping[str, np.ndarray], caps: Mapping[str, float], cap: float) -> Iterator[Finding]:
@@ -152,6 +354,10 @@ def ends(where: str, table: Mapping[str, np.ndarray], caps: Mapping[str, float],
             if spent < ENDS * min(caps.get(name, cap), cap):
                 told = f"{name} ends after {quads} quads and {spent:.1f} s, neither known to 1 % nor at its cap"
                 yield _untimed(where, told)
+
+
+def _column(where: str, name: str, message: str, mend: str) -> Finding:
+    return Finding(where, bundle.EVIDENCE, name, "error", message, mend)
 
 
 def _untimed(where: str, message: str) -> Finding:

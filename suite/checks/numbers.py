@@ -17,10 +17,12 @@ from suite.meters import timing
 from suite.protocol import Measure, Task, Tier
 
 CLOSE = 1e-9  #: relative
+CLOCK = 1e-3  #: seconds to which points of a curve are rounded
 FASTEST = 1e7  #: examples a second that no trainer reaches
 MOST_KEPT = 1.5  #: kept.* beyond this is no share
 MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
 MOST_WORKLOADS = 64
+MOST_BUSY = 8192.0  #: cores, of one machine: what Linux counts up to
 ENOUGH = 0.8  #: of the 50 ms that a block is to last
 SHORTEST_SIDE = 0.5  #: of it, where the other side's blocks last long enough: of ours medians last 40 ms and more
 SHORTEST_BLOCK, LONGEST_BLOCK = 1e-6, 3600.0  #: seconds
@@ -118,8 +120,24 @@ def possible(where: str, record: bundle.RunRecord, task: Task[Any, Any]) -> Iter
                 yield _wrong(where, m.name, m.part, f"{m.value:.9g} s is more than the {seconds:.9g} s of train_seconds")
     if seconds is not None and examples is not None and seconds < examples / FASTEST:
         yield _wrong(where, "train_seconds", "", f"{examples:g} examples in {seconds:g} s: no machine is so fast")
+    if examples is not None and examples != round(examples):
+        yield _wrong(where, "examples", "", f"{examples:g} is no whole number")
+    yield from _curve(where, record, seconds)
     if examples is not None and any(p.examples > examples for p in record.curve):
         yield Finding(where, bundle.RUN, "curve", "error", "a point lies beyond the examples that the run saw", AGAIN)
+
+
+def _curve(where: str, record: bundle.RunRecord, seconds: float | None) -> Iterator[Finding]:
+    """Points of one name follow each other, and the training lasts beyond them."""
+    last: dict[str, bundle.PointRecord] = {}
+    for point in record.curve:
+        before = last.get(point.name)
+        if before and (point.seconds < before.seconds or point.examples < before.examples):
+            yield Finding(where, bundle.RUN, "curve", "error", f"{point.name} goes back in time", AGAIN)
+            break
+        last[point.name] = point
+    if seconds is not None and any(p.seconds > seconds + CLOCK for p in record.curve):
+        yield Finding(where, bundle.RUN, "curve", "error", f"a point lies beyond the {seconds:g} s of train_seconds", AGAIN)
 
 
 def _impossible(m: bundle.MeasureRecord, amounts: Collection[str]) -> Iterator[str]:
@@ -162,6 +180,10 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray], job
         raise Refused(bundle.TIMING, "blocks", f"{len(names)} workloads of up to {counts.max()} blocks: the scale stops before")
     if both := sorted(set(names) & set(record.unsupported)):
         raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
+    if float(table["busy"].max()) > MOST_BUSY:
+        raise Refused(bundle.TIMING, "busy", f"others used {float(table['busy'].max()):g} cores: no machine has so many")
+    if table["throttled"].any() and not record.spec.device.startswith("cuda"):
+        raise Refused(bundle.TIMING, "throttled", "a GPU held its clock back, and none computed")
     try:
         with np.errstate(all="ignore"):  # absurd seconds overflow: then the numbers differ, which is said
             return [*timing.derive(table), *timing.jobs(table, _calls(record), jobs, record.unsupported)]
@@ -207,6 +229,12 @@ def whole_jobs(
             yield _wrong(where, name, "", f"says {stored.value:.9g}, {whose} of {beginning}… times their items are {total:.9g}")
     for name, (other, beginning) in task.exceeding.items():
         more, less = record.measure(name), record.measure(other)
+        timed_so = [n for n in items if n.startswith(beginning)]
+        for workload in timed_so:
+            if workload in calls and calls[workload][0] < 1:
+                yield _wrong(where, timing.CALLS[0], workload, f"{calls[workload][0]:g}: what is timed as part of a job was called")
+        if more is not None and less is not None and timed_so and (more.value <= less.value or equal(more.value, less.value)):
+            yield _wrong(where, name, "", f"is no more than {other}, and {timed_so[0]} was run besides")
         if more is None or less is None or any(n.startswith(beginning) for n in known):
             continue
         if more.value > less.value and not equal(more.value, less.value):

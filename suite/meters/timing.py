@@ -36,6 +36,8 @@ LOOKING = 1.2
 TRIM = 0.2
 WARM_BLOCKS = 30  #: most blocks that a warm-up takes
 WARM_SHARE = 0.2  #: of the cap, the most seconds that the warm-up of one side takes
+_FILLED = 1.1  #: of a block's seconds, what its calls are to last
+_LEAST_SECONDS = 1e-8  #: that a block is taken to last
 COLUMNS = {
     "workload": "object",
     "side": "object",
@@ -121,7 +123,7 @@ def compare(
         used = dict(calls)
         for side, seconds in taken:  # a count found while others slowed us makes short blocks once they are gone
             if seconds < block_seconds:
-                calls[side] = max(calls[side], math.ceil(1.1 * block_seconds * used[side] / max(seconds, 1e-8)))
+                calls[side] = max(calls[side], _wanted(block_seconds, used[side], seconds))
         over = time.perf_counter() - began > cap_seconds * (1 if quad + 1 >= ENOUGH else LONGEST)
         if quad + 1 in LOOKS or over:
             _, half = ratio(quad_ratios(to_table(blocks)))
@@ -338,8 +340,32 @@ def _validate(name: str, part: Table) -> None:
         or len(set(part["items"])) != 1
     ):
         raise ValueError(f"workload {name}: seconds and calls must be positive, items the same throughout")
+    _calls_follow(name, part)
     if int(part["items"][0]) < 1 or not np.isfinite(part["busy"]).all() or (part["busy"] < 0).any():
         raise ValueError(f"workload {name}: items must be positive, and cores used by others no less than 0")
+
+
+def _calls_follow(name: str, part: Table) -> None:
+    """Raises ValueError where calls are not counted as `compare` does.
+
+    Both blocks of a side in a quad share a count, which never falls, and rises only after a short block, to what would fill one.
+    """
+    calls, seconds = (part[column].reshape(-1, len(ORDER)) for column in ("calls", "seconds"))
+    for side in sorted(set(ORDER)):
+        mine = [i for i, s in enumerate(ORDER) if s == side]
+        count, fastest = calls[:, mine[0]].astype(np.int64), seconds[:, mine].min(1)
+        most = np.where(fastest < BLOCK_SECONDS, np.ceil(_FILLED * BLOCK_SECONDS * count / np.maximum(fastest, _LEAST_SECONDS)), 0)
+        if (
+            (calls[:, mine] != count[:, None]).any()
+            or (count[1:] < count[:-1]).any()
+            or (count[1:] > np.maximum(most, count)[:-1]).any()
+        ):
+            raise ValueError(f"workload {name}: calls of the {side} are not counted as the scale counts them")
+
+
+def _wanted(block_seconds: float, calls: int, seconds: float) -> int:
+    """Calls that fill a block, of which so many take so many seconds."""
+    return math.ceil(_FILLED * block_seconds * calls / max(seconds, _LEAST_SECONDS))
 
 
 def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_seconds: float, cap_seconds: float) -> int:

@@ -24,6 +24,8 @@ __all__ = ["FairNetwork", "FairProblem", "FairPruning"]  # what methods import
 EXAMPLE = "adult/mlp-128-64"
 SMOKE = {"train": 768, "val": 128, "test": 512}
 INFER = (1, 256)
+MOST_CLASSES = 256  #: of a set whose classes nobody knows; ours have 10 at most
+MOST_CELLS = 2**22  #: groups times classes times classes: counts of a resample, 64 MB
 
 
 class FairPruning(Task[FairProblem, FairNetwork]):
@@ -187,6 +189,11 @@ class FairPruning(Task[FairProblem, FairNetwork]):
         columns = {k: evidence[k].astype(np.int64) for k in ("label", "prediction", "group", "dense")}
         classes = class_names(self.name, spec.tier, spec.case)
         count = max(len(classes), 1 + int(max(columns["label"].max(), columns["prediction"].max())), 2)
+        for column in ("prediction", "dense"):  # counts are taken by class: one class too many is memory for all of them
+            if columns[column].max() >= (most := len(classes) or MOST_CLASSES):
+                raise UserError(f"evidence: {column} {columns[column].max()} is none of {most} classes; run the method again")
+        if count**2 * len(np.unique(columns["group"])) > MOST_CELLS:
+            raise UserError(f"evidence: too many groups to be counted by {count} classes; run the method again")
         try:
             return fairness(
                 columns["label"],

@@ -536,15 +536,46 @@ def _check(a: Answers, flags: Mapping[str, np.ndarray]) -> None:
         if len(np.unique(a.centred[mine])) > 1:
             raise UserError(f"evidence: fold {fold} has centres for some of its patches{again}")
         centres = a.centres(fold)
-        if centres is None or a.kept[mine][0] < 1 or not (a.sampled & mine).any():
+        if centres is None or not (a.sampled & mine).any():
             continue
         x, away = a.z[a.sampled & mine], a.away[a.sampled & mine]
         to = np.linalg.norm(x[:, None] - centres, axis=2)
+        if a.kept[mine][0] < 1:
+            if not _shortened(x, centres, to, away, float(a.kept[mine][0])):
+                raise UserError(f"evidence: distances to the centres are not those of embeddings and centres{again}")
+            continue
         # embeddings are written in a unit of their own: one power of two for all of a fold
         large = (to > HALF * to.max()) & (away > 0)
         units = to[large] / away[large]
         if units.size and units.max() > (1 + HALF) ** 2 * units.min():
             raise UserError(f"evidence: distances to the centres are not those of embeddings and centres{again}")
+
+
+def _shortened(x: np.ndarray, centres: np.ndarray, to: np.ndarray, away: np.ndarray, kept: float) -> bool:
+    """Whether distances can be those of an embedding of which only the leading components are written.
+
+    What is left out makes a distance longer, and by little: each of the components left out has a smaller singular value than the
+    least of those that are written, so that no row is longer in them than that; and around their mean rows are no longer in them
+    than the share of the variance that is said to be lost.
+
+    Args:
+        x: (n, 64) of the sample; centres: (2, 64).
+        to: (n, 2) distances of these.
+        away: (n, 2) distances before, in a unit that is a power of two apart.
+        kept: the share of the variance that the components keep, of x or of the centres.
+    """
+    both = np.concatenate([x, centres])
+    large = (to > HALF * to.max()) & (away > 0)
+    if not large.any():
+        return True
+    # the least power of two by which no distance was longer before it was written than after
+    unit = 2.0 ** np.ceil(np.log2((to[large] / away[large]).max() / (1 + HALF)))
+    values = np.linalg.svd(both, compute_uv=False)
+    rounding = 2.0**-11 * float(np.linalg.norm(both))  # of half precision, which may hide the least value
+    least = rounding + (float(values[DIMENSIONS - 1]) if len(values) >= DIMENSIONS else 0.0)
+    left = np.sqrt(max(0.0, 1 / max(kept, 1e-6) - 1) * np.square(x - x.mean(0)).sum())  # of all rows around their mean
+    beyond = min(np.sqrt(2.0) * least, float(left) + least * np.sqrt(1 + 1 / len(x)))
+    return bool((unit * away <= (1 + HALF) * np.hypot(to, beyond) + rounding).all())
 
 
 # -- the sample

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from suite import bundle, naming, registry, rules, versions
+from suite import bundle, naming, registry, rules, system, versions
 from suite.checks.numbers import UNITS
 from suite.checks.seen import print_of
 from suite.fields import defaults
@@ -717,3 +717,234 @@ def a_confirmation_that_says_nothing(s: Submission, draw: Draw) -> None:
         {"submitter": " "},
     )
     s.beside[f"confirmations/{run[:12]}-{card}.json"] = json.dumps(told | _any(draw, changes)).encode()
+
+
+# -- what holds of every run of a task -------------------------------------------------------------------------------
+
+
+def _told(s: Submission) -> rules.TaskRules:
+    return _of_task(s.body["spec"]["task"])
+
+
+def _meter(s: Submission, name: str, value: float, part: str = "") -> None:
+    if s.measure(name, part):
+        raise Nothing
+    s.body["measures"].append(
+        {"name": name, "part": part, "value": value, "unit": "", "direction": "", "low": None, "high": None, "source": "meter",
+         "warnings": []}
+    )  # fmt: skip
+
+
+@mutation
+def a_measure_of_evidence_by_a_meter(s: Submission, draw: Draw) -> None:
+    there = {m["name"] for m in s.body["measures"]}
+    _meter(s, _any(draw, sorted(set(_told(s).derived) - there)), float(_any(draw, (0.0, 1.0, 99.9))))
+
+
+@mutation
+def a_measure_of_another_method(s: Submission, draw: Draw) -> None:
+    name = _any(draw, [n for n, methods in _told(s).only.items() if s.body["method"]["name"] not in methods])
+    _meter(s, name, float(_any(draw, (2.0, 1000.0))))
+
+
+@mutation
+def a_chance_without_a_draw(s: Submission, draw: Draw) -> None:
+    name = _any(draw, _told(s).ones)
+    table = _evidence(s)
+    if (table[name] != 1).any():
+        raise Nothing
+    table[name][draw.random(len(table[name])) < 0.2] = 0.5
+
+
+@mutation
+def no_answers_of_the_parent(s: Submission, draw: Draw) -> None:
+    name = _any(draw, _told(s).parentless)
+    if s.body["method"]["name"] in _told(s).parentless[name]:
+        raise Nothing
+    _evidence(s)[name][:] = -1
+
+
+@mutation
+def examples_that_no_call_tells(s: Submission, draw: Draw) -> None:
+    """What ran before was never called, with or without what it cost; or more was seen than all calls come to."""
+    task, case = registry.task(s.body["spec"]["task"]), _rules(s)
+    method = s.body["method"]
+    if not case.booked or f"{method['name']} {method['variant']}" in case.unbooked:
+        raise Nothing
+    name, (other, beginning) = _any(draw, task.exceeding.items())
+    ran = [m for m in s.of("meter") if m["name"] == timing.CALLS[0] and m["part"].startswith(beginning)]
+    for m in ran:
+        m["value"] = 0.0
+    if not ran:
+        _measure(s, "examples")["value"] += 48
+    elif draw.random() < 0.5:
+        _measure(s, name)["value"] = _measure(s, other)["value"]
+
+
+@mutation
+def what_every_processor_runs_is_unsupported(s: Submission, draw: Draw) -> None:
+    if s.body["spec"]["device"] != "cpu":
+        raise Nothing
+    s.body["unsupported"][f"{_any(draw, _told(s).everywhere)}0.123"] = "this machine cannot"
+
+
+@mutation
+def what_was_metered_is_unsupported(s: Submission, draw: Draw) -> None:
+    beginning, measure = _any(draw, _told(s).runs.items())
+    ran = sorted({m["part"].partition("@")[0] for m in s.of("meter") if m["name"] == measure})
+    name = beginning + _any(draw, ran)
+    table = _needed(s.tables.get(TIMING))
+    s.tables[TIMING] = {k: v[table["workload"] != name] for k, v in table.items()}
+    s.body["unsupported"][name] = "it is not installed"
+
+
+@mutation
+def figures_out_of_proportion(s: Submission, draw: Draw) -> None:
+    names = _any(draw, [n for n in _told(s).ratios if ":" not in n])
+    amount, whole = names.split("/")
+    if not _measure(s, whole)["value"]:
+        raise Nothing
+    for m in [_any(draw, [m for m in s.of("meter") if m["name"] == amount])]:
+        m["value"] = float(_any(draw, (1.0, 1e12)))
+
+
+@mutation
+def nothing_is_sent(s: Submission, draw: Draw) -> None:
+    if not _told(s).of_largest or not _measure(s, "params")["value"]:
+        raise Nothing
+    table = _evidence(s)
+    for column in ("bytes_model", "bytes_model_fp16"):
+        table[column][0] = int(_any(draw, (0, 1, 1000)))
+
+
+@mutation
+def a_row_out_of_proportion(s: Submission, draw: Draw) -> None:
+    over, under = _any(draw, _rules(s).rows).split("/")
+    table = _evidence(s)
+    row = int(draw.integers(len(table[over])))
+    if table[over].dtype.kind == "f":
+        table[under][row] *= 0.5
+    else:
+        table[over][row] = 2**30
+
+
+@mutation
+def a_rate_beside_its_time(s: Submission, draw: Draw) -> None:
+    rate = _any(draw, _told(s).inverses)
+    _any(draw, [m for m in s.of("meter") if m["name"] == rate])["value"] *= _factor(draw)
+
+
+@mutation
+def quantiles_that_fall(s: Submission, draw: Draw) -> None:
+    name, quantiles = _any(draw, _told(s).rising.items())
+    last = [m for m in s.of("meter") if m["name"] == name and m["part"].endswith(quantiles[-1])]
+    _any(draw, last)["value"] /= 50
+
+
+@mutation
+def a_curve_beyond_the_training(s: Submission, draw: Draw) -> None:
+    seconds = _measure(s, "train_seconds")["value"]
+    _any(draw, s.body["curve"])["seconds"] = 1.01 * seconds + 0.01
+
+
+@mutation
+def a_curve_backwards(s: Submission, draw: Draw) -> None:
+    if len({(p["name"], p["examples"]) for p in s.body["curve"]}) < 2 or len({p["seconds"] for p in s.body["curve"]}) < 2:
+        raise Nothing
+    s.body["curve"].reverse()
+
+
+@mutation
+def a_curve_beyond_a_hundred(s: Submission, draw: Draw) -> None:
+    point = _any(draw, [p for p in s.body["curve"] if p["name"] in _told(s).percent])
+    point["value"] = float(_any(draw, (-1.0, 100.5, 500.0)))
+
+
+@mutation
+def a_file_of_a_byte(s: Submission, draw: Draw) -> None:
+    amount, share = _any(draw, _rules(s).wholes).split("/")
+    _measure(s, _any(draw, (amount, share)))["value"] *= float(_any(draw, (1e-5, 0.5, 3.0)))
+
+
+@mutation
+def a_share_of_an_example(s: Submission, draw: Draw) -> None:
+    _measure(s, "examples")["value"] -= 0.5
+
+
+@mutation
+def a_network_that_saw_nothing(s: Submission, draw: Draw) -> None:
+    examples = _measure(s, "examples")
+    if s.body["spec"]["division"] != "closed" or not examples["value"]:
+        raise Nothing
+    examples["value"], s.body["curve"] = 0.0, []
+
+
+@mutation
+def an_own_method_beyond_any_budget(s: Submission, draw: Draw) -> None:
+    spec = s.body["spec"]
+    if spec["division"] != "closed" or _rules(s).most_examples("mine") is None:
+        raise Nothing
+    version = "ab" * 32
+    s.body["method"].update(
+        name=f"mine@{version[:12]}", origin="file", version=version, configuration={}, variant="", seedless=False
+    )
+    s.body["method"]["stated_version"] = None
+    _measure(s, "examples")["value"] = 1e9
+    _measure(s, "train_seconds")["value"] = 1e6
+
+
+@mutation
+def before_there_was_a_task(s: Submission, draw: Draw) -> None:
+    s.body["created"] = _any(draw, ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2019-05-01T00:00:00Z"))
+
+
+@mutation
+def calls_counted_otherwise(s: Submission, draw: Draw) -> None:
+    table = _needed(s.tables.get(TIMING))
+    name = _any(draw, sorted(set(table["workload"])))
+    mine = np.flatnonzero((table["workload"] == name) & (table["side"] == "candidate"))
+    half = mine[: len(mine) // 4 * 2]
+    table["calls"][_any(draw, (half, mine[::2], mine[1::2]))] *= int(_any(draw, (2, 4)))
+
+
+@mutation
+def a_throttled_processor(s: Submission, draw: Draw) -> None:
+    if s.body["spec"]["device"] != "cpu":
+        raise Nothing
+    table = _needed(s.tables.get(TIMING))
+    if draw.random() < 0.5:
+        table["throttled"][:] = True
+    else:
+        table["busy"][:] = 1e30
+
+
+@mutation
+def a_card_without_a_machine(s: Submission, draw: Draw) -> None:
+    path = s.source.parents[3] / "systems" / f"{s.body['systems']['weigh']}.json"
+    told = json.loads(path.read_bytes())
+    kind = int(draw.integers(3))
+    if kind == 0:
+        told[_any(draw, ("processor", "memory", "system", "software"))] = {}
+    elif kind == 1:
+        told["processor"][_any(draw, ("cores", "threads_used"))] = _any(draw, (-5, [1, 2], 1e30, None))
+    else:
+        told["software"]["torch"] = "9.9.9"
+    card = system.SystemCard(**told)
+    s.body["systems"] = dict.fromkeys(s.body["systems"], card.hash)
+    s.beside[f"systems/{card.hash}.json"] = (json.dumps(told, indent=1) + "\n").encode()
+
+
+@mutation
+def rows_that_no_network_gives(s: Submission, draw: Draw) -> None:
+    """Answers that are none of the classes; embeddings, said to be shortened, that are clusters by the truth at other distances."""
+    table = _evidence(s)
+    if "z0" in table and table["distance_0"].min() >= 0:
+        table["kept"][:] = _any(draw, (0.999, 0.9999999))
+        sampled, flame = table["sampled"] > 0, table["truth"] == 1
+        for i in range(64):
+            table[f"z{i}"][sampled] = (np.where(flame, 1000, -1000) + np.arange(len(flame)) % 7 * (i % 3))[sampled]
+        return
+    column = _any(draw, _told(s).parentless)
+    if (table[column] < 0).any():
+        raise Nothing
+    table[_any(draw, (column, "prediction"))][0] = _any(draw, (100, 32767))

@@ -217,3 +217,13 @@ def test_what_costs_more_than_the_training_has_a_workload_that_ran_before(yard: 
         ]
     with results() as root:
         assert told(yard, trained(root, spent={"total_macs": 4e6 * (1 + 1e-12)}, **gone)) == []
+
+
+def test_what_ran_before_was_called_and_costs_something(yard: Yard) -> None:
+    with results() as root:
+        for never in (0.0, 0.5):
+            found = told(yard, trained(root, calls={"before/dense": (never, 0.0)}))
+            assert found == [f"measures calls before/dense: {never:g}: what is timed as part of a job was called"]
+        assert told(yard, trained(root, spent={"total_macs": 4e6})) == [
+            "measures total_macs: is no more than train_macs, and before/dense was run besides"
+        ]

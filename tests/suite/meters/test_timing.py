@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -368,3 +368,36 @@ def test_workloads_of_a_job_share_one_comparisons_cap(tmp_path: Path, monkeypatc
     monkeypatch.setattr(energy, "open_meter", lambda device: (None, ""))
     child.weigh(stage)  # type: ignore[arg-type]
     assert caps == {"step@0": 4.0, "step@1": 4.0, "before/dense": 4.0, "infer@64": 12.0}
+
+
+def counted(calls: Sequence[Sequence[int]], seconds: float = 0.055) -> dict[str, np.ndarray]:
+    """A table of quads with these calls in their four blocks."""
+    return timing.to_table(
+        [
+            timing.Block("w", side, q, 4 * q + i, calls[q][i], seconds, 1, 0.0, False)
+            for q in range(len(calls))
+            for i, side in enumerate(timing.ORDER)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [(40, 10, 10, 40)] * 5 + [(10, 10, 10, 10)] * 5,  # counted four times in the first half
+        [(10, 10, 10, 40)] * 10,  # in every second block
+        [(10, 10, 40, 10)] * 10,
+        [(10, 10, 10, 10)] * 5 + [(40, 10, 10, 40)] * 5,  # grown after blocks that were long enough
+    ],
+)
+def test_calls_are_counted_as_the_scale_counts_them(calls: list[tuple[int, int, int, int]]) -> None:
+    timing.derive(counted([(10, 20, 20, 10)] * 10))
+    with pytest.raises(ValueError, match="not counted as the scale counts them"):
+        timing.derive(counted(calls))
+
+
+def test_calls_grow_after_a_short_block_and_no_further_than_fills_one() -> None:
+    timing.derive(counted([(10, 10, 10, 10)] * 2 + [(22, 22, 22, 22)] * 8, seconds=0.025))
+    timing.derive(counted([(10, 10, 10, 10)] * 10, seconds=0.025))  # an older scale let them be
+    with pytest.raises(ValueError, match="calls of the"):
+        timing.derive(counted([(10, 10, 10, 10)] * 2 + [(23, 23, 23, 23)] * 8, seconds=0.025))

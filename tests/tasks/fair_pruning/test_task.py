@@ -353,3 +353,34 @@ def test_watching_is_nobodys_training_data() -> None:
     q.watch = lambda dense: None  # type: ignore[method-assign, return-value, assignment]
     theirs = Magnitude().solve(q).model
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("case", "column", "answer"),
+    [(None, "prediction", 2), (None, "prediction", 32767), (None, "dense", 2), ("mine/mlp-8", "prediction", 32767)],
+)
+def test_an_answer_that_is_none_of_the_classes_is_refused_and_takes_no_memory(case: str | None, column: str, answer: int) -> None:
+    asked = spec() if case is None else spec(case=case, division="open")
+    ones = np.arange(40) % 2
+    table = {
+        "row": np.arange(40),
+        "label": ones,
+        "group": ones,
+        "prediction": ones,
+        "dense": ones,
+        "chance": np.ones(40),
+        "confidence": np.ones(40),
+    }
+    evidence = {k: v.astype(TASK.columns[k]) for k, v in table.items()}
+    assert TASK.score(asked, evidence)
+    assert TASK.score(asked, {**evidence, "dense": np.full(40, -1, np.int16)})
+    evidence[column][7] = answer
+    with pytest.raises(UserError, match="is none of"):
+        TASK.score(asked, evidence)
+
+
+def test_groups_and_classes_without_number_are_refused() -> None:
+    table = {k: (np.arange(300) % (250 if k in ("label", "prediction") else 300)).astype(kind) for k, kind in TASK.columns.items()}
+    table |= {"chance": np.ones(300, np.float32), "confidence": np.ones(300, np.float16), "dense": np.full(300, -1, np.int16)}
+    with pytest.raises(UserError, match="too many groups"):
+        TASK.score(spec(case="mine/mlp-8", division="open"), table)

@@ -15,6 +15,7 @@ from suite.naming import UserError
 from suite.protocol import Measure
 from tasks.common.intervals import mean_interval, wilson
 from tasks.flame_detection import clustering, measures
+from tasks.flame_detection.examining import distances, written
 from tests.tasks.flame_detection.few import evidence
 
 SCENES = ("flame", "decoy", "background")
@@ -412,6 +413,47 @@ def test_all_folds_together_hold_no_more_than_may_be_published(folds: int, most:
 def test_evidence_that_cannot_be_is_told(columns: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         measures.measures(evidence(columns=columns), SCENES)
+
+
+def wide(dimensions: int, falling: float, seed: int = 3) -> dict[str, np.ndarray]:
+    """Evidence of an embedding of more dimensions than are written, whose scales fall by so much from each to the next."""
+    table = evidence()
+    draw = np.random.Generator(np.random.Philox(seed))
+    turned = np.linalg.qr(draw.normal(size=(dimensions, dimensions)))[0]
+    z = (draw.normal(0, 1, (240, dimensions)) + 2.0 * table["truth"][:, None]) * falling ** np.arange(dimensions) @ turned
+    centres = np.stack([z[table["truth"] == k].mean(0) for k in (0, 1)])
+    sampled = table["sampled"] > 0
+    x, middle, kept = written(z[sampled], centres)
+    away = distances(z, centres)
+    table |= {"kept": np.full(240, kept, np.float32)} | {f"distance_{k}": away[:, k].astype(np.float32) for k in (0, 1)}
+    for i in range(measures.DIMENSIONS):
+        table[f"z{i}"] = np.zeros(240, np.float16)
+        table[f"z{i}"][sampled] = x[:, i]
+    for k in (0, 1):
+        table[f"centre_{k}"] = np.zeros(240, np.float16)
+        table[f"centre_{k}"][: measures.DIMENSIONS] = middle[k]
+    return table
+
+
+@pytest.mark.parametrize("dimensions", [65, 128, 1280])
+@pytest.mark.parametrize("falling", [1.0, 0.99, 0.95, 0.8])
+def test_distances_of_an_embedding_that_is_not_written_whole_hold(dimensions: int, falling: float) -> None:
+    of(wide(dimensions, falling))
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.9999999, None])
+def test_what_is_lost_of_an_embedding_bounds_how_far_distances_differ(kept: float | None) -> None:
+    table = evidence() if kept else wide(128, 0.95)
+    if kept:
+        table["kept"] = np.full(240, kept, np.float32)
+        of(table)  # its distances are its own
+    sampled = table["sampled"] > 0
+    for i in range(measures.DIMENSIONS):  # two clusters by the truth, at distances that stay
+        apart = np.where(table["truth"][sampled] == 1, 1000, -1000) + np.arange(sampled.sum()) % 7 * (i % 3)
+        table[f"z{i}"] = table[f"z{i}"].astype(np.float16)
+        table[f"z{i}"][sampled] = apart
+    with pytest.raises(UserError, match="not those of embeddings"):
+        of(table)
 
 
 def test_centres_of_some_patches_are_told() -> None:
