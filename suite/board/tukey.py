@@ -93,6 +93,6 @@ def _scale(freedom: int) -> np.ndarray:
 def _panels(ends: Sequence[float], order: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of a rule of this order within each of adjoining panels."""
     x, weight = np.polynomial.legendre.leggauss(order)
-    edges = np.asarray(ends, float)
-    middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    at = np.asarray(ends, float)
+    middle, half = (at[1:] + at[:-1]) / 2, np.diff(at) / 2
     return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * weight).ravel()
