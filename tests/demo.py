@@ -262,10 +262,10 @@ def video(root: Path, methods: Sequence[str] = tuple(VIDEO), *, case: str = "big
                 Measure("examples", 0 if method == "bicubic" else 19_200, "", "down", source="meter"),
                 Measure("train_seconds", 100 + seed, "s", "down", source="meter"),
                 Measure("macs", 4e9, "", "down", source="meter"),
-                Measure("params", 4340, "", "down", source="meter"),
-                Measure("nonzero", 4340, "", "down", source="meter"),
+                Measure("params", 250 * size, "", "down", source="meter"),
+                Measure("nonzero", 250 * size, "", "down", source="meter"),
                 Measure("memory_peak", 24e6, "B", "down", "play/eager", None, "meter"),
-                Measure("memory_weights", 17_360, "B", "down", source="meter"),
+                Measure("memory_weights", 1000 * size, "B", "down", source="meter"),
                 Measure("solve_resident", 5e8, "B", "down", source="meter"),
             ]
             _sealed(
@@ -276,7 +276,7 @@ def video(root: Path, methods: Sequence[str] = tuple(VIDEO), *, case: str = "big
                 measures,
                 files | {n: scratch / n for n in seen},
                 machine,
-                operations=[{"name": "conv", "kind": "Conv2d", "macs": 4e9, "params": 4340, "nonzero": 4340}],
+                operations=[{"name": "conv", "kind": "Conv2d", "macs": 4e9, "params": 250 * size, "nonzero": 250 * size}],
                 unsupported=() if seed else untimed,
             )
     return root

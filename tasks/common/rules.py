@@ -25,7 +25,6 @@ from suite.protocol import Spec, Table, Task
 from suite.rules import FILE, CaseRules, TaskRules, describe, read
 from suite.truth import column_digest
 from tasks.common.fairness import KINDS
-from tasks.flame_detection.clustering import KINDS as CLUSTERS
 
 TASKS = Path(__file__).resolve().parent.parent
 
@@ -110,7 +109,8 @@ HOW = {
             "derived": (
                 *(f"{of}{name}" for of in ("", "frame_", "label_") for name in (*FIGURES, "auc")),
                 *("false_alarms", "false_alarm_frames", "smoke_recall", "scene_accuracy", "worst_scene"),
-                *(*CLUSTERS, "smaller_cluster", "variance_kept", "centre_separation"),
+                *("silhouette", "silhouette_cosine", "davies_bouldin", "calinski_harabasz", "dunn", "separation"),
+                *("intra_distance", "intra_variance", "smaller_cluster", "variance_kept", "centre_separation"),
             ),
             "ratios": WEIGHTS,
             "inverses": {"frames_per_second": "frame_latency median"},

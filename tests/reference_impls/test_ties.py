@@ -198,7 +198,7 @@ def edges_held_out() -> Found:
     both = Graph(torch.from_numpy(np.r_[row, col]), torch.from_numpy(np.r_[col, row]), 30)
     draws = np.random.default_rng(0)
     rng = SimpleNamespace(random=lambda n: np.array(VALUES * 2)[:n] / 3 if isinstance(n, int) else draws.random(n))
-    graph = SimpleNamespace(row=both.row.numpy(), col=both.col.numpy(), nodes=90, name="", citations=0, x=None)
+    graph = SimpleNamespace(row=both.row.numpy(), col=both.col.numpy(), nodes=90, name="", citations=0, x=None, notes=())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "Generator", lambda *_: rng)
         parts = link_data.split_edges(graph).positive  # type: ignore[arg-type]

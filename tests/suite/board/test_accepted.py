@@ -48,7 +48,7 @@ CHANGES: dict[str, Any] = {
     "a last seed": lambda b: b["spec"].update(seed=2**63 - 1),
     "values at the ends of their range": lambda b: noted(b, HUGE, -HUGE, 5e-324, 0.0),
     "a curve beyond reason": lambda b: b.update(
-        curve=[{"examples": e, "seconds": HUGE, "name": "val_top1", "value": v} for e, v in ((0, HUGE), (1, -HUGE), (190_000, 0.0))]
+        curve=[{"examples": e, "seconds": 0.0, "name": "loss", "value": v} for e, v in ((0, HUGE), (1, -HUGE), (190_000, 0.0))]
     ),
     "a first day": lambda b: b.update(created="2026-11-24T00:00:00Z"),
     "libraries of any name": lambda b: b.update(libraries={f"lib {i}": "1.0 [x] | y" for i in range(50)}),
