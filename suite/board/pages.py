@@ -201,8 +201,8 @@ def _environment() -> jinja2.Environment:
         "head": _head,
         "change_word": lambda b: "points" if b.unit == "%" else b.unit,
         "worst": safe(_worst),
-        "times": lambda v: f"{v:.2f}×",
-        "times_interval": lambda c: f" {c.low:.2f}–{c.high:.2f}" if math.isfinite(c.low) else "",
+        "times": lambda v: f"{_times(v)}×",
+        "times_interval": lambda c: f" {_times(c.low)}–{_times(c.high)}" if math.isfinite(c.low) else "",
         "figure": _figure,
         "short": _short,
         "slug": lambda s: s.replace("@", "-"),
@@ -221,7 +221,7 @@ def _environment() -> jinja2.Environment:
         "summary": series.summary,
         "asked": _asked,
         "file": file_stem,
-        "speed_of": lambda r, workload: f"{r.cells[k].value:.2f}×" if (k := f"speedup {workload}") in r.cells else "",
+        "speed_of": lambda r, workload: f"{_times(r.cells[k].value)}×" if (k := f"speedup {workload}") in r.cells else "",
         "fact": _fact,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
         "coded": safe(_coded),
@@ -342,7 +342,12 @@ def _figure(value: float, kind: str) -> str:
         return f"{value / 2**20:.1f}"
     if kind == "share":
         return f"{100 * value:.3g}"
-    return f"{value:.2f}×" if kind == "times" else f"{value:.0f}"
+    return f"{_times(value)}×" if kind == "times" else f"{value:.0f}"
+
+
+def _times(value: float) -> str:
+    """A ratio of speeds: two decimals, and more where these would hide what it is (0.0026)."""
+    return f"{value:.2f}" if abs(value) >= 0.095 or not value else f"{value:#.2g}"
 
 
 def _only_paper(row: Row, task: Task[Any, Any]) -> bool:
@@ -408,7 +413,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             {
                 "question": "Keep most, and are faster in fact",
                 "answer": best.label,
-                "detail": f"{_change_words(best, board)}, {best.cells[key].value:.2f}×"
+                "detail": f"{_change_words(best, board)}, {_times(best.cells[key].value)}×"
                 + (f" of the {best.promise:.2f}× on paper" if best.promise else ""),
             }
         )
@@ -419,7 +424,7 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             {
                 "question": "Fastest in fact",
                 "answer": best.label,
-                "detail": f"{best.cells[key].value:.2f}×, {_change_words(best, board)}",
+                "detail": f"{_times(best.cells[key].value)}×, {_change_words(best, board)}",
             }
         )
         paper = [r for r in timed if _only_paper(r, task)]
@@ -764,7 +769,7 @@ def _speed_list(board: Board, task: Task[Any, Any]) -> str:
     most = max([r.promise or 1 for r in rows] + [r.cells[key].value for r in rows], default=2.0)
     lines = [
         f"<tr><td>{charts.sign(r.mark)} {'<b>' if r.kind == 'paper' and not r.variant else ''}{escape(r.label)}{'</b>' if r.kind == 'paper' and not r.variant else ''}</td>"
-        f'<td>{charts.saving_bar(r.promise, r.cells[key].value, r.mark, most)}</td><td class="num"><b>{r.cells[key].value:.2f}×</b></td>'
+        f'<td>{charts.saving_bar(r.promise, r.cells[key].value, r.mark, most)}</td><td class="num"><b>{_times(r.cells[key].value)}×</b></td>'
         f"<td>{'<span class=' + chr(34) + 'tag paper' + chr(34) + '>only on paper</span>' if _only_paper(r, task) else ''}</td></tr>"
         for r in rows
     ]

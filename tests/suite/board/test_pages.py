@@ -278,3 +278,7 @@ def test_building_touches_nothing_but_the_site(published: Path, tmp_path: Path) 
     with pytest.raises(UserError, match="something else"):
         pages.build(published, tmp_path / "docs")
     assert (tmp_path / "docs" / "mine.txt").is_file()
+
+
+def test_a_speed_that_is_a_small_part_of_the_parents_is_told_by_its_digits() -> None:
+    assert [pages._times(v) for v in (1.0, 12.345, 0.31, 0.0261, 0.00264, 0.0)] == ["1.00", "12.35", "0.31", "0.026", "0.0026", "0.00"]
