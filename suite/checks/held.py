@@ -196,7 +196,10 @@ def _layers(
         weights = fewest if linear else layer.params
         least = max(0, layer.nonzero - (layer.params - fewest))
         most = min(layer.nonzero, weights)
-        lows, highs = lows + layer.macs * least / weights, highs + layer.macs * min(1.0, most / fewest)
+        zeros = layer.params - layer.nonzero
+        # of a layer without a zero all multiply-adds are left, however many of its parameters are biases
+        lows += layer.macs * max(0.0, 1 - zeros / fewest)
+        highs += layer.macs * (1 - max(0, zeros - (layer.params - fewest)) / weights)
         alive_low, alive_high = alive_low + least, alive_high + most
     ends = ((lows, highs), (alive_low / case.weights, alive_high / case.weights))
     for name, (low, high) in zip(names, ends, strict=True):

@@ -281,4 +281,5 @@ def test_building_touches_nothing_but_the_site(published: Path, tmp_path: Path) 
 
 
 def test_a_speed_that_is_a_small_part_of_the_parents_is_told_by_its_digits() -> None:
-    assert [pages._times(v) for v in (1.0, 12.345, 0.31, 0.0261, 0.00264, 0.0)] == ["1.00", "12.35", "0.31", "0.026", "0.0026", "0.00"]
+    told = {1.0: "1.00", 12.345: "12.35", 0.31: "0.31", 0.0261: "0.026", 0.00264: "0.0026", 0.0: "0.00"}
+    assert {value: pages._times(value) for value in told} == told

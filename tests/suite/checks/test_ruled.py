@@ -15,6 +15,7 @@ import pytest
 
 from suite import bundle, registry, rules, system
 from suite.check import check
+from suite.checks import held
 from suite.checks.findings import Finding
 from suite.protocol import Measure
 from suite.truth import column_digest
@@ -365,3 +366,16 @@ def test_no_measure_of_committed_evidence_can_be_metered(task: str) -> None:
     assert told
     assert told <= set(found.derived)
     assert not set(found.derived) & set(found.meters)
+
+
+def test_of_a_layer_without_a_zero_all_multiply_adds_are_left() -> None:
+    """However many of its few parameters may be biases."""
+    (path,) = (p for p in bundle.find(registry.HOUSE / "results/fair_pruning/small/p_and_f") if p.name.startswith("17d9b6eb929f"))
+    record = bundle.read(path)
+    case = rules.read(registry.TASKS / "fair_pruning" / rules.FILE).of("small", "closed", record.spec.case)
+    assert case is not None
+    assert all(layer.nonzero == layer.params for layer in record.operations)
+    whole = sum(layer.macs for layer in record.operations)
+    for share, count in ((1.0, 0), (0.98, 1), (0.9, 1), (1.02, 1)):
+        value = {("macs_nonzero", ""): share * whole}
+        assert len(list(held._layers("", record, value, case, ("macs_nonzero", "kept.nonzero")))) == count
