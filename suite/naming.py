@@ -41,10 +41,17 @@ FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 SUBMITTER = r"[\w .@+-]{1,80}"  #: a pattern
 
 
+def unreadable(name: str) -> str:
+    """What is wrong with the name of who submits beside its characters; empty where it is one that can be told from others."""
+    if not any(c.isalnum() for c in name):
+        return "has no letter and no digit"
+    return "" if " ".join(name.split()) == name else "has blanks around it, or several in a row"
+
+
 def check_submitter(name: str) -> None:
     """Raises UserError on a name that no bundle can hold."""
-    read = any(c.isalnum() for c in name) and " ".join(name.split()) == name and not FILLERS.intersection(name)
-    if not re.fullmatch(SUBMITTER, name) or unicodedata.normalize("NFC", name) != name or not read:
+    whole = unicodedata.normalize("NFC", name) == name and not FILLERS.intersection(name)
+    if not re.fullmatch(SUBMITTER, name) or not whole or unreadable(name):
         raise UserError(f"--submitter {name!r}: write letters, digits, single blanks between them and . _ @ + -, at most 80")
 
 

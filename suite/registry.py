@@ -292,7 +292,7 @@ def _files(name: str, house: Path) -> list[Path]:
     if (package := place / "__init__.py").is_file() and package.stat().st_size:
         found.append(package)
     above = [house.joinpath(*place.relative_to(house).parts[:i], "__init__.py") for i in range(1, name.count(".") + 1)]
-    return found + [f for f in above if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != meaning("")]
+    return found + [f for f in above if f.is_file() and _parsed(f.read_text(encoding="utf-8"))[0] != _parsed("")[0]]
 
 
 def _absolute(name: str, file: Path, house: Path) -> str:

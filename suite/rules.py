@@ -70,7 +70,6 @@ class TaskRules:
     left_macs: str = ""
     left_weights: str = ""
     timing_seconds: float | None = None  #: the least cap of a comparison; None: the scale's own
-    since: str = ""  #: the day on which the task began: no run is older
     derived: tuple[str, ...] = ()  #: measures that evidence alone may give, whether or not a run's own defines them
     #: of two measures, ``name`` or ``name:part``, the least and the most that one is of the other: ``{"a/b": (least, most)}``
     ratios: Mapping[str, tuple[float, float]] = field(default_factory=dict)

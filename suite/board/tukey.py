@@ -18,31 +18,14 @@ LEVEL = 0.95
 CLOSE = 1e-11  #: relative, of a quantile
 WIDEST, STEPS = 20.0, 400  #: standard deviations, within which a million normal values lie for certain; of them a spline's knots
 
+ORDER = 8  #: of the rule in each panel
+
 #: ends of panels for z, which is the largest of the values: of up to a million it stays below 9
-_Z = np.linspace(-8.5, 9.5, 37)
+_Z = tuple(np.linspace(-8.5, 9.5, 37))
 #: for the chance that s is below: both ends are approached by powers of ten, where its quantile runs off
-_FEW = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3)
-_CHANCE = (
-    0,
-    *_FEW,
-    0.003,
-    0.01,
-    0.02,
-    0.035,
-    0.05,
-    0.07,
-    0.1,
-    0.15,
-    0.25,
-    0.45,
-    0.7,
-    0.85,
-    0.95,
-    0.98,
-    0.995,
-    *(1 - p for p in _FEW[::-1]),
-    1,
-)
+_ENDS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3)
+_BETWEEN = (0.003, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.25, 0.45, 0.7, 0.85, 0.95, 0.98, 0.995)
+_CHANCE = (0, *_ENDS, *_BETWEEN, *(1 - p for p in _ENDS[::-1]), 1)
 
 
 @cache
@@ -55,7 +38,7 @@ def studentized_range(groups: int, freedom: int) -> float:
     """
     from scipy import optimize
 
-    scale, within, weight = _scale(freedom), _within(groups), _panels(_CHANCE, 8)[1]
+    scale, within, weight = _scale(freedom), _within(groups), _panels(_CHANCE)[1]
 
     def above(log: float) -> float:
         return float(weight @ within(np.minimum(math.exp(log) * scale, WIDEST))) - LEVEL
@@ -71,7 +54,7 @@ def _within(groups: int) -> Callable[[np.ndarray], np.ndarray]:
     """The chance that as many normal values lie within a width, by widths (m,) up to `WIDEST`: a spline through it."""
     from scipy import interpolate, special
 
-    z, weight = _panels(tuple(_Z), 8)
+    z, weight = _panels(_Z)
     density = groups * weight * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     widths = np.linspace(0, WIDEST, STEPS + 1)
     between = np.clip(special.ndtr(z) - special.ndtr(z - widths[:, None]), 1e-300, 1)
@@ -85,14 +68,14 @@ def _scale(freedom: int) -> np.ndarray:
     """Quantiles of the deviation that is estimated, over the true one, (m,)."""
     from scipy import special
 
-    chance = _panels(_CHANCE, 8)[0]
+    chance = _panels(_CHANCE)[0]
     return np.asarray(np.sqrt(special.gammaincinv(freedom / 2, chance) * 2 / freedom))
 
 
 @cache
-def _panels(ends: Sequence[float], order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of a rule of this order within each of adjoining panels."""
-    x, weight = np.polynomial.legendre.leggauss(order)
+def _panels(ends: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the rule within each of adjoining panels."""
+    x, weight = np.polynomial.legendre.leggauss(ORDER)
     at = np.asarray(ends, float)
     middle, half = (at[1:] + at[:-1]) / 2, np.diff(at) / 2
     return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * weight).ravel()

@@ -10,25 +10,22 @@ import numpy as np
 
 from suite import bundle, truth
 from suite.checks.findings import AGAIN, Finding
+from suite.checks.numbers import MOST_CORES
 from suite.meters import timing
 from suite.naming import UserError, canonical_target, parse_target
 from suite.rules import CaseRules, TaskRules
 
-CLOCK = "set the clock and run it again"
 NEAR = 1e-4  #: relative: the parent's counts; a graph that was drawn again has an edge more or less
 NEARLY = 0.02  #: relative: bytes of a video differ by 0.7 % between processors
 BY_LAYER = 0.01  #: relative: sums over layers, of which each holds its own numbers of weights
 WHOLE = 0.1  #: relative: bytes of one file differ by 0.3 % between versions of what packs it
 ROUNDED = 1e-6  #: relative: figures in single precision
-MOST_CORES = 8192  #: of one machine: what Linux counts up to
 ENDS = 0.9  #: of a cap: a comparison that was not known well enough lasted as long
 
 
 def asked(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
-    """What was asked when, and what holds of every run of a task, whatever its case and however it ended."""
+    """What was asked, and what holds of every run of a task, whatever its case and however it ended."""
     yield from _target(where, record, rules)
-    if rules.since and record.created < rules.since:
-        yield _wrong(where, "created", f"{record.created} is before {rules.since}, when {record.spec.task} began", CLOCK)
     yield from _metered(where, record, rules)
     yield from _sums(where, record, rules)
     yield from _quantiles(where, record, rules)
@@ -60,7 +57,7 @@ def _metered(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator
         if m.source != "meter":
             continue
         if m.name in rules.derived:
-            yield _wrong(where, f"measures {m.name} {m.part}".strip(), "is derived from evidence alone, never metered")
+            yield _wrong(where, _named(m.name, m.part), "is derived from evidence alone, never metered")
         elif ours and m.name in rules.only and record.method.name not in rules.only[m.name]:
             yield _wrong(where, f"measures {m.name}", f"is nothing that {record.method.name} has")
     examples = record.measure("examples")
@@ -84,13 +81,11 @@ def _sums(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Fi
             ratio = value / whole[0][1]
             if not least * (1 - ROUNDED) <= ratio <= most * (1 + ROUNDED):
                 told = f"is {ratio:.4g} of {under}, and can be {least:g} to {most:g} of it"
-                yield _wrong(where, f"measures {over.partition(':')[0]} {part}".strip(), told)
+                yield _wrong(where, _named(over, part), told)
     for name, least in rules.least.items():
         for part, value in _parts(record, name):
             if value < least:
-                yield _wrong(
-                    where, f"measures {name.partition(':')[0]} {part}".strip(), f"{value:g} is less than any has: {least:g}"
-                )
+                yield _wrong(where, _named(name, part), f"{value:g} is less than any has: {least:g}")
     networks: dict[str, int] = {}
     for layer in record.operations:
         network, colon, _ = layer.name.partition(": ")
@@ -101,7 +96,7 @@ def _sums(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Fi
         for part, value in _parts(record, name):
             if value < least * largest:
                 told = f"{value:,.0f} are less than {least:g} for each of the {largest:,} parameters of one network"
-                yield _wrong(where, f"measures {name.partition(':')[0]} {part}".strip(), told)
+                yield _wrong(where, _named(name, part), told)
 
 
 def _quantiles(where: str, record: bundle.RunRecord, rules: TaskRules) -> Iterator[Finding]:
@@ -139,6 +134,11 @@ def _parts(record: bundle.RunRecord, name: str) -> list[tuple[str, float]]:
     """Parts and values of a measure: of ``name:part`` the one, of ``name`` all."""
     name, colon, part = name.partition(":")
     return [(m.part, m.value) for m in record.measures if m.name == name and (not colon or m.part == part)]
+
+
+def _named(name: str, part: str) -> str:
+    """How a finding names a measure, of ``name`` or ``name:part``."""
+    return f"measures {name.partition(':')[0]} {part}".strip()
 
 
 def held(where: str, record: bundle.RunRecord, rules: TaskRules, case: CaseRules) -> Iterator[Finding]:
@@ -256,7 +256,14 @@ def dictated(
         if not ((least * under <= over * (1 + ROUNDED)) & (over <= most * under * (1 + ROUNDED))).all():
             message = f"is no {least:g} to {most:.4g} of {names.partition('/')[2]} in some row"
             yield _column(where, names.partition("/")[0], message, AGAIN)
-    yield from _of_parent(where, record, evidence, kinds, rules, case)
+    yield from _parentless(where, record.method, evidence, rules)
+    for name, cards in case.answers.items():
+        known = cards.get(record.systems.get("solve", ""), {}).get(str(record.spec.seed))
+        without = (*rules.parentless.get(name, ()), *rules.apart.get(name, ()))
+        mine = record.method.name in without or (evidence[name] == -1).all()
+        if known is not None and not mine and truth.column_digest(evidence[name], kinds[name]) != known:
+            told = f"is not what the parent of seed {record.spec.seed} answers on this machine"
+            yield Finding(where, bundle.EVIDENCE, name, "mark", told, "replay it: nothing else tells whose answers these are")
     for name, expected in case.columns.items():
         if truth.column_digest(evidence[name], kinds[name]) != expected:
             told = f"is not what {case.case} says"
@@ -268,30 +275,17 @@ def dictated(
             yield _column(where, name, told, "encode the video as the task does")
 
 
-def _of_parent(
-    where: str,
-    record: bundle.RunRecord,
-    evidence: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-    rules: TaskRules,
-    case: CaseRules,
-) -> Iterator[Finding]:
-    """Answers of the parent are there for each row or for none, and what the parent of that seed gives on that machine."""
-    ours, name = record.method.origin == "reference", record.method.name
+def _parentless(where: str, method: bundle.MethodRecord, evidence: Mapping[str, np.ndarray], rules: TaskRules) -> Iterator[Finding]:
+    """Answers of the parent are there for each row or for none: for none where a method of ours has no parent."""
+    ours = method.origin == "reference"
     for column, without in rules.parentless.items():
         absent = evidence[column] == -1
-        if absent.all() and ours and name not in without:
-            yield _column(where, column, f"is -1, and {name} has a parent", AGAIN)
+        if absent.all() and ours and method.name not in without:
+            yield _column(where, column, f"is -1, and {method.name} has a parent", AGAIN)
         elif absent.any() and not absent.all():
             yield _column(where, column, "is -1 in some rows: a parent answers all of them or none", AGAIN)
-        elif ours and name in without and not absent.all():
-            yield _column(where, column, f"is not -1, and {name} has no parent", AGAIN)
-    for column, cards in case.answers.items():
-        known = cards.get(record.systems.get("solve", ""), {}).get(str(record.spec.seed))
-        mine = name in rules.parentless.get(column, ()) or name in rules.apart.get(column, ()) or (evidence[column] == -1).all()
-        if known is not None and not mine and truth.column_digest(evidence[column], kinds[column]) != known:
-            told = f"is not what the parent of seed {record.spec.seed} answers on this machine"
-            yield Finding(where, bundle.EVIDENCE, column, "mark", told, "replay it: nothing else tells whose answers these are")
+        elif ours and method.name in without and not absent.all():
+            yield _column(where, column, f"is not -1, and {method.name} has no parent", AGAIN)
 
 
 def workloads(

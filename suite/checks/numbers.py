@@ -17,12 +17,12 @@ from suite.meters import timing
 from suite.protocol import Measure, Task, Tier
 
 CLOSE = 1e-9  #: relative
-CLOCK = 1e-3  #: seconds to which points of a curve are rounded
+ROUNDED = 1e-3  #: seconds to which points of a curve are rounded
 FASTEST = 1e7  #: examples a second that no trainer reaches
 MOST_KEPT = 1.5  #: kept.* beyond this is no share
 MOST_BYTES = 2.0**46  #: 64 TiB: more memory than any machine here
 MOST_WORKLOADS = 64
-MOST_BUSY = 8192.0  #: cores, of one machine: what Linux counts up to
+MOST_CORES = 8192  #: of one machine: what Linux counts up to
 ENOUGH = 0.8  #: of the 50 ms that a block is to last
 SHORTEST_SIDE = 0.5  #: of it, where the other side's blocks last long enough: of ours medians last 40 ms and more
 SHORTEST_BLOCK, LONGEST_BLOCK = 1e-6, 3600.0  #: seconds
@@ -136,7 +136,7 @@ def _curve(where: str, record: bundle.RunRecord, seconds: float | None) -> Itera
             yield Finding(where, bundle.RUN, "curve", "error", f"{point.name} goes back in time", AGAIN)
             break
         last[point.name] = point
-    if seconds is not None and any(p.seconds > seconds + CLOCK for p in record.curve):
+    if seconds is not None and any(p.seconds > seconds + ROUNDED for p in record.curve):
         yield Finding(where, bundle.RUN, "curve", "error", f"a point lies beyond the {seconds:g} s of train_seconds", AGAIN)
 
 
@@ -180,7 +180,7 @@ def derive_timing(record: bundle.RunRecord, table: Mapping[str, np.ndarray], job
         raise Refused(bundle.TIMING, "blocks", f"{len(names)} workloads of up to {counts.max()} blocks: the scale stops before")
     if both := sorted(set(names) & set(record.unsupported)):
         raise Refused(bundle.TIMING, "workload", f"{both[0]} is timed, and said not to be supported")
-    if float(table["busy"].max()) > MOST_BUSY:
+    if float(table["busy"].max()) > MOST_CORES:
         raise Refused(bundle.TIMING, "busy", f"others used {float(table['busy'].max()):g} cores: no machine has so many")
     if table["throttled"].any() and not record.spec.device.startswith("cuda"):
         raise Refused(bundle.TIMING, "throttled", "a GPU held its clock back, and none computed")

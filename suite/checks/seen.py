@@ -19,10 +19,8 @@ NEAR = 1e-3  #: relative: figures that are taken for the same; of two seeds of o
 LEAST = 1e-7  #: and what the shortest floats tell apart beside nothing
 ALIKE = 0.995  #: of the rows equal: two seeds of ours agree in at most 98.8 % of a graph's nodes
 FIGURES = 8  #: columns of figures that are compared, the first ones
-CHOICES, ENOUGH = (
-    3,
-    200,
-)  #: kinds of answers, and rows, from which equal answers alone tell: of two kinds seeds may agree on all
+CHOICES = 3  #: kinds of answers from which equal ones alone tell: of two kinds seeds may agree on all
+ENOUGH = 200  #: rows of them
 VARIED = 32  #: rows that differ, from which a run tells itself from others: a network that says one thing of all is like any such
 SPREAD = 1.5  #: between the examples of seeds of one row: ours differ by an eighth
 ONCE = "submit a run once"

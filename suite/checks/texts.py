@@ -6,7 +6,7 @@ import re
 import unicodedata
 from functools import cache
 
-from suite.naming import FILLERS
+from suite.naming import FILLERS, unreadable
 
 #: what is seen as nothing, or changes what stands beside it: marks that combine, controls of direction, private and unassigned code
 HIDDEN = frozenset({"Mn", "Me", "Cf", "Co", "Cn", "Cs"})
@@ -47,11 +47,7 @@ def odd(text: str, *, prose: bool = False) -> str:
 
 def nameless(name: str) -> str:
     """What is wrong with the name of who submits; empty where it is one that can be read and told from others."""
-    if told := odd(name):
-        return told
-    if not any(c.isalnum() for c in name):
-        return "has no letter and no digit"
-    return "" if " ".join(name.split()) == name else "has blanks around it, or several in a row"
+    return odd(name) or unreadable(name)
 
 
 def alike(a: str, b: str) -> bool:

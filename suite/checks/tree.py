@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from suite import bundle, confirming, system
 from suite.checks import identity, texts
 from suite.checks.findings import Finding, Refused, printable
-from suite.checks.untrusted import not_run, parse, within
+from suite.checks.untrusted import not_run, parse, schema_version, within
 from suite.naming import UserError
 from suite.protocol import TIERS
 
@@ -215,9 +215,7 @@ def _odd_fact(name: str, value: Any, *, inner: bool = False) -> str:
 
 def confirmation(file: Path) -> confirming.Confirmation:
     """A confirmation under its own name; raises Refused."""
-    version = _data(file, CONFIRMATION_BYTES, confirming.SUBMIT).get("schema_version")
-    if type(version) is not int:  # true and 1.0 equal 1
-        raise Refused(printable(file.name), "schema_version", "is no whole number", confirming.SUBMIT)
+    schema_version(_data(file, CONFIRMATION_BYTES, confirming.SUBMIT), printable(file.name), confirming.SUBMIT)
     try:
         return confirming.read(file)
     except UserError as e:

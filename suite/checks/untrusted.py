@@ -123,6 +123,14 @@ def parse(data: bytes, name: str, mend: str = AGAIN) -> dict[str, Any]:
     return value
 
 
+def schema_version(raw: Mapping[str, Any], name: str, mend: str) -> int:
+    """The version that a file states; raises Refused where it is none."""
+    version = raw.get("schema_version")
+    if type(version) is not int:  # true and 1.0 equal 1
+        raise Refused(name, "schema_version", f"is no whole number; it is {bundle.SCHEMA}", mend)
+    return version
+
+
 def record(path: Path) -> bundle.RunRecord:
     """``run.json`` of a bundle's folder: written as `bundle.write` writes it, of the schema, hashing to its id.
 
@@ -133,9 +141,7 @@ def record(path: Path) -> bundle.RunRecord:
 
     data = _bytes(path / bundle.RUN)
     raw = parse(data, bundle.RUN)
-    version = raw.get("schema_version")
-    if type(version) is not int:  # true and 1.0 equal 1
-        raise Refused(bundle.RUN, "schema_version", f"is no whole number; it is {bundle.SCHEMA}")
+    version = schema_version(raw, bundle.RUN, AGAIN)
     if version > bundle.SCHEMA:
         raise Refused(bundle.RUN, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
     try:  # 1e999 is no NaN to the parser, yet infinite

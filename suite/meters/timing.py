@@ -123,7 +123,7 @@ def compare(
         used = dict(calls)
         for side, seconds in taken:  # a count found while others slowed us makes short blocks once they are gone
             if seconds < block_seconds:
-                calls[side] = max(calls[side], _wanted(block_seconds, used[side], seconds))
+                calls[side] = max(calls[side], int(_filling(block_seconds, used[side], seconds)))
         over = time.perf_counter() - began > cap_seconds * (1 if quad + 1 >= ENOUGH else LONGEST)
         if quad + 1 in LOOKS or over:
             _, half = ratio(quad_ratios(to_table(blocks)))
@@ -354,7 +354,7 @@ def _calls_follow(name: str, part: Table) -> None:
     for side in sorted(set(ORDER)):
         mine = [i for i, s in enumerate(ORDER) if s == side]
         count, fastest = calls[:, mine[0]].astype(np.int64), seconds[:, mine].min(1)
-        most = np.where(fastest < BLOCK_SECONDS, np.ceil(_FILLED * BLOCK_SECONDS * count / np.maximum(fastest, _LEAST_SECONDS)), 0)
+        most = np.where(fastest < BLOCK_SECONDS, _filling(BLOCK_SECONDS, count, fastest), 0)
         if (
             (calls[:, mine] != count[:, None]).any()
             or (count[1:] < count[:-1]).any()
@@ -363,9 +363,9 @@ def _calls_follow(name: str, part: Table) -> None:
             raise ValueError(f"workload {name}: calls of the {side} are not counted as the scale counts them")
 
 
-def _wanted(block_seconds: float, calls: int, seconds: float) -> int:
-    """Calls that fill a block, of which so many take so many seconds."""
-    return math.ceil(_FILLED * block_seconds * calls / max(seconds, _LEAST_SECONDS))
+def _filling(block_seconds: float, calls: int | np.ndarray, seconds: float | np.ndarray) -> Any:
+    """How many calls fill a block, of which so many take so many seconds; whole numbers."""
+    return np.ceil(_FILLED * block_seconds * calls / np.maximum(seconds, _LEAST_SECONDS))
 
 
 def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_seconds: float, cap_seconds: float) -> int:
@@ -378,10 +378,9 @@ def _calibrate(call: Callable[[], object], wait: Callable[[], None], block_secon
     calls, last, fastest = 1, math.inf, math.inf
     for _ in range(WARM_BLOCKS):
         pace = _time(call, calls, wait) / calls
-        fastest = min(fastest, max(pace, 1e-8))
-        wanted = math.ceil(1.1 * block_seconds / fastest)
+        fastest = min(fastest, max(pace, _LEAST_SECONDS))
         if calls * fastest < block_seconds:
-            calls = wanted
+            calls = int(_filling(block_seconds, 1, fastest))
         elif abs(pace / last - 1) < 0.05 or time.perf_counter() - began > cap_seconds:
             break
         last = pace

@@ -61,7 +61,6 @@ def _cropped(problem: Any) -> dict[str, tuple[float, float]]:
     }
 
 
-SINCE = "2026-01-01"  #: no task is older
 #: what a machine can do is told by these; all cards that the runner wrote tell them
 FACTS = ("processor.model", "processor.cores", "memory.total_gib", "system.os", "software.torch")
 #: bytes of memory a parameter: 4 and a little in committed rows, half of that in half precision, more with many buffers
@@ -179,7 +178,7 @@ def main(task_name: str, results: str = "results") -> None:
     layered = {"left_macs": "macs_nonzero", "left_weights": "kept.nonzero"} if how.by_layer else {}
     asked, needed = tuple(sorted({*targets, *how.targets})), tuple(sorted({*meters, *ALWAYS}))
     derived = {*before.derived, *how.more.get("derived", ()), *(m.name for r in rows for m in r.measures if m.source == "evidence")}
-    more = {**how.more, "derived": tuple(sorted(derived)), "since": SINCE, "facts": FACTS}
+    more = {**how.more, "derived": tuple(sorted(derived)), "facts": FACTS}
     found = of_any(found) if how.several else found
     whole = TaskRules(asked, needed, **layered, timing_seconds=how.timing_seconds, **more, cases=found)
     (TASKS / task_name / FILE).write_text(describe(whole), encoding="utf-8")

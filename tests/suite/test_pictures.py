@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from suite import pictures
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 180), st.integers(1, 64), st.integers(0, 2**32))
 def test_pixels_come_back(height: int, width: int, seed: int) -> None:
     pixels = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (height, width, 3), np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_impls.image_pruning.structure_lth import (
@@ -97,7 +97,6 @@ def test_refill_counts() -> None:
     assert refill(half, tied, partial=True).tolist() == [[True, True], [True, True], [True, True], [False, False]]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(2, 12), st.integers(0, 10), st.sampled_from([0.5, 1.5, 3.0]), st.integers(0, 10_000))
 def test_widths_are_the_sheets_loops(q: int, n: int, tenths: int, t1: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -32,7 +32,7 @@ def draw(points: list[Point], width: int = 760, promise: float | None = 2.0) -> 
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(point, min_size=1, max_size=12), st.sampled_from([760, 380]), st.sampled_from([None, 2.0]))
 def test_the_frontier_holds_every_point_within_its_frame(points: list[Point], width: int, promise: float | None) -> None:
     svg = draw(points, width, promise)
@@ -201,7 +201,7 @@ def numbers(svg: ElementTree.Element) -> list[tuple[float, float]]:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(bell, min_size=1, max_size=8), min_size=1, max_size=4))
 def test_every_block_of_dumbbells_lies_within_its_frame_and_no_two_of_its_words_touch(blocks: list[list[Dumbbell]]) -> None:
     drawn = charts.dumbbells([(f"m{i}<", i - 1, bells) for i, bells in enumerate(blocks)], "%", part="group", parent="dense")
@@ -280,7 +280,7 @@ trail = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(trail, min_size=1, max_size=7), st.sampled_from([760, 380]))
 def test_a_trade_off_stays_in_its_frame_and_no_two_labels_touch(trails: list[Trail], width: int) -> None:
     svg = ElementTree.fromstring(trade(trails, width))

@@ -30,7 +30,7 @@ def alike(table: np.ndarray) -> list[dict[int, float]]:
 pair = st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(value, min_size=n, max_size=n), min_size=2, max_size=2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pair)
 @example([[0.409, 0.477, -27.654, 0.089]] * 2)  # what is left over is rounding, another in each row
 def test_noise_of_two_methods_is_the_two_way_residual(values: list[list[float]]) -> None:
@@ -42,7 +42,7 @@ def test_noise_of_two_methods_is_the_two_way_residual(values: list[list[float]])
         assert found.deviation == pytest.approx(math.sqrt((residual**2).sum() / freedom), rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(whole, st.lists(value, min_size=6, max_size=6))
 def test_what_a_seed_does_to_all_methods_is_no_noise(values: list[dict[int, float]], shift: list[float]) -> None:
     moved = [{s: v + shift[s] for s, v in r.items()} for r in values]
@@ -98,7 +98,7 @@ def test_moderated_noise_by_hand() -> None:
     assert loud.deviation == 10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows)
 def test_ranks_are_ranges_within_the_board(values: list[dict[int, float]]) -> None:
     places = statistics.standings(values, higher_is_better=True)
@@ -113,7 +113,7 @@ def test_ranks_are_ranges_within_the_board(values: list[dict[int, float]]) -> No
         assert min(p.best for p in ranked) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(whole)
 def test_lower_is_better_turns_the_board_upside_down(values: list[dict[int, float]]) -> None:
     up = statistics.standings(values, higher_is_better=True)
@@ -123,7 +123,7 @@ def test_lower_is_better_turns_the_board_upside_down(values: list[dict[int, floa
         assert (a.best, a.worst) == ((n + 1 - b.worst, n + 1 - b.best) if b.best else (0, 0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(whole, value)
 def test_a_common_offset_changes_no_rank(values: list[dict[int, float]], offset: float) -> None:
     rounded = [{s: round(v) for s, v in r.items()} for r in values]  # whole numbers: the offset adds exactly
@@ -167,7 +167,7 @@ def test_a_seedless_method_is_ranked_with_one_row() -> None:
     assert statistics.standings(values, higher_is_better=True)[2].best == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 4)), min_size=1, max_size=8))
 def test_lanes_join_neighbours_and_none_lies_in_another(spans: list[tuple[int, int]]) -> None:
     n = len(spans)
@@ -184,7 +184,7 @@ def test_lanes_join_neighbours_and_none_lies_in_another(spans: list[tuple[int, i
     assert max(columns, default=0) == max((sum(a <= i <= b for a, b in found) for i in range(n)), default=0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(value, value), min_size=1, max_size=12))
 def test_the_front_is_exactly_what_nothing_beats(points: list[tuple[float, float]]) -> None:
     found = statistics.front(points)
@@ -237,7 +237,7 @@ def test_bootstrap_over_seeds_holds_the_mean_and_is_the_same_each_time() -> None
     assert statistics.bootstrap(np.array([5.0, 5.0])) == (5.0, 5.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(value, min_size=2, max_size=8))
 def test_the_paired_interval_is_scipys(values: list[float]) -> None:
     mean, half = statistics.t_interval(values)

@@ -109,7 +109,7 @@ def test_examples_are_a_whole_number(tmp_path: Path) -> None:
 
 
 def test_no_run_is_older_than_its_task(tmp_path: Path) -> None:
-    house = housed(tmp_path, since="2026-01-01")
+    house = housed(tmp_path)
     with results() as root:
         assert errors(house, honest(root)) == []
         for seed, created in enumerate(("0001-01-01T00:00:00Z", "2019-05-01T00:00:00Z", "2025-12-31T23:59:59Z"), 1):

@@ -338,7 +338,7 @@ def test_intervals_cover() -> None:
     assert 0.88 <= inside / 150 <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 4), st.integers(1, 4), st.integers(0, 2**32 - 1), st.integers(1, 80), st.booleans())
 def test_figures_are_in_range_and_neither_order_nor_names_of_groups_matter(
     classes: int, groups: int, seed: int, rows: int, sure: bool
@@ -367,7 +367,7 @@ def test_figures_are_in_range_and_neither_order_nor_names_of_groups_matter(
     assert again == pytest.approx(of_all, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 4), st.integers(2, 4), st.integers(0, 2**32 - 1), st.integers(10, 60))
 def test_groups_that_are_answered_alike_lie_no_way_apart(classes: int, groups: int, seed: int, rows: int) -> None:
     label, prediction, _ = drawn(seed, rows, classes, 1)
@@ -379,7 +379,7 @@ def test_groups_that_are_answered_alike_lie_no_way_apart(classes: int, groups: i
             assert m.value == pytest.approx(1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_intervals_of_shares_hold_the_share(seed: int) -> None:
     for m in fairness(*drawn(seed, 300, 2, 2), 2, resamples=200):

@@ -78,7 +78,7 @@ def test_the_worst_subgroup_is_a_label_of_a_group() -> None:
     assert (found["worst_subgroup", ""].value, found["worst_group", ""].value) == (50.0, 75.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 4), st.integers(1, 4), st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_every_figure_lies_in_its_interval_and_who_is_worst_is_under_all(classes: int, groups: int, seed: int, rows: int) -> None:
     draw = np.random.Generator(np.random.Philox(seed))

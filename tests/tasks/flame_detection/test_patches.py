@@ -50,7 +50,7 @@ def test_windows_overlap_and_frames_follow_each_other() -> None:
     assert len(patches.windows(numbered(512, 640), 64, 32)) == 285
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(5, 40), st.integers(5, 40), st.integers(1, 5), st.integers(1, 3))
 def test_patches_hold_each_pixel_of_the_cropped_frame_once(height: int, width: int, side: int, count: int) -> None:
     frames = torch.arange(count * height * width).view(count, 1, height, width)

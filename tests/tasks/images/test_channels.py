@@ -83,7 +83,7 @@ def held(model: nn.Module, keep: Mapping[str, torch.Tensor], x: torch.Tensor) ->
 WIDTHS, TENTHS = st.integers(1, 9), st.integers(0, 10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(WIDTHS, min_size=1, max_size=4), st.integers(1, 12), st.booleans(), st.integers(0, 2**31), TENTHS)
 def test_a_perceptron_without_channels_gives_what_the_masked_one_gives(
     hidden: list[int], features: int, norm: bool, seed: int, tenths: int
@@ -103,7 +103,7 @@ def test_a_perceptron_without_channels_gives_what_the_masked_one_gives(
         assert not g.consumer.weight[:, dropped].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(WIDTHS, WIDTHS), st.integers(1, 4), st.booleans(), st.integers(0, 2**31), TENTHS)
 def test_convolutions_before_a_flattened_map_do_too(widths: tuple[int, int], side: int, norm: bool, seed: int, tenths: int) -> None:
     draw = torch.Generator().manual_seed(seed)

@@ -45,7 +45,7 @@ def test_video_needs_frames_of_even_size() -> None:
         codec.encode([], "h264")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 9).flatmap(
         lambda k: st.tuples(st.just(k), st.lists(st.lists(st.integers(0, k - 1), min_size=3, max_size=3), min_size=1, max_size=20))
