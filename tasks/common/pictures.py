@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from suite import folders
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,6 +98,11 @@ def kind() -> str:
     from PIL import __version__
 
     return f"picture 3, Pillow {__version__}"
+
+
+def looks(files: Sequence[Path], root: Path) -> list[folders.Look]:
+    """What each of a set's pictures below `root` is, remembered; raises UserError that names those that cannot be decoded."""
+    return folders.whole(files, root, look, kind(), dear=True)
 
 
 def told(facts: Iterable[str]) -> list[str]:

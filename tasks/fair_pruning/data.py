@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from suite import folders
 from suite.naming import UserError
@@ -90,8 +89,7 @@ def digest(name: str, folder: str) -> str:
 @lru_cache(maxsize=2)
 def _looks(name: str, folder: str) -> list[folders.Look]:
     """What each picture of faces is; raises UserError that names those that cannot be decoded."""
-    files = [Path(f) for f in _read_faces(name, folder).files]
-    return folders.whole(files, locate(name, folder), pictures.look, pictures.kind(), dear=True)
+    return pictures.looks([Path(f) for f in _read_faces(name, folder).files], locate(name, folder))
 
 
 @lru_cache(maxsize=2)
@@ -163,7 +161,7 @@ def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None, tol
     parts = {"train": faces_.train, "val": faces_.train[_watched(len(faces_.train))], "test": faces_.test}
     pruning = faces_.pruning
     if sliver:
-        rows = {s: _evenly(len(v), sliver[s]) for s, v in parts.items()}
+        rows = {s: datasets.evenly(len(v), sliver[s]) for s, v in parts.items()}
         parts = {s: v[rows[s]] for s, v in parts.items()}
         pruning = None if pruning is None else pruning[rows["train"]]
     rest = {"attributes": faces_.attributes, "group": facts.group, "notes": (*faces_.notes, *told)}
@@ -173,8 +171,8 @@ def _files(name: str, faces_: faces.Faces, sliver: Mapping[str, int] | None, tol
 def _memory(found: FairSet, sliver: Mapping[str, int] | None) -> PartedMemory:
     examples, pruning = found.examples, found.pruning
     if sliver:
-        rows = {s: _evenly(len(examples.y[s]), sliver[s]) for s in datasets.SPLITS}
-        examples = _take(examples, rows)
+        rows = {s: datasets.evenly(len(examples.y[s]), sliver[s]) for s in datasets.SPLITS}
+        examples = examples.rows(rows)
         pruning = None if pruning is None else pruning[rows["train"]]
     if found.augmented:
         return PartedMemory(examples, pruning=pruning)
@@ -237,18 +235,6 @@ def _watched(count: int) -> np.ndarray:
 
 def _order(count: int, seed: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(seed)).permutation(count)
-
-
-def _evenly(count: int, wanted: int) -> np.ndarray:
-    """Rows spread over a split: where parts lie one after the other each is met."""
-    return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64)
-
-
-def _take(examples: Examples, rows: Mapping[str, np.ndarray]) -> Examples:
-    index = {s: torch.from_numpy(r) for s, r in rows.items()}
-    x, y = ({s: v[index[s]] for s, v in part.items()} for part in (examples.x, examples.y))
-    columns = {s: {n: v[index[s]] for n, v in part.items()} for s, part in examples.columns.items()}
-    return replace(examples, x=x, y=y, columns=columns)
 
 
 def _draw(count: int, share: float, seed: int, strata: np.ndarray | None) -> np.ndarray:

@@ -73,9 +73,11 @@ def read(base: str, task: str, root: Path) -> Faces:
     """
     faces = READERS[base](root, TASKS[base][task])
     _validate_pictures(faces.files)
+    if base == "utkface":  # its pictures are their own labels
+        return faces
     beside = len(folders.visible(root, pictures.ENDINGS, deep=True)) - len(faces.files)
     told = f"{beside} of the pictures that are there are in no label, and were left out"
-    return faces if base == "utkface" or beside < 1 else replace(faces, notes=(*faces.notes, told))
+    return replace(faces, notes=(*faces.notes, told)) if beside > 0 else faces
 
 
 def label_files(base: str, root: Path) -> list[Path]:

@@ -56,7 +56,8 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
         folder = root / part / scene
         if not folder.is_dir():
             raise UserError(f"{root}: no folder {part}/{scene}; put there {WANTED}")
-        for path in _numbered(folders.visible(folder, ENDINGS)):
+        shown = folders.visible(folder, ENDINGS)
+        for path in _numbered(shown):
             name = path.relative_to(root).as_posix()
             if path.suffix.lower() not in reading.VIDEOS:
                 pictures.append(Picture(path))
@@ -68,8 +69,7 @@ def files(root: Path, part: str, step: int, left: dict[str, str]) -> list[list[P
                     left[f"{name}, behind frame {count}"] = broken
             except UserError as e:
                 left[name] = str(e)
-        others = len(folders.visible(folder, deep=True)) - len(folders.visible(folder, ENDINGS))
-        if others:
+        if others := len(folders.visible(folder, deep=True)) - len(shown):
             left[f"{others} files of {part}/{scene}"] = (
                 "in a folder of their own, or with another ending than pictures and videos have"
             )

@@ -58,7 +58,9 @@ def source(name: str, folder: str, sliver: dict[str, int] | None) -> sources.Sou
     if name == "imagenet":
         return sources.imagenet(locate(name, folder))
     images = load(name, folder)
-    return sources.InMemory(images.take(sliver, spread=name not in EMBEDDED) if sliver else images)
+    if sliver:
+        images = images.take(sliver) if name in EMBEDDED else images.spread(sliver)
+    return sources.InMemory(images)
 
 
 def shapes(name: str) -> sources.Source:

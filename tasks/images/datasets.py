@@ -52,20 +52,25 @@ class Examples:
         """Shape of an example: (3, size, size) or (features,)."""
         return tuple(self.x["train"].shape[1:])
 
-    def take(self, counts: Mapping[str, int], *, spread: bool = False) -> Examples:
-        """A sliver of each split for the smoke tier, in stored order.
+    def take(self, counts: Mapping[str, int]) -> Examples:
+        """The first examples of each split, in stored order: a sliver for the smoke tier of a set that is mixed."""
+        return self.rows({k: np.arange(min(counts[k], len(y))) for k, y in self.y.items()})
 
-        Args:
-            spread: over the whole split, as of a set whose order nobody knows, it may be by class; otherwise the first ones.
-        """
-        rows: dict[str, slice | torch.Tensor] = {k: slice(counts[k]) for k in self.y}
-        if spread:
-            rows = {
-                k: torch.from_numpy(np.linspace(0, len(v) - 1, min(counts[k], len(v))).round()).long() for k, v in self.y.items()
-            }
-        x, y = ({k: v[rows[k]] for k, v in part.items()} for part in (self.x, self.y))
-        columns = {k: {n: v[rows[k]] for n, v in part.items()} for k, part in self.columns.items()}
+    def spread(self, counts: Mapping[str, int]) -> Examples:
+        """Examples from the whole length of each split: a sliver of a set whose order nobody knows, it may be by class."""
+        return self.rows({k: evenly(len(y), counts[k]) for k, y in self.y.items()})
+
+    def rows(self, rows: Mapping[str, np.ndarray]) -> Examples:
+        """Some examples of each split, by their places, int64 (k,)."""
+        index = {k: torch.from_numpy(r) for k, r in rows.items()}
+        x, y = ({k: v[index[k]] for k, v in part.items()} for part in (self.x, self.y))
+        columns = {k: {n: v[index[k]] for n, v in part.items()} for k, part in self.columns.items()}
         return replace(self, x=x, y=y, columns=columns)
+
+
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """Places spread over `count`, int64: where parts lie one after the other each is met."""
+    return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64)
 
 
 def locate(name: str, folder: str) -> Path:

@@ -105,8 +105,7 @@ def digest(root: Path) -> str:
 
 @lru_cache(maxsize=2)
 def _looks(root: Path) -> list[folders.Look]:
-    files = read(root).files
-    return folders.whole(files, root, pictures.look, pictures.kind(), dear=True)
+    return pictures.looks(read(root).files, root)
 
 
 def _classes(root: Path, split: str) -> dict[str, Path]:

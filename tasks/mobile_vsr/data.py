@@ -120,7 +120,7 @@ def digest(source: Source) -> str:
         known = source.path in EMBEDDED.values()
         return seen.sha256 if known else hashlib.sha256(f"{seen.sha256} read {READER}".encode()).hexdigest()
     files = folders.visible(source.path, (".png",), deep=source.kind == "vsd4k")
-    return folders.combined(files, _looks(source.path, files), source.path)
+    return folders.combined(files, pictures.looks(files, source.path), source.path)
 
 
 def pixels(frame: Any) -> np.ndarray:
@@ -235,10 +235,6 @@ def _pngs(folder: Path) -> list[Path]:
     return folders.visible(folder, (".png",)) if folder.is_dir() else []
 
 
-def _looks(root: Path, files: list[Path]) -> list[folders.Look]:
-    return folders.whole(files, root, pictures.look, pictures.kind(), dear=True)
-
-
 def _numbered(files: list[Path]) -> list[str]:
     """What is odd about the numbers of frames: some without, one twice, or a gap."""
     found = [re.findall(r"[0-9]+", f.stem) for f in files]
@@ -257,7 +253,7 @@ def _frames_source(name: str, path: Path) -> Source:
     files = _pngs(path)
     if not files:
         raise UserError(f"{path}: no frames; put PNG files into it, numbered in the clip's order")
-    facts = [look.facts.split() for look in _looks(path, files)]
+    facts = [look.facts.split() for look in pictures.looks(files, path)]
     for file, (_, size, *_) in zip(files, facts, strict=True):
         if size != facts[0][1]:
             raise UserError(f"{path}: {file.name} is {size}, {files[0].name} {facts[0][1]}; scale all frames of a clip to one size")

@@ -55,7 +55,8 @@ def source(name: str, folder: str, sliver: Mapping[str, int] | None = None, vari
     if name == "digits":
         return DigitsOnNoise(read_digits(), sliver)
     images = clothing() if name == "clothing10" else datasets.load(name, folder)
-    images = images.take(sliver, spread=name != "clothing10") if sliver else images
+    if sliver:
+        images = images.take(sliver) if name in EMBEDDED else images.spread(sliver)
     return sources.InMemory(images, varied) if varied else sources.InMemory(images)
 
 

@@ -54,7 +54,7 @@ def test_without_a_validation_split_one_is_set_aside_by_class(tmp_path: Path) ->
 def test_a_sliver_of_a_set_that_is_sorted_by_class_holds_every_class(tmp_path: Path) -> None:
     write_npz(tmp_path, train_y=np.sort(np.arange(300) % 4).astype(np.uint8))
     whole = datasets.load("mine", str(tmp_path))
-    few = whole.take({"train": 8, "val": 4, "test": 1_000}, spread=True)
+    few = whole.spread({"train": 8, "val": 4, "test": 1_000})
     assert few.y["train"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(few.x["test"], whole.x["test"])
     assert whole.take({"train": 8, "val": 4, "test": 4}).y["train"].tolist() == [0] * 8, "what is shipped is mixed"
