@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from suite import registry
-from suite.board import statistics, store
+from suite.board import cases, statistics, store
+from suite.board.cases import EVIDENCE, Case, CaseName, Run
 from suite.bundle import stage_of
 
 if TYPE_CHECKING:
@@ -68,27 +69,30 @@ def judge(results: Path, task: str = "") -> list[Verdict]:
 
 def verdicts(db: duckdb.DuckDBPyConnection, task: str = "") -> list[Verdict]:
     """Verdicts of all claims (of one task) from a published database."""
-    out = []
-    for name, ref in registry.tasks().items():
-        file = ref.path.with_name("claims.toml") if ref.path else None
-        if (task and name != task) or file is None or not file.is_file():
-            continue
-        out += [_judge(db, name, claim) for claim in tomllib.loads(file.read_text(encoding="utf-8"))["claim"]]
-    return out
+    return [v for name in registry.tasks() if not task or name == task for v in of(list(cases.of_task(db, name)), name)]
 
 
-def _judge(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> Verdict:
+def of(read: Sequence[Case], task: str) -> list[Verdict]:
+    """Verdicts of a task's claims from its cases."""
+    ref = registry.tasks()[task]
+    file = ref.path.with_name("claims.toml") if ref.path else None
+    if file is None or not file.is_file():
+        return []
+    return [_judge(read, task, claim) for claim in tomllib.loads(file.read_text(encoding="utf-8"))["claim"]]
+
+
+def _judge(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> Verdict:
     told = {k: claim[k] for k in ("method", "claim", "paper", "where")}
     form = claim.get("form", "")
     if "untestable" in claim:
         return Verdict(task, **told, form=form, verdict="not testable here", reason=claim["untestable"])
     unit, tier = claim.get("unit", ""), claim["row"]["tier"]
-    row, versus = _rows(db, task, claim)
+    row, versus = _rows(read, task, claim)
     values, least = _values(claim, row, versus), _least(claim, versus)
     seeds = max(statistics.LEAST_SEEDS, claim.get("seeds", 0))
     if len(values) < seeds or least is None:
         reason = f"{len(values)} of at least {seeds} paired seeds"
-        if missed := _missed(db, task, claim):
+        if missed := _missed(read, task, claim):
             reason += f"; {missed} runs missed their target" if missed > 1 else "; 1 run missed its target"
         return Verdict(task, **told, form=form, verdict="too few rows", least=least, unit=unit, reason=reason, tier=tier)
     mean, half = statistics.t_interval(values)
@@ -135,74 +139,75 @@ def _values(claim: Mapping[str, Any], ours: Seeds, theirs: Seeds) -> list[float]
     return [a - b for a, b in pairs] if test == "difference" else [a / b for a, b in pairs]
 
 
-def _rows(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> tuple[Seeds, Seeds]:
+def _rows(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> tuple[Seeds, Seeds]:
     """Measures by seed of the claim's row and of that of `versus` (without one, the same row); off-target runs do not count.
 
     What a machine was measured by never mixes cards: where a measure is a timing or a meter's, both rows are of the card that
     measured most of the seeds they share, among the cards of the device (`cpu`, `cuda`) where a row names one.
     """
-    stage = _stage(db, task, claim)
-    runs = [_runs(db, task, claim[row], stage) for row in ("row", "versus") if row in claim]
+    stage = _stage(read, claim)
+    found = [_runs(read, task, claim[row], stage) for row in ("row", "versus") if row in claim]
     if stage:
 
         def shared(card: str) -> int:
-            return len(set.intersection(*({seed for seed, _, at in found if at == card} for found in runs)))
+            return len(set.intersection(*({r.seed for _, r in runs if _card(r, stage) == card} for runs in found)))
 
-        most = max(sorted({card for *_, card in runs[0]}), key=shared, default="")
-        runs = [[run for run in found if run[2] == most] for found in runs]
-    rows = [{seed: _measures(db, run) for seed, run, _ in found} for found in runs]
+        most = max(sorted({_card(r, stage) for _, r in found[0]}), key=shared, default="")
+        found = [[(case, r) for case, r in runs if _card(r, stage) == most] for runs in found]
+    rows = [{r.seed: _measures(case, r, claim) for case, r in runs} for runs in found]
     return rows[0], rows[-1]
 
 
-def _missed(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> int:
+def _card(run: Run, stage: str) -> str:
+    return run.weigh_card if stage == "weigh" else run.solve_card
+
+
+def _missed(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> int:
     """How many runs of a claim's rows do not count because they are off their target."""
-    stage = _stage(db, task, claim)
-    return len({run for row in ("row", "versus") if row in claim for _, run, _ in _runs(db, task, claim[row], stage, missed=True)})
+    stage = _stage(read, claim)
+    return len({r.id for row in ("row", "versus") if row in claim for _, r in _runs(read, task, claim[row], stage, missed=True)})
 
 
-def _stage(db: duckdb.DuckDBPyConnection, task: str, claim: Mapping[str, Any]) -> str:
+def _stage(read: Sequence[Case], claim: Mapping[str, Any]) -> str:
     """The stage whose machine decides a claim's numbers; empty where they are derived from evidence."""
     measures = {claim["measure"], claim.get("over", claim["measure"])}
-    return next((stage_of(m) for m in sorted(measures) if _of_a_machine(db, task, m)), "")
+    return next((stage_of(m) for m in sorted(measures) if _of_a_machine(read, m)), "")
 
 
-def _runs(
-    db: duckdb.DuckDBPyConnection, task: str, row: Mapping[str, Any], stage: str, *, missed: bool = False
-) -> list[tuple[int, str, str]]:
-    """Seed, id and the card of a stage of each run of a row; without a stage, of each that counts for quality.
+def _runs(read: Sequence[Case], task: str, row: Mapping[str, Any], stage: str, *, missed: bool = False) -> list[tuple[Case, Run]]:
+    """The runs of a row: of those that were weighed, where a stage is named, else of each that counts for quality.
 
     Only runs on their target, or, with `missed`, only those off it.  A row that says ``off_target = true`` is of a method that
     saves what it saves, whatever it is asked for: there all runs count.
     """
-    if row.get("off_target"):
-        if missed:
-            return []
-        on_target = ""
-    else:
-        on_target = f" AND id {'IN' if missed else 'NOT IN'} (SELECT id FROM kept WHERE off_target)"
-    asked = [task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"], row.get("target", "")]
-    return db.execute(
-        f"SELECT seed, id, {stage or 'solve'}_card FROM {'weighed' if stage else 'counted'}"
-        ' WHERE task = ? AND version = ? AND tier = ? AND division = ? AND "case" = ? AND target = ? AND method = ? AND variant = ?'
-        f" AND starts_with(device, ?){on_target} ORDER BY seed",
-        [*asked, row["method"], row.get("variant", ""), row.get("device", "") if stage else ""],
-    ).fetchall()
+    any_target = bool(row.get("off_target"))
+    if any_target and missed:
+        return []
+    name = CaseName(task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"])
+    asked = (row.get("target", ""), row["method"], row.get("variant", ""))
+    return [
+        (case, r)
+        for case in read
+        if case.name == name
+        for r in case.runs
+        if (r.target, r.method, r.variant) == asked
+        and (r.weighed if stage else r.counted)
+        and r.device.startswith(row.get("device", "") if stage else "")
+        and (any_target or bool(r.off_target) == missed)
+    ]
 
 
-def _measures(db: duckdb.DuckDBPyConnection, run: str) -> dict[str, float]:
-    found = db.execute("SELECT name, part, value FROM measures WHERE run = ?", [run]).fetchall()
-    return {f"{name} {part}".strip(): value for name, part, value in found}
+def _measures(case: Case, run: Run, claim: Mapping[str, Any]) -> dict[str, float]:
+    """Those that the claim is about, each under its ``name part``."""
+    asked = {claim["measure"], claim.get("over", ""), claim.get("promised", "")}
+    told = ((name, case.of(run, *name.partition(" ")[::2])) for name in sorted(asked) if name)
+    return {name: value for name, value in told if value is not None}
 
 
-def _of_a_machine(db: duckdb.DuckDBPyConnection, task: str, measure: str) -> bool:
+def _of_a_machine(read: Sequence[Case], measure: str) -> bool:
     """Whether a task's number is the machine's, not derived from evidence."""
-    name, _, part = measure.partition(" ")
-    found = db.execute(
-        "SELECT bool_or(m.source <> 'evidence') FROM measures AS m JOIN runs ON runs.id = m.run"
-        " WHERE runs.task = ? AND m.name = ? AND m.part = ?",
-        [task, name, part],
-    ).fetchone()
-    return bool(found and found[0])
+    columns = [(case, case.columns.get(measure.partition(" ")[::2])) for case in read]
+    return any(at is not None and (case.source[:, at] > EVIDENCE).any() for case, at in columns)
 
 
 def tally(found: Sequence[Verdict]) -> list[tuple[str, str, int]]:

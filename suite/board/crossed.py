@@ -192,7 +192,7 @@ def crossing(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
         return None
     names = {(label, part): f"{measure}:{part}" for label, (*_, measure) in declared.rows.items() for part in declared.columns}
     rows = {(r.method, r.variant): r for r in board.rows if not r.apart}
-    runs = measured(db, board, list(dict.fromkeys(names.values())))
+    runs = measured(board, list(dict.fromkeys(names.values())))
     lines = [
         Line(
             label, rows[method, variant], task.show.word(measure), [_cell(declared, runs, label, part) for part in declared.columns]
@@ -202,7 +202,7 @@ def crossing(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     ]
     if not any(cell for line in lines for cell in line.cells):
         return None
-    unit = next((unit for _, unit in kinds(db, board, list(names.values())).values() if unit), "")
+    unit = next((unit for _, unit in kinds(board, list(names.values())).values() if unit), "")
     there = {line.name for line in lines}
     stored = _stored(db, board, list(names.values()))
 

@@ -14,8 +14,6 @@ from suite.board.runs import Runs, kinds, measured
 from suite.board.tables import Board, Row
 
 if TYPE_CHECKING:
-    import duckdb
-
     from suite.protocol import Task
     from suite.show import Figures
 
@@ -48,12 +46,12 @@ class Told:
     lines: Sequence[Line]
 
 
-def figures(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> list[Told]:
+def figures(board: Board, task: Task[Any, Any]) -> list[Told]:
     """The tables of a board, without columns and rows that have no value; none where the task declares none."""
     if board.ranking.division == "speed":
         return []
     every = list(dict.fromkeys(name for declared in task.show.figures for name in declared.columns))
-    runs, of = (measured(db, board, every), kinds(db, board, every)) if every else ({}, {})
+    runs, of = (measured(board, every), kinds(board, every)) if every else ({}, {})
     out = []
     for declared in task.show.figures:
         names = list(declared.columns)

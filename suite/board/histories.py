@@ -113,7 +113,7 @@ def traces(db: duckdb.DuckDBPyConnection, board: Board, declared: History) -> Tr
         f" WHERE h.name = ? AND {where} GROUP BY ALL ORDER BY ALL",
         [declared.curve, *values],
     ).fetchall()
-    timed = workloads(db, board, ("time", "throughput", "calls")) if declared.clock else {}
+    timed = workloads(board, ("time", "throughput", "calls")) if declared.clock else {}
     for run, method, variant, seed, card, ended, *columns in rows:
         told = Trace(card or "", *(np.array(c, np.float64) for c in columns))
         if declared.clock:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from suite import fields, place, registry
 from suite.board import (
+    cases,
     charts,
     claims,
     clouds,
@@ -113,10 +114,11 @@ def _derived(docs: Path, out: Path) -> str:
 def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     """Write the generated pages of a docs folder."""
     env = _environment()
-    rankings = tables.rankings(db)
-    boards = {r: tables.board(db, r) for r in rankings}
-    others = {r: _elsewhere(db, b) for r, b in boards.items()}
-    ledger = {name: claims.verdicts(db, name) for name in registry.tasks()}
+    read = {name: list(cases.of_task(db, name)) for name in registry.tasks()}
+    named = {case.name: case for found in read.values() for case in found}
+    boards = {r: tables.of(named[tables.case_of(r)], r) for r in tables.rankings(db)}
+    others = {r: _elsewhere(b) for r, b in boards.items()}
+    ledger = {name: claims.of(found, name) for name, found in read.items()}
     galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task_of(r)))}
     pages: dict[str, str] = {}
     for name in registry.tasks():
@@ -134,11 +136,11 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
                     columns=partial(_columns, task),
                     series=series.of(mine),
                     drawings={b.ranking: showing.drawings(db, b, registry.task_of(b.ranking)) for b in mine},
-                    traded={b.ranking: tradeoffs.traded(db, b, registry.task_of(b.ranking)) for b in mine},
-                    reached={b.ranking: tradeoffs.reaching(db, b, registry.task_of(b.ranking)) for b in mine},
+                    traded={b.ranking: tradeoffs.traded(b, registry.task_of(b.ranking)) for b in mine},
+                    reached={b.ranking: tradeoffs.reaching(b, registry.task_of(b.ranking)) for b in mine},
                     told={b.ranking: histories.history(db, b, registry.task_of(b.ranking)) for b in mine},
                     crossings={b.ranking: crossed.crossing(db, b, registry.task_of(b.ranking)) for b in mine},
-                    further={b.ranking: figures.figures(db, b, registry.task_of(b.ranking)) for b in mine},
+                    further={b.ranking: figures.figures(b, registry.task_of(b.ranking)) for b in mine},
                     clouds={b.ranking: clouds.clouds(db, b, registry.task_of(b.ranking)) for b in mine},
                     composed={b.ranking: compositions.compositions(db, b, registry.task_of(b.ranking)) for b in mine},
                     galleries=galleries,
@@ -168,9 +170,9 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
         export.write(b, registry.task_of(ranking), docs / "data", file_stem(ranking))
 
 
-def _elsewhere(db: duckdb.DuckDBPyConnection, board: Board) -> list[Board]:
+def _elsewhere(board: Board) -> list[Board]:
     """The same ranking with the timings of each other card and device that timed more than the parent."""
-    found = [tables.board(db, board.ranking, place) for place in board.cards if place != (board.card, board.device)]
+    found = [tables.of(board.read, board.ranking, place) for place in board.cards if place != (board.card, board.device)]
     return [b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)]
 
 

@@ -320,6 +320,29 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
+def means(values: np.ndarray) -> np.ndarray:
+    """Means of columns (n, k) over those rows that are not NaN; NaN where all are."""
+    there = ~np.isnan(values)
+    count = there.sum(0)
+    out = np.full(values.shape[1], np.nan)
+    np.divide(np.where(there, values, 0).sum(0), count, out=out, where=count > 0)
+    return out
+
+
+def t_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `t_interval` of each column (n, k), over those rows that are not NaN; the half width is NaN under three of them."""
+    from scipy import stats
+
+    count = (~np.isnan(values)).sum(0)
+    middle = means(values)
+    squares = np.nansum((values - middle) ** 2, axis=0)
+    half = np.full(values.shape[1], np.nan)
+    for n in np.unique(count[count >= LEAST_SEEDS]).tolist():
+        mine = count == n
+        half[mine] = float(stats.t.ppf(0.975, n - 1)) * np.sqrt(squares[mine] / (n - 1)) / math.sqrt(n)
+    return middle, half
+
+
 def log_ratio(values: Sequence[tuple[float, float | None, float | None]]) -> tuple[float, float, float]:
     """Speed-ups of several seeds in one: geometric mean and 95 % interval.
 

@@ -6,14 +6,15 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from suite import registry
-from suite.board import statistics
+from suite.board import cases, statistics
+from suite.board.cases import EVIDENCE, Case, CaseName, Run
 from suite.board.statistics import Standing
 from suite.bundle import stage_of
 from suite.order import DATA
@@ -171,6 +172,8 @@ class Board:
     unranked: Sequence[Row]
     failures: Sequence[Failure]
     lanes: Sequence[tuple[int, int, int]] = field(default_factory=tuple)  #: first and last ranked row, and the column
+    runs: Sequence[Run] = field(default=(), repr=False)  #: those that count here, the parent's among them
+    read: Case = field(default=cases.NONE, repr=False, compare=False)  #: the case that they are of
 
     @property
     def rows(self) -> list[Row]:
@@ -218,92 +221,78 @@ def asked(ranking: Ranking, parent: str) -> tuple[str, list[Any]]:
 
 
 def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
-    """Rows of a ranking with the timings of one card and device (default: those with most rows)."""
+    """Rows of a ranking with the timings of one card and device (default: those with most rows), its case read for it alone."""
+    return of(cases.read(db, case_of(ranking)), ranking, on)
+
+
+def case_of(r: Ranking) -> CaseName:
+    return CaseName(r.task, r.version, r.tier, r.division, r.case)
+
+
+def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
+    """As `board`, of a case that was read."""
     task = registry.task_of(ranking)
-    where, values = asked(ranking, task.parent_method)
-    counted = _runs(db, "counted", where, values)
-    weighed = _runs(db, "weighed", where, values)
-    places_timed = Counter((r["weigh_card"], r["device"]) for r in weighed if r["weigh_card"])
+    asked = case.asked(ranking.target, task.parent_method)
+    counted, weighed = [r for r in asked if r.counted], [r for r in asked if r.weighed]
+    places_timed = Counter((r.weigh_card, r.device) for r in weighed if r.weigh_card)
     cards = sorted(places_timed, key=lambda c: (-places_timed[c], c))
     card, device = on or (cards[0] if cards else ("", ""))
-    measures = _measures(db, {r["id"] for r in [*counted, *weighed]})
-    off = {
-        row[0]: f"kept {row[2]:.3g} of {row[1]} where {row[3]:g} was asked" if row[2] is not None else f"{row[1]} was not measured"
-        for row in db.execute("SELECT id, name, kept, wanted FROM kept WHERE off_target").fetchall()
-    }
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for run in counted:
-        groups[run["method"], run["variant"]].append(run)
-    parents = {r["seed"]: measures[r["id"]] for r in groups.get((task.parent_method, ""), []) if not r["target"]}
-    known = registry.methods(ranking.task)
-    papers = papers_of(ranking.task)
-    drafts = []
-    for (method, variant), runs in groups.items():
-        kind = "parent" if method == task.parent_method and not variant else "paper" if method in papers else "baseline"
-        # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
-        index = -2 if kind == "parent" else papers.index(method) if kind == "paper" and not variant else -1
-        timed = [
-            r
-            for r in weighed
-            if (r["method"], r["variant"]) == (method, variant) and (r["weigh_card"], r["device"]) == (card, device)
-        ]
-        about = _about(known.get(method), variant)
-        drafts.append((method, variant, kind, index, about, runs, timed))
-    ranked_measure = task.ranked
-    sample = next((m[ranked_measure, ""] for m in measures.values() if (ranked_measure, "") in m), None)
-    up, unit = sample is None or sample.direction != "down", sample.unit if sample else ""
-    per_seed = [
-        {r["seed"]: measures[r["id"]][ranked_measure, ""].value for r in runs if (ranked_measure, "") in measures[r["id"]]}
-        for *_, runs, _ in drafts
-    ]
-    bad = [next((off[r["id"]] for r in runs if r["id"] in off), "") for *_, runs, _ in drafts]
-    single = [any(r["seedless"] for r in runs) for *_, runs, _ in drafts]
-    strange = [any(r["foreign"] for r in runs) for *_, runs, _ in drafts]
-    judged = [
-        i
-        for i, (d, values_) in enumerate(zip(drafts, per_seed, strict=True))
-        if d[2] != "parent" and not bad[i] and not strange[i] and values_
-    ]
-    confirmed, disputed = _replayed(db, {r["id"] for r in [*counted, *weighed]})
+    groups, timed = _grouped(counted), _grouped(r for r in weighed if (r.weigh_card, r.device) == (card, device))
+    parents = {r.seed: r.place for r in groups.get((task.parent_method, ""), ()) if not r.target}
+    known, papers = registry.methods(ranking.task), papers_of(ranking.task)
+    ranked_at = case.columns.get((task.ranked, ""))
+    about = case.about[ranked_at] if ranked_at is not None else cases.About("", "")
+    up = about.direction != "down"
+    per_seed = {key: _by_seed(case, runs, ranked_at) for key, runs in groups.items()}
+    bad = {key: next((r.off_target for r in runs if r.off_target), "") for key, runs in groups.items()}
+    strange = {key: any(r.foreign for r in runs) for key, runs in groups.items()}
+    parent = (task.parent_method, "")
+    judged = [key for key, found in per_seed.items() if key != parent and not bad[key] and not strange[key] and found]
     places = dict(
         zip(
             judged,
-            statistics.standings([per_seed[i] for i in judged], higher_is_better=up, seedless=[single[i] for i in judged]),
+            statistics.standings(
+                [per_seed[key] for key in judged],
+                higher_is_better=up,
+                seedless=[any(r.seedless for r in groups[key]) for key in judged],
+            ),
             strict=True,
         )
     )
-    several = [i for i, values_ in enumerate(per_seed) if len(values_) > 1]
-    noises = dict(zip(several, statistics.noise([per_seed[i] for i in several]), strict=True))
+    several = [key for key, found in per_seed.items() if len(found) > 1]
+    noises = dict(zip(several, statistics.noise([per_seed[key] for key in several]), strict=True))
     rows = []
-    for i, (method, variant, kind, index, about, runs, timed) in enumerate(drafts):
-        if not per_seed[i] and ranking.division != "speed":
+    for key, runs in groups.items():
+        method, variant = key
+        found, here = per_seed[key], timed.get(key, [])
+        if not found and ranking.division != "speed":
             continue
-        mean = float(np.mean(list(per_seed[i].values()))) if per_seed[i] else math.nan
-        place = places.get(i) or Standing(mean, statistics.interval(per_seed[i], noises[i]) if i in noises else math.nan, 0, 0)
-        first = measures[runs[0]["id"]].get((ranked_measure, ""))
-        half = (first.high - first.low) / 2 if first else math.nan
-        parts = [_parts(p, runs, measures, parents) for p in task.show.kinds]
+        kind = "parent" if key == parent else "paper" if method in papers else "baseline"
+        mean = float(np.mean(list(found.values()))) if found else math.nan
+        both = list({r.id: r for r in [*runs, *here]}.values())
+        parts = [_parts(p, case, runs, parents) for p in task.show.kinds]
         rows.append(
             Row(
                 method,
                 variant,
                 kind,
-                index,
-                about,
-                place,
-                per_seed[i],
-                half,
-                _change(runs, measures, parents, ranked_measure) if kind != "parent" else None,
+                # a paper's ablations are drawn like baselines: five coloured marks are as many as an eye can hold
+                -2 if kind == "parent" else papers.index(method) if kind == "paper" and not variant else -1,
+                _about(known.get(method), variant),
+                places.get(key) or Standing(mean, statistics.interval(found, noises[key]) if key in noises else math.nan, 0, 0),
+                found,
+                _own_half(case, runs[0], ranked_at),
+                _change(case, runs, parents, ranked_at) if kind != "parent" else None,
                 parts[0] if parts else [],
-                _promise(task, runs, measures),
-                _cells(task, timed, measures),
-                bad[i],
-                _copies(task, [*runs, *timed]),
-                marks=_marks(list({r["id"]: r for r in [*runs, *timed]}.values()), confirmed, disputed),
-                foreign=strange[i],
-                sources=sorted({(r["method_version"] or "")[:8] for r in runs}),
-                timed=len(timed),
-                axes=_axes(task, runs, timed, measures),
+                _promise(task, case, runs),
+                _cells(task, case, here),
+                bad[key],
+                _copies(task, [*runs, *here]),
+                marks=_marks(case, both),
+                foreign=strange[key],
+                sources=sorted({r.method_version[:8] for r in runs}),
+                timed=len(here),
+                axes=_axes(task, case, runs, here),
                 further=parts[1:],
             )
         )
@@ -311,19 +300,35 @@ def board(db: duckdb.DuckDBPyConnection, ranking: Ranking, on: tuple[str, str] |
     ranked = sorted((r for r in rows if r.ranked), key=lambda r: sign * r.quality.mean)
     unranked = sorted((r for r in rows if not r.ranked and r.kind != "parent"), key=lambda r: sign * r.quality.mean)
     failed = [
-        Failure(
-            r["method"],
-            r["variant"],
-            r["seed"],
-            "retracted" if r["retracted"] else r["status"],
-            r["retracted"] or r["reason"],
-        )
-        for r in _runs(db, "failures", where, values)
+        Failure(r.method, r.variant, r.seed, "retracted" if r.retracted else r.status, r.retracted or r.reason)
+        for r in asked
+        if r.failed
     ]
-    parent = next((r for r in rows if r.kind == "parent"), None)
+    first = next((r for r in rows if r.kind == "parent"), None)
     spans = statistics.lanes([r.quality for r in ranked])
     lanes = [(first, last, column) for (first, last), column in zip(spans, statistics.lane_columns(spans), strict=True)]
-    return Board(ranking, unit, up, card, device, cards, parent, ranked, unranked, failed, lanes)
+    return Board(ranking, about.unit, up, card, device, cards, first, ranked, unranked, failed, lanes, counted, case)
+
+
+def _grouped(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Runs by method and variant."""
+    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.method, run.variant].append(run)
+    return groups
+
+
+def _by_seed(case: Case, runs: Sequence[Run], at: int | None) -> dict[int, float]:
+    """A column's values by seed."""
+    if at is None:
+        return {}
+    values, found = case.told(runs, at)
+    return dict(zip([r.seed for r in found], values.tolist(), strict=True))
+
+
+def _own_half(case: Case, run: Run, at: int | None) -> float:
+    """Half width of one run's own interval."""
+    return math.nan if at is None else float(case.high[run.place, at] - case.low[run.place, at]) / 2
 
 
 def _about(ref: registry.MethodRef | None, variant: str) -> str:
@@ -336,57 +341,32 @@ def _about(ref: registry.MethodRef | None, variant: str) -> str:
     return f"paper · {venue.group(1)}" if venue else ref.summary if not ref.paper else "paper"
 
 
-def _runs(db: duckdb.DuckDBPyConnection, view: str, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-    result = db.execute(
-        'SELECT id, method, method_version, variant, seed, target, seedless, "foreign", solve_card, weigh_card, device, status, reason,'
-        f" retracted, notes, processes, dirty, submitter FROM {view} WHERE {where} ORDER BY seed, created, id",
-        list(values),
-    )
-    names = [d[0] for d in result.description or []]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-
-
-@dataclass(frozen=True)
-class _Value:
-    value: float
-    low: float
-    high: float
-    source: str
-    direction: str
-    unit: str
-    warnings: tuple[str, ...]
-
-
-def _measures(db: duckdb.DuckDBPyConnection, ids: set[str]) -> dict[str, dict[tuple[str, str], _Value]]:
-    out: dict[str, dict[tuple[str, str], _Value]] = defaultdict(dict)
-    rows = db.execute(
-        "SELECT run, name, part, value, low, high, source, direction, unit, warnings FROM measures WHERE run IN (SELECT unnest(?))",
-        [list(ids)],
-    ).fetchall()
-    for run, name, part, value, low, high, source, direction, unit, warnings in rows:
-        ends = (math.nan if low is None else low, math.nan if high is None else high)
-        out[run][name, part] = _Value(value, *ends, source, direction, unit, tuple(warnings or ()))
-    return out
-
-
-def _change(runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any, name: str, part: str = "") -> Cell | None:
+def _change(case: Case, runs: Sequence[Run], parents: Mapping[int, int], at: int | None) -> Cell | None:
     """Paired by seed with the parent: mean difference and its t interval."""
-    pairs = [
-        measures[r["id"]][name, part].value - parents[r["seed"]][name, part].value
-        for r in runs
-        if (name, part) in parents.get(r["seed"], ()) and (name, part) in measures[r["id"]]
-    ]
-    if not pairs:
+    if at is None:
         return None
-    if len(pairs) < statistics.LEAST_SEEDS:
-        return Cell(float(np.mean(pairs)))
-    mean, half = statistics.t_interval(pairs)
-    return Cell(mean, mean - half, mean + half)
+    mean, half, _ = _paired(case, runs, parents, [at])
+    return None if math.isnan(mean[0]) else Cell(float(mean[0]), float(mean[0] - half[0]), float(mean[0] + half[0]))
 
 
-def _copies(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _paired(
+    case: Case, runs: Sequence[Run], parents: Mapping[int, int], columns: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of columns the mean difference from the parent of the same seed, half of its t interval, and the parent's own mean.
+
+    NaN where no seed has both, and the half width where fewer than three have.
+    """
+    both = [r for r in runs if r.seed in parents]
+    ours = case.value[_cells_of(both, columns)]
+    theirs = case.value[np.array([parents[r.seed] for r in both], np.int64)][:, columns]
+    change = ours - theirs
+    mean, half = statistics.t_intervals(change)
+    return mean, half, statistics.means(np.where(np.isnan(ours), np.nan, theirs))
+
+
+def _copies(task: Task[Any, Any], runs: Sequence[Run]) -> list[str]:
     """What is to be said of runs by several processes where the task shares no batches: each trained a copy."""
-    most = max((r["processes"] for r in runs), default=1)
+    most = max((r.processes for r in runs), default=1)
     return [f"{most} processes, a copy each"] if most > 1 and not task.shares_batches else []
 
 
@@ -395,29 +375,27 @@ MOST_NOTES = 6  #: of a row, where they are told in full
 USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
 
 
-def _marks(
-    runs: Sequence[Mapping[str, Any]], confirmed: Mapping[str, list[tuple[str, str]]], disputed: Mapping[str, list[str]]
-) -> list[Mark]:
+def _marks(case: Case, runs: Sequence[Run]) -> list[Mark]:
     """Who ran them, from what, with what remarks, and who ran them again."""
     marks = []
-    if names := sorted({r["submitter"] for r in runs if r["submitter"]}):
+    if names := sorted({r.submitter for r in runs if r.submitter}):
         marks.append(Mark(f"by {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}", f"submitted by {', '.join(names)}"))
-    if any(r["dirty"] is not False for r in runs):
+    if any(r.dirty is not False for r in runs):
         marks.append(Mark("△ uncommitted changes", "made from a tree with uncommitted changes, or outside a clone", "warn"))
-    notes = list(dict.fromkeys(n for r in runs for n in r["notes"] or ()))
+    notes = list(dict.fromkeys(n for r in runs for n in r.notes))
     if odd := [n for n in notes if not n.startswith(USUAL)]:
         marks.append(
             Mark(f"△ {len(odd)} note{'s' if odd[1:] else ''}", " · ".join(n.removeprefix(DATA) for n in odd[:MOST_NOTES]), "warn")
         )
     if usual := list(dict.fromkeys(re.sub(r"[\d.]+", "…", n) for n in notes if n.startswith(USUAL))):
         marks.append(Mark("notes", " · ".join(usual[:MOST_NOTES])))
-    again = [c for r in runs for c in confirmed.get(r["id"], ())]
+    again = [c for r in runs for c in case.confirmed.get(r.id, ())]
     if again:
         machines, by = {card for card, _ in again}, sorted({name for _, name in again})
         times = {1: "once", 2: "twice"}.get(len(again), f"{len(again)} times")
         on = "one machine" if len(machines) == 1 else f"{_counted(len(machines))} machines"
         marks.append(Mark(f"✓ confirmed {times}, on {on}", f"replayed by {', '.join(by)}", "good"))
-    if against := sorted({name for r in runs for name in disputed.get(r["id"], ())}):
+    if against := sorted({name for r in runs for name in case.disputed.get(r.id, ())}):
         marks.append(Mark("✕ a replay differs", f"replayed by {', '.join(against)}", "bad"))
     return marks
 
@@ -426,120 +404,122 @@ def _counted(number: int) -> str:
     return {2: "two", 3: "three", 4: "four", 5: "five"}.get(number, str(number))
 
 
-def _replayed(db: duckdb.DuckDBPyConnection, ids: set[str]) -> tuple[dict[str, list[tuple[str, str]]], dict[str, list[str]]]:
-    """By run the card and submitter of each replay by somebody else that agreed, and the submitters of those that did not."""
-    confirmed: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    disputed: dict[str, list[str]] = defaultdict(list)
-    for run, card, by, agrees in db.execute(
-        "SELECT DISTINCT c.run, c.card, c.submitter, c.agrees FROM confirmations AS c JOIN runs ON runs.id = c.run"
-        " WHERE c.submitter <> coalesce(runs.submitter, '') AND c.run IN (SELECT unnest(?)) ORDER BY ALL",
-        [list(ids)],
-    ).fetchall():
-        if agrees:
-            confirmed[run].append((card, by))
-        else:
-            disputed[run].append(by)
-    return confirmed, disputed
-
-
-def _parts(kind: Parts, runs: Sequence[Mapping[str, Any]], measures: Any, parents: Any) -> list[Part]:
+def _parts(kind: Parts, case: Case, runs: Sequence[Run], parents: Mapping[int, int]) -> list[Part]:
     """A measure of the evidence in its parts: mean over seeds, and change from the parent of the same seeds."""
-    told = {key: m for r in runs for key, m in measures[r["id"]].items() if key[1] and m.source == "evidence"}
-    keys = sorted(k for k, m in told.items() if m.direction and (k[0] == kind.measure if kind.measure else m.direction == "up"))
-    out = []
-    for name, part in keys:
-        found = [(r["seed"], m) for r in runs if (m := measures[r["id"]].get((name, part)))]
-        change = _change(runs, measures, parents, name, part)
-        before = [p.value for seed, _ in found if (p := parents.get(seed, {}).get((name, part)))]
-        out.append(
-            Part(
-                part,
-                float(np.mean([m.value for _, m in found])),
-                float(np.mean(before)) if before else math.nan,
-                change.value if change else math.nan,
-                (change.high - change.low) / 2 if change else math.nan,
-                any(w.partition(":")[0] == kind.small for _, m in found for w in m.warnings),
-                told[name, part].direction == "up",
-                told[name, part].unit,
-            )
+    here = [r.place for r in runs]
+    keys = []
+    for name, part in sorted(case.columns):
+        at = case.columns[name, part]
+        direction = case.about[at].direction
+        wanted = name == kind.measure if kind.measure else direction == "up"
+        if part and direction and wanted and (case.source[here, at] == EVIDENCE).any():
+            keys.append((part, at))
+    columns = [at for _, at in keys]
+    means = statistics.means(case.value[_cells_of(runs, columns)])
+    change, half, before = _paired(case, runs, parents, columns)
+    return [
+        Part(
+            part,
+            float(means[i]),
+            float(before[i]),
+            float(change[i]),
+            float(half[i]),
+            kind.small in case.tainted(runs, at),
+            case.about[at].direction == "up",
+            case.about[at].unit,
         )
-    return out
+        for i, (part, at) in enumerate(keys)
+    ]
 
 
-def _promise(task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], measures: Any) -> float | None:
-    """The speed-up that the counted share promises: its inverse; none where nothing was counted or nothing is left."""
-    shares = [share for r in runs if (share := _share(task.promised, measures[r["id"]])) is not None]
-    return 1 / float(np.mean(shares)) if any(shares) else None
+def _promise(task: Task[Any, Any], case: Case, runs: Sequence[Run]) -> float | None:
+    """The speed-up that the counted share promises: its inverse; none where nothing was counted or nothing is left.
 
-
-def _share(promised: str, measures: Mapping[tuple[str, str], _Value]) -> float | None:
-    """A measure, or one over another (``<x>/<x of the parent>``), of one run; None where it lacks them."""
-    found = [measures.get((name, "")) for name in promised.split("/")]
-    values = [m.value for m in found if m]
-    if len(values) < len(found) or not all(values[1:]):
+    The share is a measure, or one over another (``<x>/<x of the parent>``), of each run that has them.
+    """
+    columns = [case.columns.get((name, "")) for name in task.promised.split("/")]
+    known = [at for at in columns if at is not None]
+    if len(known) < len(columns):
         return None
-    return values[0] / math.prod(values[1:])
+    first, *below = case.value[_cells_of(runs, known)].T
+    whole = np.prod(below, axis=0) if below else np.ones(len(runs))
+    there = (whole != 0) & ~np.isnan(first + whole)
+    shares = first[there] / whole[there]
+    return 1 / float(np.mean(shares)) if shares.any() else None
 
 
-def _cells(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:
+def _cells_of(runs: Sequence[Run], columns: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Index of runs by columns in a case's arrays."""
+    return np.ix_(np.array([r.place for r in runs], np.int64), np.array(columns, np.int64))
+
+
+def _cells(task: Task[Any, Any], case: Case, timed: Sequence[Run]) -> dict[str, Cell]:
     """Timed and metered numbers of the runs weighed on one card, by ``name part``; of those solved elsewhere none of the solve's."""
     out: dict[str, Cell] = {}
-    keys = {key for r in timed for key, m in measures[r["id"]].items() if m.source != "evidence"}
-    for name, part in keys:
-        here = [measures[r["id"]] for r in timed if r[f"{stage_of(name)}_card"] == r["weigh_card"]]
-        found = [m[name, part] for m in here if (name, part) in m]
+    places = np.array([r.place for r in timed], np.int64)
+    read = set(np.flatnonzero((case.source[places] > EVIDENCE).any(0)).tolist())
+    home = [r for r in timed if r.solve_card == r.weigh_card]
+    for (name, part), at in case.columns.items():
+        if at not in read:
+            continue
+        values, found = case.told(timed if stage_of(name) == "weigh" else home, at)
         if not found:
             continue
-        warnings = tuple(dict.fromkeys(w.partition(":")[0] for v in found for w in v.warnings))
+        warnings = case.tainted(found, at)
         if name == "speedup":
-            middle, low, high = statistics.log_ratio([(v.value, v.low, v.high) for v in found])
-            out[f"{name} {part}"] = Cell(middle, low, high, "timing", warnings)
+            out[f"{name} {part}"] = Cell(*_ratio(case, found, at), "timing", warnings)
         else:
-            out[f"{name} {part}".strip()] = Cell(
-                float(np.mean([v.value for v in found])), source=found[0].source, warnings=warnings
-            )
-    return out | _peaks(task, timed, measures)
+            out[f"{name} {part}".strip()] = Cell(float(np.mean(values)), source=_source(case, found[0], at), warnings=warnings)
+    return out | _peaks(task, case, timed)
 
 
-def _peaks(task: Task[Any, Any], timed: Sequence[Mapping[str, Any]], measures: Any) -> dict[str, Cell]:
+def _ratio(case: Case, runs: Sequence[Run], at: int) -> tuple[float, float, float]:
+    """Geometric mean and 95 % interval of a column.
+
+    A number without an interval of its own has no width: what is left is the scatter between seeds.
+    """
+    places = [r.place for r in runs]
+    value, low, high = (a[places, at].tolist() for a in (case.value, case.low, case.high))
+    return statistics.log_ratio([(v, a, b) if a > 0 else (v, v, v) for v, a, b in zip(value, low, high, strict=True)])
+
+
+def _source(case: Case, run: Run, at: int) -> str:
+    return cases.SOURCES[case.source[run.place, at]]
+
+
+def _peaks(task: Task[Any, Any], case: Case, timed: Sequence[Run]) -> dict[str, Cell]:
     """Memory of the task's jobs: of each run the most that a workload of the job took, as the mean over runs."""
     out = {}
+    places = np.array([r.place for r in timed], np.int64)
     for job, beginnings in task.jobs.items():
-        found = [
-            max(peaks, key=lambda m: m.value)
-            for r in timed
-            if (
-                peaks := [
-                    m
-                    for (name, part), m in measures[r["id"]].items()
-                    if name == "memory_peak" and part.startswith(tuple(beginnings))
-                ]
-            )
-        ]
-        if found:
-            warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
-            out[f"memory_peak {job}"] = Cell(float(np.mean([m.value for m in found])), source=found[0].source, warnings=warnings)
+        columns = np.array([at for part, at in case.named.get("memory_peak", ()) if part.startswith(tuple(beginnings))], np.int64)
+        peaks = case.value[_cells_of(timed, columns.tolist())]
+        there = ~np.isnan(peaks).all(1) if columns.size else np.zeros(len(places), bool)
+        if there.any():
+            most = np.nanargmax(peaks[there], axis=1)
+            cells = list(zip(places[there].tolist(), columns[most].tolist(), strict=True))
+            every = (w for cell in cells for w in case.warnings.get(cell, ()))
+            warnings = tuple(dict.fromkeys(w.partition(":")[0] for w in every))
+            value = float(np.mean([case.value[cell] for cell in cells]))
+            out[f"memory_peak {job}"] = Cell(value, source=cases.SOURCES[case.source[cells[0]]], warnings=warnings)
     return out
 
 
-def _axes(
-    task: Task[Any, Any], runs: Sequence[Mapping[str, Any]], timed: Sequence[Mapping[str, Any]], measures: Any
-) -> dict[str, Cell]:
+def _axes(task: Task[Any, Any], case: Case, runs: Sequence[Run], timed: Sequence[Run]) -> dict[str, Cell]:
     """What quality is drawn over: of evidence from all seeds, else from the runs weighed on one card."""
     out = {}
     for axis in task.show.against:
         name, _, part = axis.measure.partition(":")
-        told = [m for r in runs if (m := measures[r["id"]].get((name, part))) and m.source == "evidence"]
-        here = [r for r in timed if r[f"{stage_of(name)}_card"] == r["weigh_card"]]  # of those solved elsewhere none of the solve's
-        found = told or [m for r in here if (m := measures[r["id"]].get((name, part)))]
+        at = case.columns.get((name, part))
+        if at is None:
+            continue
+        told = [r for r in runs if case.source[r.place, at] == EVIDENCE]
+        # of those solved elsewhere none of the solve's
+        here = [r for r in timed if stage_of(name) == "weigh" or r.solve_card == r.weigh_card]
+        found = told or case.told(here, at)[1]
         # a mean over those seeds alone that have a value would flatter who seldom gets there
-        whole = len(found) == len(runs if told else here)
-        if found and whole and min(m.value for m in found) > 0:
-            warnings = tuple(dict.fromkeys(w.partition(":")[0] for m in found for w in m.warnings))
-            # a number without an interval of its own has no width: what is left is the scatter between seeds
-            spans = [(m.low, m.high) if math.isfinite(m.low) and m.low > 0 else (m.value, m.value) for m in found]
-            middle, low, high = statistics.log_ratio([(m.value, *span) for m, span in zip(found, spans, strict=True)])
-            out[axis.measure] = Cell(middle, low, high, found[0].source, warnings)
+        if found and len(found) == len(runs if told else here) and case.value[[r.place for r in found], at].min() > 0:
+            out[axis.measure] = Cell(*_ratio(case, found, at), _source(case, found[0], at), case.tainted(found, at))
     return out
 
 

@@ -18,8 +18,6 @@ from suite.board.runs import Runs, kinds, measured, solved_on
 from suite.board.tables import Board, Row, papers_of
 
 if TYPE_CHECKING:
-    import duckdb
-
     from suite.protocol import Task
     from suite.show import Reach, Tradeoff
 
@@ -100,14 +98,14 @@ class Reaching:
     clocked_by: Literal["solved", "weighed"] = "solved"  #: what was done on that card
 
 
-def traded(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Traded | None:
+def traded(board: Board, task: Task[Any, Any]) -> Traded | None:
     """Quality against cost of a board; None where the task declares none, or fewer than two rows have both."""
     declared = task.show.tradeoff
     if declared is None or board.ranking.division == "speed":
         return None
-    runs = measured(db, board, (declared.quality, declared.cost, declared.floor))
-    told = kinds(db, board, (declared.quality, declared.cost))
-    parent, curves = _curves(board, declared, runs, _settings(db, board, declared))
+    runs = measured(board, (declared.quality, declared.cost, declared.floor))
+    told = kinds(board, (declared.quality, declared.cost))
+    parent, curves = _curves(board, declared, runs, _settings(board, declared))
     drawn = [*([parent] if parent else []), *(spot for spots in curves.values() for spot in spots)]
     if len(drawn) < 2:
         return None
@@ -179,19 +177,15 @@ def _curves(
     return parent, {name: sorted(found, key=lambda s: s.setting or 0.0) for name, found in curves.items()}
 
 
-def _settings(db: duckdb.DuckDBPyConnection, board: Board, declared: Tradeoff) -> dict[tuple[str, str], float]:
+def _settings(board: Board, declared: Tradeoff) -> dict[tuple[str, str], float]:
     """The value of a method's swept setting, by method and variant, of the rows that differ from its defaults in nothing else."""
-    where, values = board.asked
-    rows = db.execute(
-        f"SELECT method, variant, any_value(configuration) FROM counted AS c WHERE {where} GROUP BY ALL ORDER BY ALL", values
-    ).fetchall()
     known = registry.methods(board.ranking.task)
     found = {}
-    for method, variant, text in rows:
+    for (method, variant), text in {(r.method, r.variant): r.configuration for r in board.runs}.items():
         name = declared.sweeps.get(method)
         if name is None or (variant and variant.partition("=")[0] != name):
             continue
-        told: Any = json.loads(text or "{}").get(name)
+        told: Any = json.loads(text).get(name)
         if told is None and variant:
             told = variant.partition("=")[2]
         elif told is None and method in known:
@@ -276,7 +270,7 @@ def _trail(board: Board, name: str, mark: int, spots: Sequence[Spot]) -> charts.
     return charts.Trail(name, points, mark, settings, [not s.sure and s.row.kind != "parent" for s in spots])
 
 
-def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) -> Reaching | None:
+def reaching(board: Board, task: Task[Any, Any]) -> Reaching | None:
     """When the rows of a board that are on target reached what the task declares; None where it declares nothing or has no row.
 
     The middle is over all runs of a row: one that did not get there took longer than any that did.
@@ -285,7 +279,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     if declared is None or board.ranking.division == "speed":
         return None
     names = [*declared.counts, *declared.clocked]
-    runs, first = measured(db, board, names), names[0]
+    runs, first = measured(board, names), names[0]
     rows = [
         r
         for r in [*board.ranked, *board.unranked]
@@ -293,7 +287,7 @@ def reaching(db: duckdb.DuckDBPyConnection, board: Board, task: Task[Any, Any]) 
     ]
     if not any(first in m for r in rows for m in runs[r.method, r.variant].values()):
         return Reaching(declared, [], "", len(rows)) if rows else None
-    return reached(declared, rows, runs, solved_on(db, board), board.card)
+    return reached(declared, rows, runs, solved_on(board), board.card)
 
 
 def common_card(runs: Iterable[tuple[str, str, int]], solved: Mapping[tuple[str, str, int], str], card: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from suite.board import charts, claims, store
+from suite.board import cases, charts, claims, store
 from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
@@ -48,7 +48,7 @@ def put(
 def judged(root: Path, **changes: Any) -> claims.Verdict:
     store.publish(root, root / "b.duckdb")
     with store.connect(root / "b.duckdb") as db:
-        return claims._judge(db, "image_pruning", CLAIM | changes)
+        return claims._judge(list(cases.of_task(db, "image_pruning")), "image_pruning", CLAIM | changes)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_two_measures_of_the_same_row(tmp_path: Path) -> None:
         "least": 1.0,
     }
     with store.connect(tmp_path / "b.duckdb") as db:
-        assert claims._judge(db, "image_pruning", alone) == found
+        assert claims._judge(list(cases.of_task(db, "image_pruning")), "image_pruning", alone) == found
 
 
 def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -> None:

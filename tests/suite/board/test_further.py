@@ -126,7 +126,7 @@ def the_board(db: duckdb.DuckDBPyConnection) -> tables.Board:
 
 
 def test_a_table_holds_means_over_seeds_and_what_no_row_has_is_no_column(db: duckdb.DuckDBPyConnection) -> None:
-    (told,) = figures.figures(db, the_board(db), TASK)
+    (told,) = figures.figures(the_board(db), TASK)
     assert told.declared.title == "Beside the rank"
     assert list(told.heads) == ["spread, wide, %\u00a0↑", "error\u00a0↓", "pause, ms\u00a0↓", "kept"]
     cells = {line.row.label: line.cells for line in told.lines}
@@ -350,6 +350,6 @@ def test_a_page_holds_tables_points_and_compositions(db: duckdb.DuckDBPyConnecti
 def test_a_task_that_declares_nothing_shows_nothing(published: Path) -> None:
     with store.connect(published) as db:
         board = the_board(db)
-        assert figures.figures(db, board, TASK) == []
+        assert figures.figures(board, TASK) == []
         assert clouds.clouds(db, board, TASK) is None
         assert compositions.compositions(db, board, TASK) is None

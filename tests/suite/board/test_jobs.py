@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from suite import registry
-from suite.board import claims, export, pages, store, tables
+from suite.board import cases, claims, export, pages, store, tables
 from suite.show import Show
 from tests.suite.board import trainings
 
@@ -137,5 +137,5 @@ def test_a_claim_holds_a_job_against_its_promise(published: Path) -> None:
         "row": {"tier": "small", "case": "fashion/resnet20", "target": "macs=0.5", "method": "chex"},
     }  # fmt: skip
     with store.connect(published) as db:
-        found = claims._judge(db, "image_pruning", claim)
+        found = claims._judge(list(cases.of_task(db, "image_pruning")), "image_pruning", claim)
     assert (found.verdict, found.value) == ("met", pytest.approx(1.31 / 2))

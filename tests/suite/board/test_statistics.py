@@ -294,3 +294,12 @@ def test_a_run_that_reached_nothing_took_longer_than_any_that_did(values: list[i
     runs = len(values) + more
     if runs:
         assert statistics.median_reached(values, runs) == np.median([*values, *[math.inf] * more])
+
+
+def test_intervals_of_columns_are_those_of_their_values_one_by_one() -> None:
+    values = np.array([[1.0, 2.0, np.nan, np.nan], [2.0, 4.0, 5.0, np.nan], [4.0, 3.0, np.nan, np.nan], [0.5, np.nan, 7.0, np.nan]])
+    means, halves = statistics.t_intervals(values)
+    for i in (0, 1):
+        assert (means[i], halves[i]) == statistics.t_interval(values[~np.isnan(values[:, i]), i].tolist())
+    assert means[2] == 6
+    assert np.isnan([halves[2], means[3], halves[3]]).all()  # two values have no interval, none have no mean

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from suite import registry
 from suite.board import export, pages, store, tables
@@ -255,3 +257,16 @@ def test_rows_of_processes_that_shared_nothing_say_so(tmp_path: Path, monkeypatc
         pages.write_pages(db, tmp_path / "docs")
     text = "".join(p.read_text(encoding="utf-8") for p in (tmp_path / "docs").rglob("*.md"))
     assert '<span class="tag warn">△ 3 processes, a copy each</span>' in text
+
+
+def test_a_speed_up_of_which_one_seed_has_no_interval_has_that_of_the_scatter_between_seeds(tmp_path: Path) -> None:
+    for seed, speedup in enumerate((1.2, 1.3, 1.4)):
+        told = measured(90, speedup)
+        if not seed:
+            told[-1] |= {"low": None, "high": None}
+        light(tmp_path / "r", seed, measures=told)
+    (board,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    cell = board.unranked[0].cells["speedup infer@64"] if board.unranked else board.ranked[0].cells["speedup infer@64"]
+    logs = np.log([1.2, 1.3, 1.4])
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
+    assert (cell.low, cell.high) == pytest.approx((math.exp(logs.mean() - half), math.exp(logs.mean() + half)))

@@ -48,7 +48,7 @@ def the_board(db: duckdb.DuckDBPyConnection) -> tables.Board:
 
 
 def test_a_curve_runs_through_the_values_of_one_setting_in_their_order(db: duckdb.DuckDBPyConnection, shown: Show) -> None:
-    found = tradeoffs.traded(db, the_board(db), registry.task("image_pruning"))
+    found = tradeoffs.traded(the_board(db), registry.task("image_pruning"))
     assert found is not None
     svg = ElementTree.fromstring(found.wide)
     told = [t.text or "" for t in svg.iter("title")]
@@ -64,7 +64,7 @@ def test_a_curve_runs_through_the_values_of_one_setting_in_their_order(db: duckd
 
 def test_what_a_curve_comes_down_to_is_what_its_means_give(db: duckdb.DuckDBPyConnection, shown: Show) -> None:
     board = the_board(db)
-    found = tradeoffs.traded(db, board, registry.task("image_pruning"))
+    found = tradeoffs.traded(board, registry.task("image_pruning"))
     assert found is not None
     assert board.parent is not None
     rows = db.execute(
@@ -95,7 +95,7 @@ def test_without_a_parent_there_is_no_corner_and_no_level(tmp_path: Path, shown:
     groups.write(tmp_path / "r", {k: v for k, v in groups.PLAN.items() if k[0] == "chex"})
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
     with store.connect(tmp_path / "b.duckdb") as db:
-        found = tradeoffs.traded(db, the_board(db), registry.task("image_pruning"))
+        found = tradeoffs.traded(the_board(db), registry.task("image_pruning"))
     assert found is not None
     assert (found.corner, found.level) == (None, None)
     assert [(o.area, o.at_level) for o in found.outcomes] == [(None, None)]
@@ -104,12 +104,12 @@ def test_without_a_parent_there_is_no_corner_and_no_level(tmp_path: Path, shown:
 
 def test_a_task_that_declares_nothing_shows_nothing(db: duckdb.DuckDBPyConnection) -> None:
     task = registry.task("image_pruning")
-    assert tradeoffs.traded(db, the_board(db), task) is None
-    assert tradeoffs.reaching(db, the_board(db), task) is None
+    assert tradeoffs.traded(the_board(db), task) is None
+    assert tradeoffs.reaching(the_board(db), task) is None
 
 
 def test_who_did_not_get_there_is_said_and_comes_last(db: duckdb.DuckDBPyConnection, shown: Show) -> None:
-    found = tradeoffs.reaching(db, the_board(db), registry.task("image_pruning"))
+    found = tradeoffs.reaching(the_board(db), registry.task("image_pruning"))
     assert found is not None
     told = {r.row.label: (r.reached, r.runs) for r in found.rows}
     assert told["chex (delta0=5.0)"] == (3, 3)
@@ -131,7 +131,7 @@ def test_where_nobody_got_there_that_is_said(tmp_path: Path, shown: Show) -> Non
     groups.write(tmp_path / "r", {k: v for k, v in groups.PLAN.items() if k[0] in ("dense", "snip")})
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
     with store.connect(tmp_path / "b.duckdb") as db:
-        found = tradeoffs.reaching(db, the_board(db), registry.task("image_pruning"))
+        found = tradeoffs.reaching(the_board(db), registry.task("image_pruning"))
     assert found is not None
     assert (list(found.rows), found.asked) == ([], 1)
     macro = pages._environment().get_template("macros.j2").module.reached_by(found)  # type: ignore[attr-defined]
@@ -157,7 +157,7 @@ def test_times_of_another_machine_are_not_mixed_in(tmp_path: Path, shown: Show) 
         )
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
     with store.connect(tmp_path / "b.duckdb") as db:
-        found = tradeoffs.reaching(db, the_board(db), registry.task("image_pruning"))
+        found = tradeoffs.reaching(the_board(db), registry.task("image_pruning"))
     assert found is not None
     row = next(r for r in found.rows if r.row.label == "chex")
     assert (row.reached, row.runs) == (5, 5)
