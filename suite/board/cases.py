@@ -6,14 +6,17 @@ each of them, are there once.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from suite.board import machines
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,6 +51,8 @@ class Run:
     foreign: bool  #: of a method of ours whose source is not ours
     solve_card: str
     weigh_card: str
+    solve_class: str  #: the class of machine that solved it (`suite.board.machines`)
+    weigh_class: str
     device: str
     status: str
     reason: str
@@ -58,7 +63,7 @@ class Run:
     submitter: str
     configuration: str  #: JSON
     counted: bool  #: the first of its row and seed
-    weighed: bool  #: the first of its row and seed on its card and device
+    weighed: bool  #: the first of its row and seed on its class of machine and device
     failed: bool  #: no answer to its question stands
     off_target: str  #: what was kept where something else was asked; empty on target
 
@@ -146,6 +151,7 @@ def of_task(db: duckdb.DuckDBPyConnection, task: str) -> Iterator[Case]:
     return _read(db, "task = ?", [task])
 
 
+TOLD = tuple(f.name for f in fields(Run) if f.name not in ("place", "solve_class", "weigh_class", "off_target"))
 RUNS = """
 SELECT task, version, tier, division, "case", id, target, method, coalesce(variant, ''), seed, coalesce(method_version, ''),
     coalesce(seedless, false), "foreign", coalesce(solve_card, ''), coalesce(weigh_card, ''), coalesce(device, ''), status,
@@ -176,6 +182,7 @@ def _read(db: duckdb.DuckDBPyConnection, where: str, values: Sequence[Any]) -> I
         ).fetchall()
     }
     confirmed, disputed = _replayed(db)
+    machine = classes(db)
     starts = [i for i, row in enumerate(rows) if not i or row[:5] != rows[i - 1][:5]] + [len(rows)]
     places = pa.table({"id": [row[5] for row in rows], "place": pa.array(range(len(rows)), pa.int32())})
     db.register("places", places)
@@ -208,7 +215,7 @@ def _read(db: duckdb.DuckDBPyConnection, where: str, values: Sequence[Any]) -> I
         back = {int(k): j for j, k in enumerate(used)}
         yield Case(
             CaseName(*rows[first][:5]),
-            [_run(place, row[5:], off.get(row[5], "")) for place, row in enumerate(rows[first:last])],
+            _runs(rows[first:last], off, machine),
             {columns[k]: j for k, j in back.items()},
             [about[k] for k in used],
             _table(value[mine], at, shape, np.float64),
@@ -228,10 +235,26 @@ def _table(values: np.ndarray, at: tuple[np.ndarray, np.ndarray], shape: tuple[i
     return out
 
 
-def _run(place: int, row: Sequence[Any], off_target: str) -> Run:
-    """A row of `RUNS` after its case."""
-    told = dict(zip(Run.__slots__[1:], row, strict=False))
-    return Run(place=place, **told, off_target=off_target)
+def _runs(rows: Sequence[Sequence[Any]], off: Mapping[str, str], machine: Mapping[str, str]) -> list[Run]:
+    """Rows of `RUNS` of one case; of those weighed on cards of one class the first counts."""
+    out, seen = [], set()
+    for place, row in enumerate(rows):
+        told = dict(zip(TOLD, row[5:], strict=True))
+        solve, weigh = (machine.get(told[card], told[card]) for card in ("solve_card", "weigh_card"))
+        if told["weighed"]:
+            question = (told["target"], told["method"], told["variant"], told["seed"], weigh, told["device"])
+            told["weighed"] = question not in seen
+            seen.add(question)
+        out.append(Run(place=place, **told, solve_class=solve, weigh_class=weigh, off_target=off.get(told["id"], "")))
+    return out
+
+
+def classes(db: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The class of each card (`suite.board.machines`)."""
+    weighed = dict(db.execute("SELECT weigh_card, count(*) FROM runs GROUP BY 1").fetchall())
+    return machines.classes(
+        {name: json.loads(facts) for name, facts in db.execute("SELECT hash, facts FROM cards").fetchall()}, weighed
+    )
 
 
 def _replayed(db: duckdb.DuckDBPyConnection) -> tuple[dict[str, list[tuple[str, str]]], dict[str, list[str]]]:

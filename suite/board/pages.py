@@ -171,8 +171,8 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
 
 
 def _elsewhere(board: Board) -> list[Board]:
-    """The same ranking with the timings of each other card and device that timed more than the parent."""
-    found = [tables.of(board.read, board.ranking, place) for place in board.cards if place != (board.card, board.device)]
+    """The same ranking with the timings of each other class of machine and device that timed more than the parent."""
+    found = [tables.timed_on(board, place) for place in board.cards if place != (board.card, board.device)]
     return [b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)]
 
 

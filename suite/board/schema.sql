@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS runs (
     unsupported JSON,
     configuration JSON,
     libraries JSON,
-    processes INTEGER          -- of the solve
+    processes INTEGER,         -- of the solve
+    pictured VARCHAR[]         -- files of its pictures
 );
 
 CREATE TABLE IF NOT EXISTS measures (
@@ -94,7 +95,7 @@ CREATE TABLE IF NOT EXISTS clouds (
     landmark TINYINT           -- -1: a point like others
 );
 
--- Pictures that a task shows (Task.show): WebP without loss, as they lie in the bundles.
+-- Pictures that a task shows (Task.show), of the first seed of a row: WebP without loss, as they lie in the bundles.
 CREATE TABLE IF NOT EXISTS pictures (
     run VARCHAR,
     name VARCHAR,              -- where it was cut; an original's ends in .original

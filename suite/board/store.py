@@ -99,6 +99,7 @@ def publish(results: Path, out: Path) -> Published:
                 _load(db, results, new)
                 _facts(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
+                _pictures(db, results)
                 db.execute("CHECKPOINT")
     except OSError as e:
         raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
@@ -201,7 +202,7 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         "INSERT INTO runs SELECT id, key, path, status, reason, created, spec.task, spec.version, spec.tier, spec.division,"
         ' spec."case", spec.target, spec.seed, spec.device, method.name, method.variant, method.origin, method.version,'
         ' method.seedless, systems.solve, systems.weigh, source."commit", source.dirty, source.task_digest, submitter, notes, unsupported,'
-        " method.configuration, libraries, coalesce(processes, 1) FROM incoming"
+        " method.configuration, libraries, coalesce(processes, 1), json_keys(pictures) FROM incoming"
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
     shown = list(_shown(db))
@@ -209,7 +210,6 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
     _histories(db, shown)
     _hits(db, results, shown)
     _clouds(db, results, shown)
-    _pictures(db, results, shown)
     db.execute("DROP TABLE incoming")
 
 
@@ -224,7 +224,6 @@ class _Shown:
     variant: str
     seed: int
     measures: Sequence[str]  #: ``name`` or ``name:part``
-    pictures: Sequence[str]  #: their names
 
 
 def _series(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
@@ -316,19 +315,34 @@ def _insert(db: duckdb.DuckDBPyConnection, table: str, parts: Sequence[pa.Table]
         db.unregister("added")
 
 
-def _pictures(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
-    """Pictures of incoming runs, each looked at before it is put on a page."""
-    for run in shown:
-        if run.task.show.gallery is None:
+def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Pictures of the runs that pages show them of, each looked at before it is put there: of a row's seeds the first has them.
+
+    Which these are moves with every publication: an earlier seed, a run taken back.  What was shown once stays.
+    """
+    import pyarrow as pa
+
+    tasks = {name: registry.task(name) for name in registry.tasks()}
+    found: dict[str, list[Any]] = {name: [] for name in ("run", "name", "width", "height", "webp")}
+    rows = db.execute(
+        'SELECT id, path, task, version, "case", pictured FROM runs SEMI JOIN (SELECT id FROM counted WHERE len(pictured) > 0'
+        " AND division <> 'speed' QUALIFY row_number() OVER (PARTITION BY task, version, tier, division, \"case\", target, method, variant"
+        " ORDER BY seed) = 1) AS first USING (id) WHERE id NOT IN (SELECT run FROM pictures) ORDER BY path"
+    ).fetchall()
+    for run, path, name, version, case, names in rows:
+        if name not in tasks or tasks[name].version != version:
             continue
-        for name in run.pictures:
-            file = results / run.path / name
+        gallery = tasks[name].of(case).show.gallery
+        for file in (results / path / n for n in names if gallery is not None and pictures.NAME.fullmatch(n)):
+            assert gallery is not None
             try:
                 data = file.read_bytes()
-                height, width, _ = pictures.decode(data, run.task.show.gallery.size).shape
+                height, width, _ = pictures.decode(data, gallery.size).shape
             except (OSError, ValueError) as e:
                 raise UserError(f"{file}: no picture ({e}); run `weighin check` on the results") from e
-            db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", [run.id, name.removesuffix(".webp"), width, height, data])
+            for column, value in zip(found.values(), (run, file.stem, width, height, data), strict=True):
+                column.append(value)
+    _insert(db, "pictures", [pa.table(found)] if found["run"] else [])
 
 
 def _shown(db: duckdb.DuckDBPyConnection) -> Iterator[_Shown]:
@@ -336,13 +350,12 @@ def _shown(db: duckdb.DuckDBPyConnection) -> Iterator[_Shown]:
     tasks = {name: registry.task(name) for name in registry.tasks()}
     rows = db.execute(
         'SELECT id, path, spec.task, spec.version, spec."case", method.name, method.variant, spec.seed,'
-        " list_transform(measures, lambda m: concat_ws(':', m.name, nullif(m.part, ''))), json_keys(pictures) FROM incoming"
+        " list_transform(measures, lambda m: concat_ws(':', m.name, nullif(m.part, ''))) FROM incoming"
         " WHERE status = 'ok' AND spec.tier <> 'smoke' AND spec.division <> 'speed' ORDER BY path"
     ).fetchall()
-    for run, path, name, version, case, method, variant, seed, measures, names in rows:
+    for run, path, name, version, case, method, variant, seed, measures in rows:
         if name in tasks and tasks[name].version == version:
-            seen = [n for n in names or () if pictures.NAME.fullmatch(n)]
-            yield _Shown(run, path, tasks[name].of(case), method, variant or "", seed, measures or (), seen)
+            yield _Shown(run, path, tasks[name].of(case), method, variant or "", seed, measures or ())
 
 
 def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
@@ -394,9 +407,12 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         if not entry.get("id") or not entry.get("reason"):
             raise UserError(f"{file}: a retraction is a JSON object with the bundle's id and a reason; add what is missing")
         db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?)", [str(entry["id"]), str(entry["reason"])])
-    db.execute("DELETE FROM cards")
-    for file in sorted((results / "systems").glob("*.json")):
-        db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?)", [file.stem, json.dumps(_json(file))])
+    known = {row[0] for row in db.execute("SELECT hash FROM cards").fetchall()}
+    files = {file.stem: file for file in (results / "systems").glob("*.json")}
+    db.execute("DELETE FROM cards WHERE hash NOT IN (SELECT unnest(?))", [list(files)])
+    # a card's name is its content's hash
+    cards = [(name, json.dumps(_json(file))) for name, file in sorted(files.items()) if name not in known]
+    db.execute("INSERT INTO cards SELECT unnest(?), unnest(?)", [[c[0] for c in cards], [c[1] for c in cards]])
 
 
 def _json(file: Path) -> dict[str, object]:

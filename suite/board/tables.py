@@ -172,7 +172,7 @@ class Board:
     unranked: Sequence[Row]
     failures: Sequence[Failure]
     lanes: Sequence[tuple[int, int, int]] = field(default_factory=tuple)  #: first and last ranked row, and the column
-    runs: Sequence[Run] = field(default=(), repr=False)  #: those that count here, the parent's among them
+    every: Sequence[Run] = field(default=(), repr=False)  #: that was asked here, the parent's among them
     read: Case = field(default=cases.NONE, repr=False, compare=False)  #: the case that they are of
 
     @property
@@ -183,6 +183,11 @@ class Board:
     def plain(self) -> list[Row]:
         """Rows of methods as their papers set them, on target, the parent among them; ablations stand in the table alone."""
         return [r for r in self.rows if not r.variant and not r.apart]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that count."""
+        return [r for r in self.every if r.counted]
 
     @property
     def asked(self) -> tuple[str, list[Any]]:
@@ -234,10 +239,9 @@ def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board
     task = registry.task_of(ranking)
     asked = case.asked(ranking.target, task.parent_method)
     counted, weighed = [r for r in asked if r.counted], [r for r in asked if r.weighed]
-    places_timed = Counter((r.weigh_card, r.device) for r in weighed if r.weigh_card)
-    cards = sorted(places_timed, key=lambda c: (-places_timed[c], c))
-    card, device = on or (cards[0] if cards else ("", ""))
-    groups, timed = _grouped(counted), _grouped(r for r in weighed if (r.weigh_card, r.device) == (card, device))
+    often = Counter((r.weigh_class, r.device) for r in weighed if r.weigh_class)
+    cards = sorted(often, key=lambda c: (-often[c], c))
+    groups = _grouped(counted)
     parents = {r.seed: r.place for r in groups.get((task.parent_method, ""), ()) if not r.target}
     known, papers = registry.methods(ranking.task), papers_of(ranking.task)
     ranked_at = case.columns.get((task.ranked, ""))
@@ -264,12 +268,11 @@ def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board
     rows = []
     for key, runs in groups.items():
         method, variant = key
-        found, here = per_seed[key], timed.get(key, [])
+        found = per_seed[key]
         if not found and ranking.division != "speed":
             continue
         kind = "parent" if key == parent else "paper" if method in papers else "baseline"
         mean = float(np.mean(list(found.values()))) if found else math.nan
-        both = list({r.id: r for r in [*runs, *here]}.values())
         parts = [_parts(p, case, runs, parents) for p in task.show.kinds]
         rows.append(
             Row(
@@ -285,14 +288,10 @@ def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board
                 _change(case, runs, parents, ranked_at) if kind != "parent" else None,
                 parts[0] if parts else [],
                 _promise(task, case, runs),
-                _cells(task, case, here),
+                {},
                 bad[key],
-                _copies(task, [*runs, *here]),
-                marks=_marks(case, both),
                 foreign=strange[key],
                 sources=sorted({r.method_version[:8] for r in runs}),
-                timed=len(here),
-                axes=_axes(task, case, runs, here),
                 further=parts[1:],
             )
         )
@@ -307,7 +306,31 @@ def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board
     first = next((r for r in rows if r.kind == "parent"), None)
     spans = statistics.lanes([r.quality for r in ranked])
     lanes = [(first, last, column) for (first, last), column in zip(spans, statistics.lane_columns(spans), strict=True)]
-    return Board(ranking, about.unit, up, card, device, cards, first, ranked, unranked, failed, lanes, counted, case)
+    board = Board(ranking, about.unit, up, "", "", cards, first, ranked, unranked, failed, lanes, asked, case)
+    return timed_on(board, on or (cards[0] if cards else ("", "")))
+
+
+def timed_on(board: Board, on: tuple[str, str]) -> Board:
+    """The same rows with the timings of another class of machine and device."""
+    task, case = registry.task_of(board.ranking), board.read
+    groups = _grouped(r for r in board.runs)
+    timed = _grouped(r for r in board.every if r.weighed and (r.weigh_class, r.device) == on)
+
+    def row(old: Row) -> Row:
+        runs, here = groups[old.method, old.variant], timed.get((old.method, old.variant), [])
+        every = list({r.id: r for r in [*runs, *here]}.values())
+        return replace(
+            old,
+            cells=_cells(task, case, here),
+            notes=_copies(task, every),
+            marks=_marks(case, every),
+            timed=len(here),
+            axes=_axes(task, case, runs, here),
+        )
+
+    parent = row(board.parent) if board.parent else None
+    ranked, unranked = ([row(r) for r in rows] for rows in (board.ranked, board.unranked))
+    return replace(board, card=on[0], device=on[1], parent=parent, ranked=ranked, unranked=unranked)
 
 
 def _grouped(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -458,7 +481,7 @@ def _cells(task: Task[Any, Any], case: Case, timed: Sequence[Run]) -> dict[str, 
     out: dict[str, Cell] = {}
     places = np.array([r.place for r in timed], np.int64)
     read = set(np.flatnonzero((case.source[places] > EVIDENCE).any(0)).tolist())
-    home = [r for r in timed if r.solve_card == r.weigh_card]
+    home = [r for r in timed if r.solve_class == r.weigh_class]
     for (name, part), at in case.columns.items():
         if at not in read:
             continue
@@ -515,7 +538,7 @@ def _axes(task: Task[Any, Any], case: Case, runs: Sequence[Run], timed: Sequence
             continue
         told = [r for r in runs if case.source[r.place, at] == EVIDENCE]
         # of those solved elsewhere none of the solve's
-        here = [r for r in timed if stage_of(name) == "weigh" or r.solve_card == r.weigh_card]
+        here = [r for r in timed if stage_of(name) == "weigh" or r.solve_class == r.weigh_class]
         found = told or case.told(here, at)[1]
         # a mean over those seeds alone that have a value would flatter who seldom gets there
         if found and len(found) == len(runs if told else here) and case.value[[r.place for r in found], at].min() > 0:

@@ -270,3 +270,23 @@ def test_a_speed_up_of_which_one_seed_has_no_interval_has_that_of_the_scatter_be
     logs = np.log([1.2, 1.3, 1.4])
     half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
     assert (cell.low, cell.high) == pytest.approx((math.exp(logs.mean() - half), math.exp(logs.mean() + half)))
+
+
+def test_timings_of_cards_that_only_a_kernels_patch_parts_stand_in_one_row(tmp_path: Path) -> None:
+    facts = {"processor": {"model": "A"}, "memory": {}, "software": {}, "gpu": {}}
+    (tmp_path / "r" / "systems").mkdir(parents=True)
+    for card, kernel in (("a" * 16, "6.8.1"), ("b" * 16, "6.8.2"), ("c" * 16, "6.9.1")):
+        (tmp_path / "r" / "systems" / f"{card}.json").write_text(json.dumps({**facts, "system": {"kernel": kernel}}))
+    for seed, card in enumerate("aabb"):
+        light(tmp_path / "r", seed, measures=measured(90, 1.2 + seed / 10), systems={"solve": card * 16, "weigh": card * 16})
+    # the same seed once more on another card of the class is a replay, on another class of machine a timing of its own
+    for seed, card in ((0, "b"), (1, "c")):
+        systems, when = {"solve": card * 16, "weigh": card * 16}, "2026-02-01T00:00:00Z"
+        light(tmp_path / "r", seed, measures=measured(90, 9.0), systems=systems, created=when, key=f"{seed + 90:064x}")
+    (board,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
+    assert board.cards == [("b" * 16, "cpu"), ("c" * 16, "cpu")]
+    (row,) = board.ranked
+    assert row.timed == 4
+    assert row.cells["speedup infer@64"].value == pytest.approx(math.prod((1.2, 1.3, 1.4, 1.5)) ** 0.25)
+    (elsewhere,) = tables.timed_on(board, board.cards[1]).ranked
+    assert (elsewhere.timed, elsewhere.cells["speedup infer@64"].value) == (1, pytest.approx(9.0))
