@@ -51,22 +51,18 @@ def noise(values: Sequence[Mapping[int, float]]) -> list[Noise]:
     if len(values) < 2 or not cells:
         return scatter(values)
     row = np.array([i for i, *_ in cells])
-    design = np.zeros((len(cells), len(values) + len(seeds)))
-    design[np.arange(len(cells)), row] = 1
-    design[np.arange(len(cells)), [len(values) + seeds.index(seed) for _, seed, _ in cells]] = 1
+    place = {seed: i for i, seed in enumerate(seeds)}
+    column = np.array([place[seed] for _, seed, _ in cells])
     y = np.array([value for *_, value in cells])
     y = y - y.mean()  # large common values would cost digits
+    fit = _dense if len(cells) * (len(values) + len(seeds)) <= SMALL else _eliminated
     found: list[Noise] = []
     weight = np.ones(len(cells))
     for _ in range(2):
-        scaled = design * weight[:, None]
-        # columns of the hat matrix: the share of each value that the fit takes for itself
-        basis, size, _ = np.linalg.svd(scaled, full_matrices=False)
-        basis = basis[:, size > 1e-10 * size[0]]
-        residual = (weight * y - basis @ (basis.T @ (weight * y))) / weight
+        residual, share, rank = fit(row, column, weight, y)
         residual[np.abs(residual) < 1e-12 * np.abs(y).max()] = 0  # rounding, which is no noise that rows could differ in
-        left = np.clip(1 - (basis**2).sum(1), 0, None)
-        if len(cells) == basis.shape[1]:
+        left = np.clip(1 - share, 0, None)
+        if len(cells) == rank:
             return scatter(values)
         squares, freedom = (np.bincount(row, v, minlength=len(values)) for v in (residual**2, left))
         found = moderated(squares, freedom)
@@ -75,6 +71,48 @@ def noise(values: Sequence[Mapping[int, float]]) -> list[Noise]:
             break
         weight = deviation.min() / deviation
     return found
+
+
+SMALL = 100_000  #: entries of a layout's design that is decomposed as it is
+Fit = tuple[np.ndarray, np.ndarray, int]  #: residuals, the share of each value that the fit takes for itself, and the fit's rank
+
+
+def _dense(row: np.ndarray, column: np.ndarray, weight: np.ndarray, y: np.ndarray) -> Fit:
+    """Weighted least squares of the layout row + column, of a weight a cell, by the design itself."""
+    rows, every = row.max() + 1, np.arange(len(row))
+    design = np.zeros((len(row), rows + column.max() + 1))
+    design[every, row] = 1
+    design[every, rows + column] = 1
+    # columns of the hat matrix: the share of each value that the fit takes for itself
+    basis, size, _ = np.linalg.svd(design * weight[:, None], full_matrices=False)
+    basis = basis[:, size > 1e-10 * size[0]]
+    residual = (weight * y - basis @ (basis.T @ (weight * y))) / weight
+    return residual, (basis**2).sum(1), basis.shape[1]
+
+
+def _eliminated(row: np.ndarray, column: np.ndarray, weight: np.ndarray, y: np.ndarray) -> Fit:
+    """The same with the columns' effects solved for first: what is left has a row and a column a method, however many the seeds."""
+    shape = (row.max() + 1, column.max() + 1)
+    squared = weight**2
+    cells, sums = np.zeros(shape), np.zeros(shape)
+    np.add.at(cells, (row, column), squared)
+    np.add.at(sums, (row, column), squared * y)
+    per_row, per_column = cells.sum(1), cells.sum(0)
+    shared = cells / per_column
+    inverse, rank = _pseudo_inverse(np.diag(per_row) - shared @ cells.T)
+    effect = inverse @ (sums.sum(1) - shared @ sums.sum(0))
+    residual = y - effect[row] - ((sums.sum(0) - cells.T @ effect) / per_column)[column]
+    cross = inverse @ shared  # of rows with columns, with its sign turned
+    own = 1 / per_column + (shared * cross).sum(0)
+    share = squared * (np.diag(inverse)[row] - 2 * cross[row, column] + own[column])
+    return residual, share, rank + shape[1]
+
+
+def _pseudo_inverse(matrix: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of a symmetric matrix without negative eigenvalues, and its rank."""
+    size, basis = np.linalg.eigh(matrix)
+    kept = size > 1e-10 * size[-1]
+    return (basis[:, kept] / size[kept]) @ basis[:, kept].T, int(kept.sum())
 
 
 def scatter(values: Sequence[Mapping[int, float]]) -> list[Noise]:

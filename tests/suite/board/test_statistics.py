@@ -303,3 +303,18 @@ def test_intervals_of_columns_are_those_of_their_values_one_by_one() -> None:
         assert (means[i], halves[i]) == statistics.t_interval(values[~np.isnan(values[:, i]), i].tolist())
     assert means[2] == 6
     assert np.isnan([halves[2], means[3], halves[3]]).all()  # two values have no interval, none have no mean
+
+
+@given(st.integers(2, 6), st.integers(2, 9), st.integers(0, 10**6))
+def test_a_layout_with_its_seeds_solved_for_first_fits_as_the_design_itself(rows: int, seeds: int, key: int) -> None:
+    draw = np.random.default_rng(key)
+    there = draw.random((rows, seeds)) < 0.8
+    there[draw.integers(rows, size=seeds), np.arange(seeds)] = True  # rows and seeds are those of which there is a value
+    there[np.arange(rows), draw.integers(seeds, size=rows)] = True
+    row, column = np.nonzero(there)
+    weight = draw.uniform(0.3, 1, rows)[row]
+    y = draw.normal(size=len(row))
+    dense, eliminated = (fit(row, column, weight, y) for fit in (statistics._dense, statistics._eliminated))
+    for a, b in zip(dense[:2], eliminated[:2], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    assert dense[2] == eliminated[2]
