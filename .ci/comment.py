@@ -1,7 +1,7 @@
 """Post the comment that .ci/preview.py wrote: `python -I .ci/comment.py FOLDER`, in the workflow that its workflow's end starts.
 
-What lies in FOLDER is the artifact of a run that a submitter may have had a hand in: a pull request brings its own workflows.  It is
-posted only where that run was of the very head of the pull request that it names, and that head has the workflows of the base.
+What lies in FOLDER is the artifact of a run that a submitter may have had a hand in: a pull request brings its own workflows.
+It is posted only where that run was of the very head of the pull request that it names, and that head has the base's workflows.
 Needs nothing but Python; reads GITHUB_EVENT_PATH, GITHUB_REPOSITORY, GITHUB_API_URL and GITHUB_TOKEN.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 
 MARKER = "<!-- weighin preview -->"
 AUTHOR = "github-actions[bot]"
-MOST = {"comment.md": 64_000, "number": 10}  #: bytes; GitHub takes 65,536 characters
+MOST = {"comment.md": 200_000, "number": 10}  #: bytes
+MOST_TEXT = 65_536  #: characters that GitHub takes
 WORKFLOWS = ".github"  #: what of a head decides what ran
 MEANT = re.compile(r"[<>@]|\]\(|://|www\.")  #: markup, mentions and links, outside of code
 CHANGED = (
@@ -86,6 +87,8 @@ def _number(folder: Path) -> int:
 
 def _body(folder: Path) -> str:
     text = _read(folder, "comment.md")
+    if len(text) > MOST_TEXT:
+        raise Refused(f"comment.md: over {MOST_TEXT:,} characters")
     head, _, rest = text.partition("\n")
     if head != MARKER or MEANT.search(re.sub(r"`[^`\n]*`", "", rest)):
         raise Refused("comment.md: is not what .ci/preview.py writes")

@@ -120,7 +120,7 @@ def preview(submission: Path, against: Path, refused: Sequence[str] = ()) -> Pre
     beside = [p for name in BESIDE for p in _files(submission / name, submission) if not (against / p).exists()]
     findings = check.check([submission / p for p in new], against=against) if new else []
     findings += _strays(submission, against, new)
-    told = sorted((_below(f, submission) for f in findings), key=lambda f: f.level != "error")
+    told = sorted((_below(f, submission, against) for f in findings), key=lambda f: f.level != "error")
     found = Preview([printable(p.as_posix()) for p in new], [printable(p.as_posix()) for p in beside], refused, told)
     return found if found.errors or not (new or beside) else _placed(found, submission, against, new)
 
@@ -145,13 +145,17 @@ def _strays(submission: Path, against: Path, new: Sequence[Path]) -> list[Findin
             continue
         runs[record.id] = record
     found = [f.printable() for f in tree.strays(submission, tree.Known(tuple(registry.tasks()), runs))]
-    return [f for f in found if not (against / _below(f, submission).bundle / f.file).exists()]
+    return [f for f in found if not (against / _below(f, submission, against).bundle / f.file).exists()]
 
 
-def _below(finding: Finding, root: Path) -> Finding:
-    """The finding with its bundle's path below the results."""
-    above = printable(f"{root}/") if finding.bundle != printable(str(root)) else printable(str(root))
-    return replace(finding, bundle=finding.bundle.removeprefix(above) or ".")
+def _below(finding: Finding, submission: Path, against: Path) -> Finding:
+    """The finding with paths below the results: it is read where neither folder is."""
+    if finding.bundle == printable(str(submission)):
+        return replace(finding, bundle=".")
+    bundle_, message = finding.bundle, finding.message
+    for root in dict.fromkeys(f"{p}/" for folder in (submission, against) for p in (folder.resolve(), folder)):
+        bundle_, message = bundle_.removeprefix(printable(root)), message.replace(printable(root), "")
+    return replace(finding, bundle=bundle_, message=message)
 
 
 def _placed(found: Preview, submission: Path, against: Path, new: Sequence[Path]) -> Preview:
