@@ -55,8 +55,8 @@ class Api:
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
-        except urllib.error.HTTPError as e:
-            raise Refused(f"{method} {path}: {e.code} {e.reason}") from e
+        except urllib.error.URLError as e:
+            raise Refused(f"{method} {path}: {e}") from e
 
 
 def main(folder: Path) -> str:
