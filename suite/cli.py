@@ -286,6 +286,32 @@ def check(
 
 
 @app.command()
+def preview(
+    submission: Annotated[Path, typer.Argument(help="Folder of the results that are submitted.")],
+    against: Annotated[Path, typer.Option(help="The results that stand: of a clone of the base branch.")],
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the comment that a pull request gets.")] = False,
+) -> None:
+    """Check new bundles and tell the places that their rows would take on the board; exit 1 if one does not hold."""
+    from suite.board import preview as place
+
+    for folder, mend in ((submission, "name a folder of results"), (against, "name the results that stand with --against")):
+        if not os.path.isdir(folder):
+            raise UserError(f"no folder {_short(folder)}; {mend}")
+    told = place.preview(submission, against)
+    if as_json:
+        _print_json({**_plain(told), "errors": told.errors})
+    elif as_markdown:
+        print(place.markdown(told), end="")
+    else:
+        from rich.markdown import Markdown
+
+        _console().print(Markdown(place.markdown(told)))
+    if told.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def replay(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
     method: Annotated[str, typer.Option(help="The file, where the bundle is of somebody's own method.")] = "",

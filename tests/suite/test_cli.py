@@ -76,6 +76,8 @@ def test_list_tells_what_can_be_set_of_a_method() -> None:
         (["check", ".", "--against", "nowhere"], "--against"),
         (["check", ".", "--against", "stdout"], "--against"),
         (["check", ".", "--against", "a" * 300], "--against"),
+        (["preview", "nowhere", "--against", "."], "no folder nowhere"),
+        (["preview", ".", "--against", "nowhere"], "--against"),
         (["publish", "--results", "nowhere"], "nowhere"),
         (["publish", "--results", "a" * 300], "no folder"),
         (["publish", "--results", ".", "--out", "a" * 300], "name another"),
@@ -105,6 +107,7 @@ def test_help_and_the_light_commands_import_nothing_heavy(tmp_path: Path) -> Non
         ("['list']", "torch torchvision"),
         (f"['check', {str(tmp_path / 'results')!r}]", "torch torchvision"),
         (f"['publish', '--results', {str(tmp_path / 'results')!r}, '--out', {str(tmp_path / 'b.duckdb')!r}]", "torch torchvision"),
+        (f"['preview', {str(tmp_path / 'results')!r}, '--against', {str(tmp_path)!r}]", "torch torchvision"),
         (f"['claims', '--results', {str(tmp_path / 'results')!r}]", "torch torchvision"),
     ]
     for words, banned in lines:
