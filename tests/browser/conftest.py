@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from suite.board import pages, store
+from suite.board import building, pages, store
+from suite.registry import HOUSE
 from tests import demo
 
 if TYPE_CHECKING:
@@ -47,3 +49,37 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo.video(folder / "results")
     store.publish(folder / "results", folder / "weighin.duckdb")
     return pages.build(folder / "weighin.duckdb", folder / "site")
+
+
+#: committed rows that together have every kind of table and drawing: task, case, targets, methods
+ROWS = (
+    ("image_pruning", "fashion/resnet20", ("", "macs=0.5", "macs=0.25", "nonzero=0.3"), ("dense", "chex", "l1_filters", "structure_lth")),
+    ("graph_tickets", "cora/gcn", ("", "edges=0.5,weights=0.5", "edges=0.64,weights=0.64"), ("dense", "ugs")),
+    ("vit_training", "digits/vit-48-6-3-p4", ("", "tokens=0.75"), ("dense", "data_level_lth")),
+    ("fair_pruning", "adult/mlp-128-64", ("", "nonzero=0.02"), ("dense", "magnitude", "p_and_f")),
+    ("flame_detection", "synthetic/lfe", ("",), ("bce", "flamefinder", "luma")),
+    ("mobile_vsr", "bigbuckbunny/x2", ("",), ("awdnn", "bicubic", "stdo", "dy_dca")),
+)
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a builder reads, of rows that were really weighed."""
+    folder = tmp_path_factory.mktemp("sources")
+    for task, case, targets, methods in ROWS:
+        for file in (f for m in methods for f in (HOUSE / "results" / task / "small" / m).glob("*/run.json")):
+            spec = json.loads(file.read_text(encoding="utf-8"))["spec"]
+            if spec["case"] == case and spec["target"] in targets and spec["seed"] < 3:
+                shutil.copytree(file.parent, folder / file.parent.relative_to(HOUSE))
+    shutil.copytree(HOUSE / "results" / "systems", folder / "results" / "systems")
+    store.publish(folder / "results", folder / "weighin.duckdb")
+    pages.write_sources(folder / "weighin.duckdb", folder / "sources")
+    return folder / "sources"
+
+
+@pytest.fixture(scope="session")
+def whole(sources: Path) -> Path:
+    """The site with every kind of page, table and drawing."""
+    out = sources.parent / "mkdocs"
+    building.build("mkdocs", sources, out)
+    return out
