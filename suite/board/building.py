@@ -28,6 +28,8 @@ def check(out: Path, builder: str, sources: Path | None) -> None:
         extras.need(builder, f"--builder {builder}")
     if sources is not None and sources.exists() and (not sources.is_dir() or any(sources.iterdir())):
         raise UserError(f"{sources} is no empty folder; name a new one for the sources")
+    if sources is not None and (out.resolve().is_relative_to(sources.resolve()) or sources.resolve().is_relative_to(out.resolve())):
+        raise UserError(f"{sources} and {out} lie in each other; name another folder for the sources")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the site")
     if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in INDEXES):

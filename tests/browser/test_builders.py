@@ -105,10 +105,10 @@ def test_content_and_navigation_of_every_page_are_the_same(whole: Path, other: P
         assert a.words == b.words, name
         assert a.content == b.content, (name, a.content - b.content, b.content - a.content)
         assert a.navigation == b.navigation, name
-        assert len(a.navigation) >= 8, name
+        assert "Claims" in {words for _, words in a.navigation}, name
         seen.update({tag: sum(n for (t, _), n in b.content.items() if t == tag) for tag in ("svg", "table", "tr")})
     assert len(pages) > 80
-    assert seen["svg"] > 400
+    assert seen["svg"] > 300
     assert seen["table"] > 100
     assert seen["tr"] > 600
 
