@@ -455,6 +455,8 @@ def site(
     results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
     db: Annotated[Path, typer.Option(help="The DuckDB file; made if missing or old.")] = Path("build/weighin.duckdb"),
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site"),
+    builder: Annotated[str, typer.Option(help="Builds the pages: mkdocs or zensical.")] = "mkdocs",
+    sources: Annotated[Path | None, typer.Option(help="Keep what is built from: a new folder for Markdown and mkdocs.yml.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -464,7 +466,7 @@ def site(
 
     _need_results(results)
     store.publish(results, db)
-    index = pages.build(db, out, results=results) / "index.html"
+    index = pages.build(db, out, results=results, builder=builder, sources=sources) / "index.html"
     mine = index.parent / "systems" / f"{machine.card().hash}.html"
     if as_json:
         _print_json({"index": str(index), "system": str(mine) if mine.is_file() else None})

@@ -118,7 +118,7 @@ class Plane:
     def head(self, kind: str, ident: str, title: str, words: str) -> list[str]:
         """The drawing's beginning: what it is, in one line and in words."""
         return [
-            f'<svg class="{kind} w{self.width}" role="img" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" aria-labelledby="{ident}t {ident}d">',
+            f'<svg class="{kind} w{self.width}" role="img" viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" aria-labelledby="{ident}t" aria-describedby="{ident}d">',
             f'<title id="{ident}t">{escape(title)}</title>',
             f'<desc id="{ident}d">{escape(words)}</desc>',
         ]
@@ -808,8 +808,13 @@ def who_pays(
     def at(v: float) -> float:
         return left + (v - low) / (high - low) * (right - left)
 
+    told = "; ".join(
+        f"{label}: " + ", ".join(f"{name} {_signed(round(v, 1))}" for name, v in sorted(changes, key=lambda c: c[1]))
+        for label, _, changes in rows
+    )
     out = [
-        f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}"><title>Change of each {escape(part)} from the {escape(parent)} parent, in {unit}</title>'
+        f'<svg class="pays w{width}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+        f"<title>Change of each {escape(part)} from the {escape(parent)} parent, in {unit}</title><desc>{escape(told)}</desc>"
     ]
     for v in even_ticks(low, high, 4 if width < 500 else 8):
         out.append(f'<line class="grid" x1="{at(v):.1f}" x2="{at(v):.1f}" y1="{top}" y2="{height - 30}"/>')
@@ -825,9 +830,8 @@ def who_pays(
         worst = min(changes, key=lambda c: c[1], default=None)
         for name, v in changes:
             big = worst is not None and name == worst[0]
-            told = f"<title>{escape(name)} {_signed(v)}</title>" if width > 500 else ""  # a phone has no pointer
             out.append(
-                f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}">{told}</circle>'
+                f'<circle class="{"dot" if big else "faint"}" cx="{at(v):.1f}" cy="{y:.1f}" r="{5 if big else 3}"><title>{escape(name)} {_signed(v)}</title></circle>'
             )
         if worst is not None:
             near_edge = at(worst[1]) + 7 * len(worst[0]) > right

@@ -107,7 +107,7 @@ def draw(declared: Scatter, label: str, points: Points, *, ident: str) -> str:
     x = np.clip(WIDTH / 2 + scale * (points["x"] - across), EDGE, WIDTH - EDGE)
     y = np.clip(HEIGHT / 2 - scale * (points["y"] - up), EDGE, HEIGHT - EDGE)
     out = [
-        f'<svg class="cloud" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" aria-labelledby="{ident}t {ident}d">',
+        f'<svg class="cloud" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" aria-labelledby="{ident}t" aria-describedby="{ident}d">',
         f'<title id="{ident}t">{escape(f"{declared.title}: {label}")}</title>',
         f'<desc id="{ident}d">{escape(words(declared, points))}</desc>',
         f'<rect class="edge" x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}"/>',

@@ -99,7 +99,7 @@ def draw(declared: Composition, label: str, told: Shares, *, ident: str) -> str:
     x = LEFT + (told.examples[picked] - first) / max(last - first, 1.0) * (right - LEFT)
     colours = {part: i for i, part in enumerate(declared.parts)}
     out = [
-        f'<svg class="parts" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" aria-labelledby="{ident}t {ident}d">',
+        f'<svg class="parts" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" aria-labelledby="{ident}t" aria-describedby="{ident}d">',
         f'<title id="{ident}t">{escape(f"{declared.title}: {label}")}</title>',
         f'<desc id="{ident}d">{escape(words(declared, told))}</desc>',
     ]

@@ -1,14 +1,11 @@
-"""Pages from DuckDB: Markdown with the tables in it, then mkdocs.  No hooks, no data plugins."""
+"""Pages from DuckDB: Markdown with the tables in it, then a builder.  No hooks, no data plugins."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from markupsafe import Markup
 
 from suite import fields, place, registry
 from suite.board import (
+    building,
     cases,
     charts,
     claims,
@@ -66,49 +64,36 @@ class Column:
     slanted: bool
 
 
-def build(db: Path, out: Path, *, results: Path | None = None) -> Path:
-    """Write all pages and run mkdocs; returns the site's folder.
+def build(db: Path, out: Path, *, results: Path | None = None, builder: str = "mkdocs", sources: Path | None = None) -> Path:
+    """Write all pages and build them; returns the site's folder.
 
-    Pages are written to a scratch folder: nothing but `out` is touched, and `out` only if it is new, empty or a
-    site.  Raises UserError where it is not, and where mkdocs fails.  `results` is not read: all stands in `db`.
+    Nothing but `out` and `sources` is touched, and `out` only if it is new, empty or a site.  Raises UserError where it
+    is not, and where the builder fails.
+
+    Args:
+        results: not read: all stands in `db`.
+        builder: of `building.BUILDERS`.
+        sources: a new folder that keeps what the site is built from; without it a scratch folder has that.
     """
-    if out.is_dir() and any(out.iterdir()) and not (out / "search" / "search_index.json").is_file():
-        raise UserError(f"{out} holds something else than a site, which building would delete; name a new folder")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder for the site")
-    place.check_writable(out)
+    building.check(out, builder, sources)
     try:
-        return _build(db, out)
+        with tempfile.TemporaryDirectory(prefix="weighin-site-") as scratch:
+            write_sources(db, sources or Path(scratch))
+            building.build(builder, sources or Path(scratch), out)
     except OSError as e:
         raise UserError(f"cannot write the site to {out}: {e.strerror}; make room or name another folder") from e
-
-
-def _build(db: Path, out: Path) -> Path:
-    with tempfile.TemporaryDirectory(prefix="weighin-site-") as scratch:
-        docs, config = Path(scratch) / "docs", Path(scratch) / "mkdocs.yml"
-        shutil.copytree(place.site_sources() / "site" / "docs", docs)
-        with store.connect(db) as connection:
-            write_pages(connection, docs)
-        (docs / "data").mkdir(exist_ok=True)
-        shutil.copyfile(db, docs / "data" / "weighin.duckdb")
-        config.write_text(_derived(docs, out), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "mkdocs", "build", "--quiet", "--clean", "--config-file", str(config)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        )
-    if done.returncode:
-        raise UserError(f"mkdocs could not build the site: {(done.stderr or done.stdout).strip()[-600:]}")
     return out
 
 
-def _derived(docs: Path, out: Path) -> str:
-    """The sources' mkdocs.yml with two other folders; a JSON string is a YAML string, whatever the path holds."""
-    lines = (place.site_sources() / "mkdocs.yml").read_text(encoding="utf-8").splitlines()
-    folders = {"docs_dir": docs.resolve(), "site_dir": out.resolve()}
-    own = [line for line in lines if line.partition(":")[0] not in folders]
-    return "\n".join([*own, *(f"{key}: {json.dumps(str(path))}" for key, path in folders.items())]) + "\n"
+def write_sources(db: Path, folder: Path) -> None:
+    """Write what a builder needs into a folder, laid out as in the clone: ``mkdocs.yml`` and, in ``site/docs``, every page and file."""
+    docs = folder / "site" / "docs"
+    shutil.copytree(place.site_sources() / "site" / "docs", docs)
+    shutil.copyfile(place.site_sources() / "mkdocs.yml", folder / "mkdocs.yml")
+    with store.connect(db) as connection:
+        write_pages(connection, docs)
+    (docs / "data").mkdir(exist_ok=True)
+    shutil.copyfile(db, docs / "data" / "weighin.duckdb")
 
 
 def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
@@ -779,4 +764,4 @@ def _speed_list(board: Board, task: Task[Any, Any]) -> str:
     return f'<table class="speedlist">{"".join(lines)}</table><p class="note">{words}</p>' if lines else ""
 
 
-__all__: Sequence[str] = ["build", "file_stem", "write_pages"]
+__all__: Sequence[str] = ["build", "file_stem", "write_pages", "write_sources"]

@@ -83,4 +83,40 @@
     picks.forEach(p => p.onchange = redraw);
     tools.hidden = false; redraw();
   });
+  // a chart whose marks have words for who points at them is a stop of the Tab key; arrows go from mark to mark, a tap tells one
+  document.querySelectorAll("svg[role=img]").forEach(svg => {
+    const marks = [...svg.querySelectorAll(":scope * > title")];
+    if (!marks.length) return;
+    const said = document.createElement("p");
+    let at = -1;
+    const tell = next => {
+      marks[at]?.parentNode.classList.remove("lit");
+      at = next;
+      marks[at]?.parentNode.classList.add("lit");
+      said.textContent = marks[at]?.textContent ?? `← → for each of ${marks.length} marks`;
+    };
+    said.className = "note said"; said.setAttribute("aria-live", "polite");
+    svg.tabIndex = 0;
+    svg.onfocus = () => { svg.after(said); tell(at); };
+    svg.onblur = () => { tell(-1); said.remove(); };
+    svg.onclick = e => tell(marks.findIndex(m => m.parentNode.contains(e.target)));
+    svg.onkeydown = e => {
+      const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key];
+      if (!step) return;
+      e.preventDefault();
+      tell(at < 0 ? (step > 0 ? 0 : marks.length - 1) : (at + step + marks.length) % marks.length);
+    };
+  });
+  // what the theme leaves without a name
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  // a table that is wider than its place can be scrolled by keys, under the name of the heading above it
+  const wide = new ResizeObserver(found => found.forEach(({target: box}) => {
+    const names = ["tabindex", "role", "aria-label"];
+    if (box.scrollWidth <= box.clientWidth) return names.forEach(n => box.removeAttribute(n));
+    let head = box;
+    while (head && !/^H[1-6]$/.test(head.tagName)) head = head.previousElementSibling ?? head.parentElement;
+    const values = ["0", "group", `${head?.textContent.trim().replace(/\s+/g, " ") ?? ""}, table`];
+    names.forEach((n, i) => box.setAttribute(n, values[i]));
+  }));
+  addEventListener("load", () => document.querySelectorAll(".scroll,.speeds,.md-typeset__scrollwrap").forEach(box => wide.observe(box)));
 })();
