@@ -6,6 +6,7 @@ The numbers are a script that sets a global, not JSON: a page opened from a fold
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ def data(told: Mapping[str, Any], boards: Mapping[Ranking, Board]) -> dict[str, 
     names = sorted({row.method for b in boards.values() for row in b.rows})
     at = {name: i for i, name in enumerate(names)}
     rankings, rows = [], []
-    for i, (r, board) in enumerate(boards.items()):
+    ordered = sorted(boards.items(), key=lambda b: (b[0].task, b[0].division == "speed"))  # where speed alone is asked comes last
+    for i, (r, board) in enumerate(ordered):
         task = registry.task_of(r)
         rankings.append(
             [r.task, r.tier, r.case, r.target, r.division, addresses.ranking_page(r), task.show.word(task.ranked), board.unit]
@@ -60,14 +62,13 @@ def _own(board: Board) -> Sequence[tuple[Row, int]]:
 
 def _cells(told: Mapping[str, Any], row: Row, board: Board, speed: str) -> list[Any]:
     cell = row.cells.get(speed)
-    parent = row.kind == "parent"
     return [
-        told["q"](row, board),
+        told["q"](row, board) if math.isfinite(row.quality.mean) else "",
         told["plus_minus"](row, board).strip(),
-        "" if parent else told["points"](row.change, board).striptags(),
+        told["points"](row.change, board).striptags() if row.change else "",
         told["times"](cell.value) if cell else "",
         told["times_interval"](cell).strip() if cell else "",
         int(cell is not None and cell.low > charts.EDGE),
         told["worst"](row).striptags() if row.classes else "",
-        row.rank if row.ranked else "parent" if parent else "not ranked" if board.ranking.division == "speed" else row.why[0],
+        row.rank if row.ranked else "parent" if row.kind == "parent" else "speed alone" if board.ranking.division == "speed" else row.why[0],
     ]

@@ -54,7 +54,7 @@ class Place:
             return f"{self.row.rank} of {self.of}"
         if self.row.kind == "parent":
             return "the parent"
-        return "not ranked" if self.board.ranking.division == "speed" else self.row.why[0]
+        return "speed alone" if self.board.ranking.division == "speed" else self.row.why[0]
 
     @property
     def bar(self) -> str:
@@ -69,10 +69,13 @@ class Place:
 
 
 def of(boards: Mapping[Ranking, Board]) -> Mapping[str, Sequence[Place]]:
-    """Places by method, in the rankings' order; rankings between the targets that a tier names, and variants, are left out."""
+    """Places by method, task by task, where speed alone is asked last.
+
+    Rankings between the targets that a tier names, and variants, are left out.
+    """
     between = tables.aside(list(boards.values()))
     found: dict[str, list[Place]] = {}
-    for ranking, board in boards.items():
+    for ranking, board in sorted(boards.items(), key=lambda b: (b[0].task, b[0].division == "speed")):
         for row in board.rows if ranking not in between else ():
             if not row.variant:
                 found.setdefault(row.method, []).append(Place(board, row))

@@ -24,7 +24,7 @@
   };
   // each: its name in the address, words of the slider and of the answer, the row's value and surer end, and whether these meet a bound
   const asks = asked => [
-    {name: "speed", head: `in fact at least (${asked.fact})`, of: b => b.s, stops: speeds, ok: (v, n) => v >= n, show: times, say: n => `at least ${n}× as fast in fact`},
+    {name: "speed", head: `speed in fact, at least (${asked.fact})`, of: b => b.s, stops: speeds, ok: (v, n) => v >= n, show: times, say: n => `at least ${n}× as fast in fact`},
     {name: "loss", head: `loses at most, ${asked.per}`, of: b => b.c, stops: losses, ok: (v, n) => v >= -n, show: plus.format, say: n => `at most ${n} ${per(asked, n)} lost`},
     ...asked.parts.map((word, i) => ({name: `worst${i || ""}`, head: `no ${word} loses more than, ${asked.per}`, of: b => b.w?.[i], stops: losses, ok: (v, n) => v >= -n, show: plus.format, say: n => `no ${word} losing more than ${n} ${per(asked, n)}`})),
     {name: "kept", head: "keeps at most, % of what is counted", of: b => b.p && [b.p], stops: shares, ok: (v, n) => v <= n * 1.01, show: plus.format, say: n => `at most ${n} % kept`},
@@ -72,7 +72,7 @@
     known.forEach(o => by.add(new Option(o.word, o.name)));
     const hide = make("input", {type: "checkbox", autocomplete: "off", onchange: () => { write("hide", hide.checked ? "1" : ""); answer(); }});
     const clear = make("button", {type: "button", textContent: "clear", onclick: () => { [...sliders.map(s => s.name), "by", "hide"].forEach(n => write(n, "")); restore(); }});
-    const said = make("p", {className: "answer"}), box = make("details", {}, make("summary", {}, "Ask by a budget"),
+    const said = make("p", {className: "answer"}), box = make("details", {className: "fold"}, make("summary", {}, "Ask by a budget"),
       make("div", {className: "sliders"}, ...sliders.map(s => s.label)),
       make("div", {className: "tools"}, make("label", {}, "show ", by), make("label", {}, hide, " hide the others"), clear), said);
     said.setAttribute("aria-live", "polite");

@@ -28,7 +28,8 @@
     const like = best && r !== best && r[13] != null && r[12] <= best[13] && best[13] <= r[14];
     const line = (...parts) => make("span", {className: "line"}, ...parts);
     return [
-      line(make(r === best ? "b" : "span", {}, q, unit && ` ${unit}`), make("small", {}, half && ` ${half}`, like ? " ≈" : ""), change && ` ${change}`),
+      q && line(make(r === best ? "b" : "span", {}, q, unit && ` ${unit}`), make("small", {}, half && ` ${half}`, like ? " ≈" : "")),
+      change && line(make("small", {}, "vs parent "), change),
       speed && line(make(sure ? "b" : "span", {}, speed), make("small", {}, span && ` ${span}`), " in fact"),
       worst && line(make("small", {}, "worst "), worst),
       line(make("small", {}, rank === "parent" ? "the parent" : /^\d/.test(rank) ? `rank ${rank} of ${of}` : rank)),
@@ -62,7 +63,9 @@
     picked.replaceChildren(...state.names.map(n => { const b = make("button", {type: "button", onclick: () => go(state.names.filter(m => m !== n), both.checked)}, n, " ✕"); b.setAttribute("aria-label", `leave out ${n}`); return b; }));
     add.disabled = chosen.length >= MOST; add.value = "";
     [...add.querySelectorAll("option[value]")].forEach(o => o.disabled = state.names.includes(o.value));
-    const some = rankings.map((_, at) => at).filter(at => chosen.some(i => stands[i].has(at))), every = some.filter(at => chosen.every(i => stands[i].has(at)));
+    // a parent stands everywhere: alone it says nothing, unless nothing else is asked
+    const tells = chosen.filter(i => rows.some(r => r[1] === i && r[11] !== "parent"));
+    const some = rankings.map((_, at) => at).filter(at => (tells.length ? tells : chosen).some(i => stands[i].has(at))), every = some.filter(at => chosen.every(i => stands[i].has(at)));
     const shown = both.checked ? every : some, words = [];
     if (state.unknown.length) words.push(`No rows of ${state.unknown.join(", ")}.`);
     if (!chosen.length) words.push("Add a method.");
