@@ -43,7 +43,7 @@ FROM retractions JOIN runs USING (id) ORDER BY ALL
 #: the first day of each version above the lowest that is known, of a method's or of a task, and how many runs of lower ones there are
 RAISED = """
 WITH known AS (SELECT unnest(?) AS task, unnest(?) AS method, unnest(?) AS digest, unnest(?) AS version),
-stated AS (SELECT task, method, version FROM known GROUP BY ALL UNION SELECT task, '', version FROM runs),
+stated AS (SELECT task, method, version FROM known GROUP BY ALL UNION SELECT task, '', version FROM runs WHERE tier <> 'smoke'),
 seen AS (
     SELECT task, method, known.version, CAST(created AS DATE) AS day
     FROM runs JOIN known USING (task, method) WHERE known.digest = method_version AND tier <> 'smoke'
@@ -160,11 +160,13 @@ def days(
 
     `rankings` are those that the board has today, which are linked.
     """
-    by_day = {d: list(lines) for d, lines in groupby(db.execute(RUNS).fetchall(), key=lambda line: line[0])}
+    by_day: dict[date, list[tuple[object, ...]]] = {}
+    for day, *line in db.execute(RUNS).fetchall():
+        by_day.setdefault(day, []).append(tuple(line))
     retracted = [_retraction(*line) for line in db.execute(RETRACTED).fetchall()]
     raised = [Raised(day, task, method, version, older) for task, method, version, day, older in _raised(db)]
     made = {day: name for name, day in releases().items()}
-    dated = {*by_day, *made, *(e.day for e in [*retracted, *raised] if e.day)}
+    dated = {*by_day, *made, *(e.day for e in retracted if e.day), *(e.day for e in raised if e.day)}
     found = [
         Day(
             day,
@@ -179,10 +181,13 @@ def days(
 
 
 def _places(lines: Iterable[tuple[object, ...]], rankings: frozenset[Ranking]) -> Mapping[str, Sequence[Place]]:
+    present = {name: registry.task(name).version for name in registry.tasks()}
     changes = []
     for line in lines:
-        task, version, tier, division, case, target, *rest = line[1:]
-        changes.append(Change(Ranking(task, version, tier, division, case, target), *rest))  # type: ignore[arg-type]
+        ranking = Ranking(*line[:6])  # type: ignore[arg-type]
+        method, variant, archived, *rest = line[6:]
+        old = bool(archived) or present.get(ranking.task) != ranking.version
+        changes.append(Change(ranking, method, variant, old, *rest))  # type: ignore[arg-type]
     out: dict[str, list[Place]] = {}
     for ranking, found in groupby(changes, key=lambda c: c.ranking):
         link = addresses.ranking_page(ranking) if ranking in rankings else ""
@@ -193,7 +198,8 @@ def _places(lines: Iterable[tuple[object, ...]], rankings: frozenset[Ranking]) -
 def _retraction(day: date | None, ident: str, reason: str, *run: object) -> Retraction:
     task, tier, _, case, target, method, variant, seed, made = run
     row = f"{method} ({variant})" if variant else method
-    return Retraction(day, ident, reason, f"{row}, seed {seed}: {task}, {tier}, {case}{f', {target}' if target else ''}, run on {made}")
+    where = ", ".join(filter(None, (str(x) for x in (task, tier, case, target))))
+    return Retraction(day, ident, reason, f"{row}, seed {seed}: {where}, run on {made}")
 
 
 def _raised(db: duckdb.DuckDBPyConnection) -> Sequence[tuple[str, str, int, date | None, int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite import registry
 from suite.board import addresses, budgets, charts
+from suite.board.standing import Place
 from suite.board.tables import Board, Ranking, Row
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str,
 def data(told: Mapping[str, Any], boards: Mapping[Ranking, Board]) -> dict[str, Any]:
     """What is compared, as the boards write it; `told` are the filters that write it there.
 
-    ``methods``: name, page.  ``rankings``: task, tier, case, target, division, page, measure, unit, workload, card, ranked rows.
+    ``methods``: name, page.  ``rankings``: task, tier, case, target, division, page, measure, unit, workload, card.
     ``rows``: indices of ranking and method, variant, further variants there, quality, its half width, change, speed-up in fact, its
     interval, 1 where all of that lies above the parent, worst part, rank, and where it is ranked the first place that it cannot be
     told apart from, its own, and the last.
@@ -41,10 +42,8 @@ def data(told: Mapping[str, Any], boards: Mapping[Ranking, Board]) -> dict[str, 
     ordered = sorted(boards.items(), key=lambda b: (b[0].task, b[0].division == "speed"))  # where speed alone is asked comes last
     for i, (r, board) in enumerate(ordered):
         task = registry.task_of(r)
-        rankings.append(
-            [r.task, r.tier, r.case, r.target, r.division, addresses.ranking_page(r), task.show.word(task.ranked), board.unit]
-            + [task.show.spoken(task.speed), board.card[:4], len(board.ranked)]
-        )
+        asked = [r.task, r.tier, r.case, r.target, r.division, addresses.ranking_page(r)]
+        rankings.append([*asked, task.show.word(task.ranked), board.unit, task.show.spoken(task.speed), board.card[:4]])
         joined = budgets.joined(board)
         for row, more in _own(board):
             cells = _cells(told, row, board, f"speedup {task.speed}")
@@ -70,5 +69,5 @@ def _cells(told: Mapping[str, Any], row: Row, board: Board, speed: str) -> list[
         told["times_interval"](cell).strip() if cell else "",
         int(cell is not None and cell.low > charts.EDGE),
         told["worst"](row).striptags() if row.classes else "",
-        row.rank if row.ranked else "parent" if row.kind == "parent" else "speed alone" if board.ranking.division == "speed" else row.why[0],
+        Place(board, row).told,
     ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.conftest import Opener
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 TASK = "tasks/image_pruning-small.html"
@@ -24,6 +25,9 @@ PAGES = (
     "methods/l1_filters.html",
     "systems/index.html",
     "claims.html",
+    "compare.html",
+    "compare.html?m=chex&m=l1_filters&m=dense&m=uniform_scratch&m=stdo",
+    "changes.html",
     "run.html",
     "submit.html",
     "measurement.html",
@@ -33,38 +37,6 @@ PAGES = (
     "query.html",
 )
 BOARD = "section.target >> nth=0 >> table.board >> nth=0"
-
-Opener = Callable[..., "Page"]
-
-
-@pytest.fixture
-def visit(browser: Browser, site: Path) -> Iterator[Opener]:
-    """Open a page of the site; afterwards no error stood in the console and no request left the folder."""
-    contexts, wrong = [], []
-
-    def opened(page: str, *, width: int = 1440, scheme: str = "light", scripts: bool = True) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if scheme == "dark" else "light",
-            java_script_enabled=scripts,
-        )
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda m: wrong.append(f"{page}: {m.text}") if m.type == "error" else None)
-        tab.on("pageerror", lambda e: wrong.append(f"{page}: {e}"))
-        # a page that is left before its icon has arrived takes that request back: no fault of the site
-        tab.on("requestfailed", lambda r: wrong.append(f"{page}: no {r.url}") if "ABORTED" not in (r.failure or "") else None)
-        tab.on(
-            "request",
-            lambda r: wrong.append(f"{page}: asks {r.url}") if not r.url.startswith(("file:", "data:", "blob:")) else None,
-        )
-        tab.goto((site / page.partition("?")[0]).as_uri() + "".join(page.partition("?")[1:]))
-        return tab
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 def names(tab: Page) -> list[str]:

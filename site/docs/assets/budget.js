@@ -51,7 +51,8 @@
     };
     const sliders = asks(asked).map(a => {
       const values = rows.map(x => a.of(x.b)?.[0]).filter(v => v != null), stops = values.length ? a.stops(values) : [];
-      const out = make("output"), slider = make("input", {type: "range", min: 0, step: 1, autocomplete: "off"});
+      const out = make("b"), slider = make("input", {type: "range", min: 0, step: 1, autocomplete: "off"});
+      slider.setAttribute("aria-label", a.head);
       const label = make("label", {}, make("span", {}, a.head), out, slider), one = {...a, label, stops: ["", ...stops], value: ""};
       const tell = () => { out.textContent = one.value === "" ? "any" : a.show(+one.value); slider.setAttribute("aria-valuetext", out.textContent); };
       slider.oninput = () => { one.value = String(one.stops[slider.value]); tell(); write(a.name, one.value); answer(); };
@@ -74,7 +75,7 @@
     const clear = make("button", {type: "button", textContent: "clear", onclick: () => { [...sliders.map(s => s.name), "by", "hide"].forEach(n => write(n, "")); restore(); }});
     const said = make("p", {className: "answer"}), box = make("details", {className: "fold"}, make("summary", {}, "Ask by a budget"),
       make("div", {className: "sliders"}, ...sliders.map(s => s.label)),
-      make("div", {className: "tools"}, make("label", {}, "show ", by), make("label", {}, hide, " hide the others"), clear), said);
+      make("div", {className: "asks"}, make("label", {}, "show ", by), make("label", {}, hide, " hide the others"), clear), said);
     said.setAttribute("aria-live", "polite");
     place.append(box);
 

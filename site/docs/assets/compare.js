@@ -24,7 +24,7 @@
   };
   const cell = (r, best) => {
     if (!r) return [make("span", {className: "none"}, "–")];
-    const [, , variant, more, q, half, change, speed, span, sure, worst, rank] = r, of = rankings[r[0]][10], unit = rankings[r[0]][7];
+    const [, , variant, more, q, half, change, speed, span, sure, worst, rank] = r, unit = rankings[r[0]][7];
     const like = best && r !== best && r[13] != null && r[12] <= best[13] && best[13] <= r[14];
     const line = (...parts) => make("span", {className: "line"}, ...parts);
     return [
@@ -32,7 +32,7 @@
       change && line(make("small", {}, "vs parent "), change),
       speed && line(make(sure ? "b" : "span", {}, speed), make("small", {}, span && ` ${span}`), " in fact"),
       worst && line(make("small", {}, "worst "), worst),
-      line(make("small", {}, rank === "parent" ? "the parent" : /^\d/.test(rank) ? `rank ${rank} of ${of}` : rank)),
+      line(make("small", {}, /^\d/.test(rank) ? `rank ${rank}` : rank)),
       (variant || more) && line(make("small", {}, variant || `and ${more} variant${more > 1 ? "s" : ""}`)),
     ].filter(Boolean);
   };
@@ -64,7 +64,7 @@
     add.disabled = chosen.length >= MOST; add.value = "";
     [...add.querySelectorAll("option[value]")].forEach(o => o.disabled = state.names.includes(o.value));
     // a parent stands everywhere: alone it says nothing, unless nothing else is asked
-    const tells = chosen.filter(i => rows.some(r => r[1] === i && r[11] !== "parent"));
+    const tells = chosen.filter(i => rows.some(r => r[1] === i && r[11] !== "the parent"));
     const some = rankings.map((_, at) => at).filter(at => (tells.length ? tells : chosen).some(i => stands[i].has(at))), every = some.filter(at => chosen.every(i => stands[i].has(at)));
     const shown = both.checked ? every : some, words = [];
     if (state.unknown.length) words.push(`No rows of ${state.unknown.join(", ")}.`);
