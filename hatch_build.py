@@ -12,4 +12,4 @@ class SiteSources(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "standard":
-            build_data["force_include"] |= {name: f"{INSIDE}/{name}" for name in ("mkdocs.yml", "site/docs")}
+            build_data["force_include"] |= {name: f"{INSIDE}/{name}" for name in ("mkdocs.yml", "site/docs", "CHANGELOG.md")}

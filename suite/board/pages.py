@@ -20,9 +20,12 @@ from suite import fields, place, registry
 from suite.board import (
     building,
     cases,
+    budgets,
+    changes,
     charts,
     claims,
     clouds,
+    comparing,
     compositions,
     crossed,
     export,
@@ -31,6 +34,7 @@ from suite.board import (
     histories,
     series,
     showing,
+    standing,
     statistics,
     store,
     tables,
@@ -141,7 +145,9 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
         f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
     )
-    pages["methods/index.md"] = _method_index(boards)
+    pages["methods/index.md"] = standing.index(env, boards)
+    pages |= comparing.pages(env, boards)
+    pages["changes.md"] = changes.page(env, db, boards)
     pages["systems/index.md"] = _system_index(env, db)
     for path, text in pages.items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +202,8 @@ def _environment() -> jinja2.Environment:
         "only_paper": lambda r, t: _only_paper(r, t),
         "spread": _spread,
         "values": _values,
+        "budgets": budgets.rows,
+        "asked_of": budgets.asked,
         "digest": _digest,
         "frontier": safe(_frontier),
         "pays": _pays,
@@ -591,6 +599,7 @@ def _counted(value: float) -> str:
 
 def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> dict[str, str]:
     out = {}
+    places = standing.of(boards)
     names: dict[str, tuple[str, Any]] = {}
     for task_name in registry.tasks():
         for name, ref in registry.methods(task_name).items():
@@ -609,20 +618,11 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
             paper=ref.paper if ref else "",
             departs=ref.departs if ref else "",
             settings=fields.settings(ref) if ref else (),
+            places=places.get(name, ()),
             rows=rows,
             failures=failures,
         )
     return out
-
-
-def _method_index(boards: Mapping[Ranking, Board]) -> str:
-    lines = ["# Methods", ""]
-    for task in registry.tasks():
-        lines += [f"## {task}", "", "| method | kind | what it is |", "|---|---|---|"]
-        for name, ref in registry.methods(task).items():
-            lines.append(f"| [{name}]({name.replace('@', '-')}.md) | {'paper' if ref.paper else 'baseline'} | {ref.summary} |")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Sequence[Board]) -> dict[str, str]:

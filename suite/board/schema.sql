@@ -46,7 +46,11 @@ CREATE TABLE IF NOT EXISTS measures (
     warnings VARCHAR[]
 );
 
-CREATE TABLE IF NOT EXISTS retractions (id VARCHAR PRIMARY KEY, reason VARCHAR);
+CREATE TABLE IF NOT EXISTS retractions (
+    id VARCHAR PRIMARY KEY,
+    reason VARCHAR,
+    day DATE                   -- on which it was taken back, where that was told
+);
 
 -- Replays by others: what `weighin replay --submit` wrote.
 CREATE TABLE IF NOT EXISTS confirmations (

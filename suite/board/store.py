@@ -406,7 +406,8 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         entry = _json(file)
         if not entry.get("id") or not entry.get("reason"):
             raise UserError(f"{file}: a retraction is a JSON object with the bundle's id and a reason; add what is missing")
-        db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?)", [str(entry["id"]), str(entry["reason"])])
+        taken = [str(entry["id"]), str(entry["reason"]), entry.get("date")]
+        db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?, try_cast(? AS DATE))", taken)
     known = {row[0] for row in db.execute("SELECT hash FROM cards").fetchall()}
     files = {file.stem: file for file in (results / "systems").glob("*.json")}
     db.execute("DELETE FROM cards WHERE hash NOT IN (SELECT unnest(?))", [list(files)])

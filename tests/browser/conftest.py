@@ -121,3 +121,9 @@ def whole(sources: Path) -> Path:
     out = sources.parent / "mkdocs"
     building.build("mkdocs", sources, out)
     return out
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Path) -> Iterator[Opener]:
+    """Opens a page of the site; afterwards nothing went wrong on it."""
+    yield from opening(browser, site)

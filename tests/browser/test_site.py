@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.conftest import Opener, opening
+from tests.browser.conftest import Opener
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 TASK = "tasks/image_pruning-small.html"
@@ -26,6 +25,9 @@ PAGES = (
     "methods/l1_filters.html",
     "systems/index.html",
     "claims.html",
+    "compare.html",
+    "compare.html?m=chex&m=l1_filters&m=dense&m=uniform_scratch&m=stdo",
+    "changes.html",
     "run.html",
     "submit.html",
     "measurement.html",
@@ -35,11 +37,6 @@ PAGES = (
     "query.html",
 )
 BOARD = "section.target >> nth=0 >> table.board >> nth=0"
-
-
-@pytest.fixture
-def visit(browser: Browser, site: Path) -> Iterator[Opener]:
-    yield from opening(browser, site)
 
 
 def names(tab: Page) -> list[str]:

@@ -218,7 +218,7 @@ def test_a_wheel_holds_the_packages_their_data_and_the_site_and_nothing_else(ins
     wanted = {f.relative_to(HOUSE).as_posix() for p in PACKAGES for f in (HOUSE / p).rglob("*") if f.is_file()}
     wanted = {f for f in wanted if "__pycache__" not in f}
     inside = place.PACKAGED.relative_to(HOUSE).as_posix()
-    sources = [HOUSE / "mkdocs.yml", *(f for f in (HOUSE / "site" / "docs").rglob("*") if f.is_file())]
+    sources = [HOUSE / "mkdocs.yml", HOUSE / "CHANGELOG.md", *(f for f in (HOUSE / "site" / "docs").rglob("*") if f.is_file())]
     assert held == wanted | {f"{inside}/{f.relative_to(HOUSE).as_posix()}" for f in sources}
     endings = {Path(n).suffix for n in held}
     assert {".py", ".toml", ".npz", ".mp4", ".jpg", ".sql", ".j2", ".typed", ".woff2"} <= endings

@@ -1,7 +1,9 @@
 // Sorting, filtering and linked marks. All of it is extra: the tables and charts stand in the page without it.
 (() => {
-  const state = new URLSearchParams(location.search);
+  let state = new URLSearchParams(location.search);
   const keep = () => history.replaceState(null, "", (state.size ? "?" + state : location.pathname.split("/").pop()) + location.hash);
+  window.weighin = {get state() { return state; }, keep}; // one state for all scripts of a page
+  const restored = [];
   document.querySelectorAll(".target").forEach((section, at) => {
     const table = section.querySelector(".board:not(.small)"), tools = section.querySelector(".tools");
     if (!table || !tools) return;
@@ -40,15 +42,19 @@
     tools.hidden = false;
     tools.querySelector("input").oninput = e => { e.target.value ? state.set(`t${at}.find`, e.target.value) : state.delete(`t${at}.find`); show(); keep(); };
     tools.querySelectorAll("[data-toggle]").forEach(b => b.onclick = () => { b.setAttribute("aria-pressed", b.getAttribute("aria-pressed") !== "true"); show(); });
-    tools.querySelector("input").value = state.get(`t${at}.find`) || "";
-    if (state.get(`t${at}.sort`)) sort(state.get(`t${at}.sort`));
-    show();
+    restored.push(() => {
+      tools.querySelector("input").value = state.get(`t${at}.find`) || "";
+      sort(state.get(`t${at}.sort`) || ""); show();
+    });
     const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
     rows.forEach(x => {
       for (const e of ["pointerenter", "focusin"]) x.r.addEventListener(e, () => light(x.r.dataset.m, true));
       for (const e of ["pointerleave", "focusout"]) x.r.addEventListener(e, () => light(x.r.dataset.m, false));
     });
   });
+  const restore = () => restored.forEach(r => r());
+  restore();
+  addEventListener("popstate", () => { state = new URLSearchParams(location.search); restore(); });
   // who follows a link to a folded ranking wants to see it
   const unfold = () => { const d = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector(":scope > .aside"); if (d) d.open = true; };
   addEventListener("hashchange", unfold); unfold();
