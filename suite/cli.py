@@ -41,6 +41,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on s
 Out = Annotated[Path, typer.Option(help="Folder of the results.", envvar="WEIGHIN_RESULTS")]
 Data = Annotated[str, typer.Option(help="Folder of the papers' data sets.", envvar="WEIGHIN_DATA")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="Partitions in place of results: a folder, a pattern of folders or s3://bucket/prefix; repeatable.",
+    ),
+]
 RESULTS = Path("results")
 GOOD = {"ok": "green", "solved": "green"}
 
@@ -440,14 +448,50 @@ def _versions_table(found: Sequence[Lineage]) -> None:
 def publish(
     results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="The DuckDB file.")] = Path("build/weighin.duckdb"),
+    partitions: Annotated[
+        Path | None, typer.Option("--partitions", help="Check, and add what is new to a folder of Parquet partitions instead.")
+    ] = None,
+    sources: Sources = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="With --from: leave the rows where they are, and make views over them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Load bundles into a DuckDB file; only new ones are read."""
+    """Load bundles, or partitions of others' bundles, into a DuckDB file; only new bundles are read."""
     from suite.board import store
 
+    if sources and partitions:
+        raise UserError("--partitions is written from bundles: leave out --from, whose bundles others have checked")
+    if in_place and not sources:
+        raise UserError("--in-place is for partitions: name them with --from")
+    if sources:
+        from suite.board import partitions as parted
+
+        done: Any = parted.publish(sources, out, in_place=in_place)
+    elif partitions:
+        return _write_partition(results, partitions, as_json)
+    else:
+        _need_results(results)
+        done = store.publish(results, out)
+    return _print_json(_plain(done)) if as_json else _console().print(f"[green]✓[/] {out}: {_sentence(_plain(done))}")
+
+
+def _write_partition(results: Path, folder: Path, as_json: bool) -> None:
+    from suite import check as checker
+    from suite.board import partitions
+
     _need_results(results)
-    done = store.publish(results, out)
-    _print_json(_plain(done)) if as_json else _console().print(f"[green]✓[/] {out}: {_sentence(_plain(done))}")
+    findings = checker.check([results])
+    errors = [f for f in findings if f.level == "error"]
+    if errors:
+        raise UserError(
+            f"{errors[0].line()}; `weighin check {results}` shows all {len(errors)}, and nothing is written before they are gone"
+        )
+    done = partitions.write(results, folder, partitions.Checked(marks=len(findings)))
+    if as_json:
+        return _print_json(_plain(done))
+    told = f"{done.folder}: runs {done.runs}, files {done.files}" if done.folder else f"{folder}: nothing new"
+    return _console().print(f"[green]✓[/] {told}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -458,14 +502,18 @@ def site(
     builder: Annotated[str, typer.Option(help="Builds the pages: mkdocs or zensical.")] = "mkdocs",
     sources: Annotated[Path | None, typer.Option(help="Keep what is built from: a new folder for Markdown and mkdocs.yml.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    origins: Sources = None,
     as_json: Json = False,
 ) -> None:
     """Write the board: pages from DuckDB, then the static site."""
     from suite import system as machine
-    from suite.board import pages, store
+    from suite.board import pages, partitions, store
 
-    _need_results(results)
-    store.publish(results, db)
+    if origins:
+        partitions.publish(origins, db)
+    else:
+        _need_results(results)
+        store.publish(results, db)
     index = pages.build(db, out, results=results, builder=builder, sources=sources) / "index.html"
     mine = index.parent / "systems" / f"{machine.card().hash}.html"
     if as_json:

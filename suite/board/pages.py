@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from suite import fields, place, registry
 from suite.board import (
+    budgets,
     building,
     cases,
-    budgets,
     changes,
     charts,
     claims,

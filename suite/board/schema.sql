@@ -107,3 +107,14 @@ CREATE TABLE IF NOT EXISTS pictures (
     height INTEGER,
     webp BLOB
 );
+
+-- Where a database was read from partitions (`weighin publish --from`), and nothing where it was made from bundles: who wrote a
+-- partition checked it, which nothing in it proves.
+CREATE TABLE IF NOT EXISTS partitions (
+    name VARCHAR PRIMARY KEY,
+    weighin VARCHAR,           -- version that wrote it, and checked
+    created TIMESTAMP,
+    runs BIGINT,
+    marks BIGINT               -- of the writer's `weighin check`; with an error none is written
+);
+CREATE TABLE IF NOT EXISTS origins (run VARCHAR PRIMARY KEY, partition VARCHAR);

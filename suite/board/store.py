@@ -29,10 +29,10 @@ LONGEST = 16_000_000  #: bytes of one run.json
 MOST_POINTS = 400  #: of one run's curve
 MAGIC, MAGIC_AT = b"DUCK", 8  #: what a DuckDB file has, and where
 SUFFIXES = (".duckdb", ".db")  #: of databases that are made anew where they are torn
-#: the columns of our table of runs, or, where there is none, whatever other table a file has
+#: the columns of our table (or view) of runs, or, where there is none, whatever other table a file has
 OURS = (
     "SELECT column_name FROM duckdb_columns() WHERE database_name = 'board' AND table_name ="
-    " (SELECT table_name FROM duckdb_tables() WHERE database_name = 'board' ORDER BY table_name <> 'runs', table_name LIMIT 1)"
+    " (SELECT table_name FROM duckdb_columns() WHERE database_name = 'board' ORDER BY table_name <> 'runs', table_name LIMIT 1)"
 )
 FOREIGN = (b"SQLite format 3\0",)  #: how other databases of such names begin
 
@@ -79,17 +79,17 @@ def publish(results: Path, out: Path) -> Published:
     """
     import duckdb
 
-    _ours(out)
+    ours(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as scratch:
             if out.exists():
                 shutil.copyfile(out, scratch)
             try:
-                db = _open(scratch)
+                db = opened(scratch)
             except duckdb.Error:  # torn, or not DuckDB's: it is derived, make it anew
                 scratch.unlink(missing_ok=True)
-                db = _open(scratch)
+                db = opened(scratch)
             with db:
                 known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
                 there = {p.relative_to(results).as_posix() for p in bundle.find(results)}
@@ -97,7 +97,8 @@ def publish(results: Path, out: Path) -> Published:
                 _remove(db, gone)
                 new = sorted(there - known)
                 _load(db, results, new)
-                _facts(db, results)
+                facts(db)
+                _beside(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
                 _pictures(db, results)
                 db.execute("CHECKPOINT")
@@ -106,7 +107,7 @@ def publish(results: Path, out: Path) -> Published:
     return Published(len(there), len(new), len(gone))
 
 
-def _ours(out: Path) -> None:
+def ours(out: Path) -> None:
     """Raises UserError where a file stands that no publication made: it would be written over.
 
     A torn database has lost what tells it, and is known by its name.
@@ -135,7 +136,7 @@ def _columns(file: Path) -> set[str]:
 
     try:
         with duckdb.connect() as connection:
-            connection.execute(f"ATTACH {_quoted(file)} AS board (READ_ONLY)")  # of whatever version it is
+            connection.execute(f"ATTACH {quoted(file)} AS board (READ_ONLY)")  # of whatever version it is
             return {row[0] for row in connection.execute(OURS).fetchall()}
     except duckdb.Error:
         return set()
@@ -146,27 +147,33 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute(f"ATTACH {_quoted(db)} AS board (READ_ONLY)")
+    connection.execute(f"ATTACH {quoted(db)} AS board (READ_ONLY)")
     connection.execute("USE board")
     return connection
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """A path as an SQL literal: ATTACH takes no parameters."""
-    return "'" + path.as_posix().replace("'", "''") + "'"
+    return literal(path.as_posix())
 
 
-def _open(path: Path) -> duckdb.DuckDBPyConnection:
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def opened(path: Path) -> duckdb.DuckDBPyConnection:
     """A database of today's tables; one of other tables is emptied, as all of it is derived."""
     import duckdb
 
     schema = (HERE / "schema.sql").read_text(encoding="utf-8")
     written = hashlib.sha256(schema.encode()).hexdigest()
     connection = duckdb.connect()
-    attach = f"ATTACH {_quoted(path)} AS board (STORAGE_VERSION '{STORAGE}')"
+    attach = f"ATTACH {quoted(path)} AS board (STORAGE_VERSION '{STORAGE}')"
     connection.execute(attach)
     found = connection.execute(
         "SELECT comment FROM duckdb_tables() WHERE database_name = 'board' AND table_name = 'runs'"
+        " UNION ALL SELECT comment FROM duckdb_views() WHERE database_name = 'board' AND view_name = 'runs'"
     ).fetchone()
     if found is not None and found[0] != written:
         connection.execute("DETACH board")
@@ -190,7 +197,7 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
         try:
             db.execute(
-                f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json({_quoted(joined)}, columns={{{columns}}},"
+                f"CREATE TEMP TABLE incoming AS SELECT * FROM read_json({quoted(joined)}, columns={{{columns}}},"
                 f" format='newline_delimited', maximum_object_size={LONGEST})"
                 " QUALIFY row_number() OVER (PARTITION BY id ORDER BY path) = 1"
             )
@@ -384,8 +391,8 @@ def _remove(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
     db.execute("DELETE FROM runs WHERE path IN (SELECT unnest(?))", [gone])
 
 
-def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
-    """Small tables that are simply written again: parents of tasks, archived versions, retractions, system cards."""
+def facts(db: duckdb.DuckDBPyConnection) -> None:
+    """Small tables from the code, simply written again: parents of tasks, archived versions, sources."""
     db.execute("CREATE OR REPLACE TABLE parents (task VARCHAR, method VARCHAR)")
     for name in registry.tasks():
         db.execute("INSERT INTO parents VALUES (?, ?)", [name, registry.task(name).parent_method])
@@ -396,6 +403,10 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     db.execute("CREATE OR REPLACE TABLE sources (task VARCHAR, method VARCHAR, digest VARCHAR)")
     for row in versions.sources():
         db.execute("INSERT INTO sources VALUES (?, ?, ?)", row)
+
+
+def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Small tables from the files beside the bundles, simply written again: confirmations, retractions, system cards."""
     db.execute("DELETE FROM confirmations")
     for told in confirming.read_all(results):
         db.execute(
