@@ -144,9 +144,9 @@ class Day:
         return counts(c for places in self.tasks.values() for p in places for c in p.changes)
 
 
-def page(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, rankings: Iterable[Ranking]) -> str:
+def page(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, paths: Mapping[Ranking, str]) -> str:
     """The page of changes."""
-    found, undated_retractions, undated_raised = days(db, frozenset(rankings))
+    found, undated_retractions, undated_raised = days(db, paths)
     return env.get_template("changes.md.j2").render(
         days=found[:MOST_DAYS], older=found[MOST_DAYS:], retracted=undated_retractions, raised=undated_raised,
         releases=releases(), counts_of=lambda places: counts(c for p in places for c in p.changes), span=span,
@@ -154,11 +154,11 @@ def page(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, rankings: Itera
 
 
 def days(
-    db: duckdb.DuckDBPyConnection, rankings: frozenset[Ranking] = frozenset()
+    db: duckdb.DuckDBPyConnection, paths: Mapping[Ranking, str] | None = None
 ) -> tuple[Sequence[Day], Sequence[Retraction], Sequence[Raised]]:
     """Days with changes, newest first, and what has no day: retractions that tell none, versions that nothing was run under.
 
-    `rankings` are those that the board has today, which are linked.
+    `paths` are the pages of those rankings that the board has today, which are linked.
     """
     by_day: dict[date, list[tuple[object, ...]]] = {}
     for day, *line in db.execute(RUNS).fetchall():
@@ -170,7 +170,7 @@ def days(
     found = [
         Day(
             day,
-            _places(by_day.get(day, ()), rankings),
+            _places(by_day.get(day, ()), paths or {}),
             [e for e in retracted if e.day == day],
             [e for e in raised if e.day == day],
             made.get(day, ""),
@@ -180,7 +180,7 @@ def days(
     return found, [e for e in retracted if not e.day], [e for e in raised if not e.day]
 
 
-def _places(lines: Iterable[tuple[object, ...]], rankings: frozenset[Ranking]) -> Mapping[str, Sequence[Place]]:
+def _places(lines: Iterable[tuple[object, ...]], paths: Mapping[Ranking, str]) -> Mapping[str, Sequence[Place]]:
     present = {name: registry.task(name).version for name in registry.tasks()}
     changes = []
     for line in lines:
@@ -190,7 +190,7 @@ def _places(lines: Iterable[tuple[object, ...]], rankings: frozenset[Ranking]) -
         changes.append(Change(ranking, method, variant, old, *rest))  # type: ignore[arg-type]
     out: dict[str, list[Place]] = {}
     for ranking, found in groupby(changes, key=lambda c: c.ranking):
-        link = addresses.ranking_page(ranking) if ranking in rankings else ""
+        link = f"{paths[ranking]}.html#{ranking.anchor}" if ranking in paths else ""
         out.setdefault(ranking.task, []).append(Place(ranking, link, list(found)))
     return out
 

@@ -42,7 +42,7 @@ def data(told: Mapping[str, Any], boards: Mapping[Ranking, Board]) -> dict[str, 
     ordered = sorted(boards.items(), key=lambda b: (b[0].task, b[0].division == "speed"))  # where speed alone is asked comes last
     for i, (r, board) in enumerate(ordered):
         task = registry.task_of(r)
-        asked = [r.task, r.tier, r.case, r.target, r.division, addresses.ranking_page(r)]
+        asked = [r.task, r.tier, r.case, r.target, r.division, board.address]
         rankings.append([*asked, task.show.word(task.ranked), board.unit, task.show.spoken(task.speed), board.card[:4]])
         joined = budgets.joined(board)
         for row, more in _own(board):

@@ -7,17 +7,22 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby, islice
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+from threadpoolctl import threadpool_limits
 
 from suite import fields, place, registry
 from suite.board import (
+    addresses,
     budgets,
     building,
     cases,
@@ -37,12 +42,14 @@ from suite.board import (
     standing,
     statistics,
     store,
+    systems,
     tables,
     tradeoffs,
 )
 from suite.board.schema import schema_table
 from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.naming import UserError
+from suite.processors import cores
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +61,8 @@ HERE = Path(__file__).resolve().parent
 MOST_ROWS = 10  #: methods in a chart of classes or groups, at least
 MOST_BELLS = 80  #: dumbbells of a board where classes or groups are few, so that of two groups there is room for many methods
 MOVERS = 4  #: dumbbells of a method where there are many classes
+MOST_MACHINES = 2  #: beside the board's own that stand on a page; all are to be picked
+MANY = 4000  #: runs that are worth other processes
 COUNTED = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
 
@@ -101,70 +110,152 @@ def write_sources(db: Path, folder: Path) -> None:
 
 
 def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
-    """Write the generated pages of a docs folder."""
+    """Write the generated pages of a docs folder; of many runs the tasks are done by a process a core."""
     env = _environment()
-    read = {name: list(cases.of_task(db, name)) for name in registry.tasks()}
-    named = {case.name: case for found in read.values() for case in found}
-    boards = {r: tables.of(named[tables.case_of(r)], r) for r in tables.rankings(db)}
-    others = {r: _elsewhere(b) for r, b in boards.items()}
-    ledger = {name: claims.of(found, name) for name, found in read.items()}
-    galleries = {r: found for r, b in boards.items() if (found := gallery.gallery(db, b, registry.task_of(r)))}
-    pages: dict[str, str] = {}
-    for name in registry.tasks():
-        task = registry.task(name)
-        for tier in task.tiers:
-            mine = [b for r, b in boards.items() if (r.task, r.tier) == (name, tier)]
-            if mine:
-                pages[f"tasks/{name}-{tier}.md"] = env.get_template("task.md.j2").render(
-                    task=task,
-                    tier=tier,
-                    conditions=task.tiers[tier].conditions,
-                    boards=mine,
-                    aside=tables.aside(mine),
-                    others=others,
-                    columns=partial(_columns, task),
-                    series=series.of(mine),
-                    drawings={b.ranking: showing.drawings(db, b, registry.task_of(b.ranking)) for b in mine},
-                    traded={b.ranking: tradeoffs.traded(b, registry.task_of(b.ranking)) for b in mine},
-                    reached={b.ranking: tradeoffs.reaching(b, registry.task_of(b.ranking)) for b in mine},
-                    told={b.ranking: histories.history(db, b, registry.task_of(b.ranking)) for b in mine},
-                    crossings={b.ranking: crossed.crossing(db, b, registry.task_of(b.ranking)) for b in mine},
-                    further={b.ranking: figures.figures(b, registry.task_of(b.ranking)) for b in mine},
-                    clouds={b.ranking: clouds.clouds(db, b, registry.task_of(b.ranking)) for b in mine},
-                    composed={b.ranking: compositions.compositions(db, b, registry.task_of(b.ranking)) for b in mine},
-                    galleries=galleries,
-                    claims=[v for v in ledger[name] if v.tier in (tier, "")],
-                )
-    pages |= _method_pages(env, boards)
-    pages |= _system_pages(env, db, [*boards.values(), *(b for found in others.values() for b in found)])
+    paths = addresses.pages(tables.rankings(db))
+    boards: dict[Ranking, Board] = {}
+    ledger: dict[str, list[claims.Verdict]] = {}
+    elsewhere: list[Board] = []
+    for name, made in zip(registry.tasks(), _made(db, docs, paths), strict=True):
+        boards |= {b.ranking: b for b in made.boards}
+        elsewhere += made.elsewhere
+        ledger[name] = made.claims
+    pages = _method_pages(env, boards) | systems.pages(env, db, [*boards.values(), *elsewhere])
     every = [v for found in ledger.values() for v in found]
     tally = claims.tally(every) if every else []
     pages["index.md"] = _home(env, db, boards, tally)
     pages["claims.md"] = env.get_template("claims.md.j2").render(ledger=ledger, tally=tally)
     pages["schema.md"] = "# The bundle's schema\n\n" + schema_table()
-    pages["tasks/index.md"] = "# Tasks\n\n" + "\n".join(
-        f"- [{p.stem.replace('-', ', ')}]({p.name})" for p in sorted(Path(k) for k in pages if k.startswith("tasks/"))
-    )
+    pages["tasks/index.md"] = _task_index(paths)
     pages["methods/index.md"] = standing.index(env, boards)
     pages |= comparing.pages(env, boards)
-    pages["changes.md"] = changes.page(env, db, boards)
-    pages["systems/index.md"] = _system_index(env, db)
+    pages["changes.md"] = changes.page(env, db, paths)
+    _write(docs, pages)
+
+
+def _write(docs: Path, pages: Mapping[str, str]) -> None:
     for path, text in pages.items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text, encoding="utf-8")
-    shots = [shot for found in galleries.values() for scene in found.scenes for shot in scene.shots]
-    if shots:
+
+
+@dataclass(frozen=True)
+class Made:
+    """What other pages tell of a task whose own are written; its boards have no runs any more."""
+
+    boards: Sequence[Board]
+    elsewhere: Sequence[Board]  #: those of further machines that stand on its pages
+    claims: list[claims.Verdict]
+
+
+def _made(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, str]) -> Iterator[Made]:
+    """Each task's pages written, in the order of the tasks."""
+    names = list(registry.tasks())
+    often = dict(db.execute("SELECT task, count(*) FROM runs GROUP BY ALL").fetchall())
+    if sum(often.values()) < MANY:
+        yield from (_of_task(db, docs, paths, name) for name in names)
+        return
+    with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
+        file = store.file_of(db)
+        largest = sorted(names, key=lambda name: -often.get(name, 0))
+        found = {name: pool.submit(_of_task_in, file, docs, paths, name) for name in largest}
+        yield from (found[name].result() for name in names)
+
+
+def _of_task_in(file: Path, docs: Path, paths: Mapping[Ranking, str], name: str) -> Made:
+    """As `_of_task`, in another process."""
+    with threadpool_limits(1), store.connect(file) as db:
+        db.execute("SET threads = 1")
+        return _of_task(db, docs, paths, name)
+
+
+def _of_task(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, str], name: str) -> Made:
+    """Write a task's pages, with its tables to take away and its pictures: a page a case, and where a tier has several their overview."""
+    env, task = _environment(), registry.task(name)
+    read = {case.name: case for case in cases.of_task(db, name)}
+    boards = [replace(tables.of(read[tables.case_of(r)], r), page=path) for r, path in paths.items() if r.task == name]
+    further = {b.ranking: _elsewhere(b) for b in boards}
+    verdicts = claims.of(list(read.values()), name)
+    pages: dict[str, str] = {}
+    for tier in task.tiers:
+        mine = [b for b in boards if b.ranking.tier == tier]
+        told = [v for v in verdicts if v.tier in (tier, "")]
+        by_page = {path: [b for b in mine if b.page == path] for path in dict.fromkeys(b.page for b in mine)}
+        several = len(by_page) > 1
+        for path, found in by_page.items():
+            pages[f"{path}.md"] = _task_page(env, db, docs, task, found, further, [] if several else told, several)
+        if several:
+            pages[f"{addresses.tier_page(name, tier)}.md"] = env.get_template("tier.md.j2").render(
+                task=task,
+                tier=tier,
+                conditions=task.tiers[tier].conditions,
+                parts=list(by_page.values()),
+                series=series.of(mine),
+                aside=tables.aside(mine),
+                claims=told,
+            )
+    _write(docs, pages)
+    for b in boards:
+        export.write(b, registry.task_of(b.ranking), docs / "data", file_stem(b.ranking))
+    bare = [b.bare() for b in boards]
+    return Made(bare, [b.bare() for found in further.values() for b in found], verdicts)
+
+
+def _task_page(
+    env: jinja2.Environment,
+    db: duckdb.DuckDBPyConnection,
+    docs: Path,
+    task: Task[Any, Any],
+    boards: Sequence[Board],
+    further: Mapping[Ranking, Sequence[Board]],
+    told: Sequence[claims.Verdict],
+    several: bool,
+) -> str:
+    """The boards of a page; `several`: its tier has other pages beside it.  Its pictures are written beside it."""
+    tier = boards[0].ranking.tier
+    each = [(b, registry.task_of(b.ranking)) for b in boards]
+    galleries = {b.ranking: found for b, of in each if (found := gallery.gallery(db, b, of))}
+    for shot in (shot for found in galleries.values() for scene in found.scenes for shot in scene.shots):
         (docs / "pictures").mkdir(exist_ok=True)
-    for shot in shots:
         (docs / "pictures" / shot.file).write_bytes(shot.data)
-    for ranking, b in boards.items():
-        export.write(b, registry.task_of(ranking), docs / "data", file_stem(ranking))
+    return env.get_template("task.md.j2").render(
+        task=task,
+        tier=tier,
+        case=boards[0].ranking.case if several else "",
+        overview=addresses.tier_page(task.name, tier),
+        conditions=task.tiers[tier].conditions,
+        boards=boards,
+        aside=tables.aside(boards),
+        others=further,
+        columns=partial(_columns, task),
+        series=series.of(boards),
+        drawings={b.ranking: showing.drawings(db, b, of) for b, of in each},
+        traded={b.ranking: tradeoffs.traded(b, of) for b, of in each},
+        reached={b.ranking: tradeoffs.reaching(b, of) for b, of in each},
+        told={b.ranking: histories.history(db, b, of) for b, of in each},
+        crossings={b.ranking: crossed.crossing(db, b, of) for b, of in each},
+        further={b.ranking: figures.figures(b, of) for b, of in each},
+        clouds={b.ranking: clouds.clouds(db, b, of) for b, of in each},
+        composed={b.ranking: compositions.compositions(db, b, of) for b, of in each},
+        galleries=galleries,
+        claims=told,
+    )
+
+
+def _task_index(paths: Mapping[Ranking, str]) -> str:
+    """All tasks' pages, those of cases below their tier's."""
+    lines = ["# Tasks", ""]
+    for (task, tier), found in groupby(paths.items(), key=lambda item: (item[0].task, item[0].tier)):
+        lines.append(f"- [{task}, {tier}]({Path(addresses.tier_page(task, tier)).name}.md)")
+        for case, path in dict.fromkeys((r.case, path) for r, path in found if path != addresses.tier_page(task, tier)):
+            lines.append(f"    - [{case}]({Path(path).name}.md)")
+    return "\n".join(lines)
 
 
 def _elsewhere(board: Board) -> list[Board]:
-    """The same ranking with the timings of each other class of machine and device that timed more than the parent."""
-    found = [tables.timed_on(board, place) for place in board.cards if place != (board.card, board.device)]
-    return [b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)]
+    """The same ranking with the timings of those other classes of machine and devices that timed most, more than the parent."""
+    found = (tables.timed_on(board, place) for place in board.cards if place != (board.card, board.device))
+    return list(islice((b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)), MOST_MACHINES))
 
 
 def file_stem(r: Ranking) -> str:
@@ -217,7 +308,9 @@ def _environment() -> jinja2.Environment:
         "asked": _asked,
         "file": file_stem,
         "speed_of": lambda r, workload: f"{_times(r.cells[k].value)}×" if (k := f"speedup {workload}") in r.cells else "",
-        "fact": _fact,
+        "fact": systems.told,
+        "leading": _leading,
+        "faster": _faster,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
         "coded": safe(_coded),
         "likeness": lambda v, unit: f"{v:.1f} {unit}" if math.isfinite(v) else "",
@@ -257,13 +350,6 @@ def _columns(task: Task[Any, Any], board: Board) -> list[Column]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """``call@64`` before ``call@256``."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _fact(value: Any) -> str:
-    """A fact of a system card in words, however deep it is nested."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_fact(v)}" for k, v in value.items())
-    return ", ".join(map(_fact, value)) if isinstance(value, list) else str(value)
 
 
 def _coded(text: str) -> str:
@@ -442,6 +528,17 @@ def _digest(board: Board, task: Task[Any, Any]) -> list[dict[str, str]]:
             }
         )
     return out
+
+
+def _leading(board: Board) -> list[Row]:
+    """The rows of an overview: those that may be first, else those that stand first."""
+    return [r for r in board.ranked if r.quality.best == 1] or [r for r in board.unranked if not r.apart]
+
+
+def _faster(board: Board, task: Task[Any, Any]) -> str:
+    """How many rows are certainly faster than the parent, of those that were weighed."""
+    cells = [r.cells[key] for r in board.rows if r.kind != "parent" and not r.apart and (key := f"speedup {task.speed}") in r.cells]
+    return f"{sum(c.low > charts.EDGE for c in cells)} of {len(cells)}" if cells else "–"
 
 
 def _first(rows: Sequence[Row], most: int = 4) -> str:
@@ -625,68 +722,6 @@ def _method_pages(env: jinja2.Environment, boards: Mapping[Ranking, Board]) -> d
     return out
 
 
-def _system_pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Sequence[Board]) -> dict[str, str]:
-    """A page a card: its facts, what was weighed on it, what it can tell apart.  `boards` are those of every card."""
-    out = {}
-    for name, text in db.execute("SELECT hash, facts FROM cards").fetchall():
-        facts = tables.facts(text)
-        rows = db.execute(
-            'SELECT w.task, w."case", m.part, w.seed, m.value, m.low, m.high FROM weighed AS w JOIN parents ON parents.task = w.task AND parents.method = w.method'
-            " JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE w.weigh_card = ? AND m.low IS NOT NULL"
-            ' ORDER BY m.part, w.seed, w.task, w."case", w.tier, w.target, w.created, w.id',
-            [name],
-        ).fetchall()
-        # in other workloads the parent may run beside another program of its own, as with a kernel or a runtime that is not its best
-        own = [(task, found) for task, case, *found in rows if found[0] == registry.task(task).of(case).speed]
-        aa = [dict(zip(("part", "seed", "value", "low", "high"), found, strict=True)) for _, found in own]
-        parents = sorted({registry.task(task).parent_method for task, _ in own})
-        errors = sorted(abs(r["value"] - 1) for r in aa)
-        resolution = None
-        if errors:
-            halves = sorted((r["high"] - r["low"]) / 2 for r in aa)
-            worst = max(errors[-1], halves[len(halves) // 2])
-            resolution = {
-                "percent": f"{100 * worst:.1f}",
-                "median": f"{100 * errors[len(errors) // 2]:.2f}",
-                "trials": len(errors),
-            }
-        out[f"systems/{name}.md"] = env.get_template("system.md.j2").render(
-            hash=name,
-            machine=_machine(facts),
-            facts=_groups(facts),
-            aa=aa,
-            resolution=resolution,
-            parents=parents,
-            weighed=[(b, row, registry.task_of(b.ranking)) for b in boards if b.card == name for row in b.rows if row.timed],
-        )
-    return out
-
-
-def _system_index(env: jinja2.Environment, db: duckdb.DuckDBPyConnection) -> str:
-    """The cards, those on which most was weighed first."""
-    found = db.execute(
-        "SELECT hash, facts, (SELECT count(*) FROM standing WHERE weigh_card = hash),"
-        " (SELECT count(*) FROM standing WHERE solve_card = hash) FROM cards ORDER BY 3 DESC, 4 DESC, hash"
-    ).fetchall()
-    return env.get_template("systems.md.j2").render(
-        cards=[(name, _machine(tables.facts(text)), weighed, solved) for name, text, weighed, solved in found]
-    )
-
-
-def _machine(facts: Mapping[str, Any]) -> str:
-    """A card in a few words: processor, cores, GPU."""
-    processor = facts.get("processor", {})
-    count = processor.get("cores")
-    cores = f"{count} core{'s' * (count != 1)}" if count else ""
-    return ", ".join(filter(None, [processor.get("model"), cores, facts.get("gpu", {}).get("name")])) or "a machine"
-
-
-def _groups(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A card's facts as named groups; a fact outside any group is put into one called card."""
-    loose = {k: v for k, v in facts.items() if not isinstance(v, dict)}
-    return {k: v for k, v in facts.items() if isinstance(v, dict)} | ({"card": loose} if loose else {})
-
-
 def _home(
     env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Mapping[Ranking, Board], tally: Sequence[tuple[str, str, int]]
 ) -> str:
@@ -700,7 +735,7 @@ def _home(
             continue
         best = mine[0]
         task = registry.task_of(best.ranking)
-        page = f"tasks/{name}-{best.ranking.tier}.html"
+        page = f"{addresses.tier_page(name, best.ranking.tier)}.html"
         rows = _of_methods(best)
         key = f"speedup {task.speed}"
         fast = sum(r.cells[key].low > charts.EDGE for r in rows if key in r.cells)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from suite import registry
-from suite.board import addresses, tables
+from suite.board import tables
 from suite.board.tables import Board, Ranking, Row
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Place:
     @property
     def page(self) -> str:
         """The ranking's page from the site's root."""
-        return addresses.ranking_page(self.board.ranking)
+        return self.board.address
 
     @property
     def of(self) -> int:

@@ -152,6 +152,13 @@ def connect(db: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def file_of(connection: duckdb.DuckDBPyConnection) -> Path:
+    """The file that a connection reads."""
+    row = connection.execute("SELECT path FROM duckdb_databases() WHERE database_name = 'board'").fetchone()
+    assert row is not None
+    return Path(row[0])
+
+
 def quoted(path: Path) -> str:
     """A path as an SQL literal: ATTACH takes no parameters."""
     return literal(path.as_posix())

@@ -173,6 +173,7 @@ class Board:
     failures: Sequence[Failure]
     lanes: Sequence[tuple[int, int, int]] = field(default_factory=tuple)  #: first and last ranked row, and the column
     every: Sequence[Run] = field(default=(), repr=False)  #: that was asked here, the parent's among them
+    page: str = ""  #: that it stands on, from the site's root and without its ending
     read: Case = field(default=cases.NONE, repr=False, compare=False)  #: the case that they are of
 
     @property
@@ -193,6 +194,15 @@ class Board:
     def asked(self) -> tuple[str, list[Any]]:
         """Condition and its values for the runs that stand here, the parent's among them."""
         return asked(self.ranking, self.parent.method if self.parent else "")
+
+    @property
+    def address(self) -> str:
+        """Of its section, from the site's root."""
+        return f"{self.page}.html#{self.ranking.anchor}"
+
+    def bare(self) -> Board:
+        """The same without its runs: what other pages tell of it."""
+        return replace(self, every=(), read=cases.NONE)
 
     def key(self, row: Row) -> str:
         """What links a row of the table to its marks in charts."""
@@ -306,7 +316,7 @@ def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board
     first = next((r for r in rows if r.kind == "parent"), None)
     spans = statistics.lanes([r.quality for r in ranked])
     lanes = [(first, last, column) for (first, last), column in zip(spans, statistics.lane_columns(spans), strict=True)]
-    board = Board(ranking, about.unit, up, "", "", cards, first, ranked, unranked, failed, lanes, asked, case)
+    board = Board(ranking, about.unit, up, "", "", cards, first, ranked, unranked, failed, lanes, asked, read=case)
     return timed_on(board, on or (cards[0] if cards else ("", "")))
 
 
