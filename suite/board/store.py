@@ -393,7 +393,7 @@ def _facts(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         entry = _json(file)
         if not entry.get("id") or not entry.get("reason"):
             raise UserError(f"{file}: a retraction is a JSON object with the bundle's id and a reason; add what is missing")
-        taken = [str(entry["id"]), str(entry["reason"]), entry.get("date")]
+        taken = [str(entry["id"]), str(entry["reason"]), str(entry.get("date", ""))]
         db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?, try_cast(? AS DATE))", taken)
     db.execute("DELETE FROM cards")
     for file in sorted((results / "systems").glob("*.json")):
