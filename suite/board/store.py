@@ -424,7 +424,7 @@ def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         entry = _json(file)
         if not entry.get("id") or not entry.get("reason"):
             raise UserError(f"{file}: a retraction is a JSON object with the bundle's id and a reason; add what is missing")
-        taken = [str(entry["id"]), str(entry["reason"]), entry.get("date")]
+        taken = [str(entry["id"]), str(entry["reason"]), str(entry.get("date", ""))]
         db.execute("INSERT OR REPLACE INTO retractions VALUES (?, ?, try_cast(? AS DATE))", taken)
     known = {row[0] for row in db.execute("SELECT hash FROM cards").fetchall()}
     files = {file.stem: file for file in (results / "systems").glob("*.json")}

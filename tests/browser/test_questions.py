@@ -137,13 +137,15 @@ def test_a_phone_can_ask_by_a_budget(visit: Opener, scheme: str) -> None:
 
 
 def heads(tab: Page) -> list[str]:
-    return [h.strip() for h in tab.locator(".side table:not(.sums) >> nth=0").locator("thead th").all_inner_texts()][1:]
+    table = tab.locator(".side table:not(.sums) >> nth=0")
+    table.wait_for()
+    return [h.strip() for h in table.locator("thead th").all_inner_texts()][1:]
 
 
 def test_methods_are_chosen_left_out_and_taken_back_by_the_back_button(visit: Opener) -> None:
     tab = visit("methods/chex.html")
     tab.get_by_role("link", name="Compare with…").click()
-    assert tab.url.endswith("compare.html?m=chex")
+    tab.wait_for_url("**/compare.html?m=chex")
     assert "Stand beside it most often" in tab.locator(".said").inner_text()
     tab.get_by_label("add").select_option(L1)
     assert heads(tab) == [CHEX, L1]
@@ -178,7 +180,7 @@ def test_each_stands_beside_the_other_with_the_numbers_of_their_ranking(visit: O
     sums = tab.locator(".sums tbody tr >> nth=0").locator("td").all_inner_texts()
     assert sums == ["2", "2"]
     rows.nth(0).locator("th a").click()
-    assert "tasks/image_pruning-small.html#" in tab.url
+    tab.wait_for_url(lambda url: "tasks/image_pruning-small.html#" in url)
 
 
 def test_six_are_too_many_and_an_unknown_one_is_said_to_have_no_rows(visit: Opener) -> None:

@@ -21,6 +21,7 @@
     const state = new URLSearchParams(names.map(n => ["m", n])); if (both) state.set("both", "1");
     history.pushState(null, "", state.size ? `?${state}` : location.pathname.split("/").pop());
     show();
+    add.focus(); // the button that was pressed is gone
   };
   const cell = (r, best) => {
     if (!r) return [make("span", {className: "none"}, "–")];
