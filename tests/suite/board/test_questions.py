@@ -101,7 +101,7 @@ def test_the_data_to_compare_say_what_the_boards_say(boards: dict[Ranking, Board
     dense = next(r for r in told["rows"] if r[0] == at and names[r[1]] == "dense")
     assert dense[11] == "the parent"
     assert len(dense) == 12  # no place among the ranked
-    assert rankings[at][5] == addresses.ranking_page(board.ranking)
+    assert rankings[at][5] == board.address
 
 
 def test_a_method_without_its_own_row_is_compared_by_its_best_variant(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_methods_page_begins_with_where_it_stands(connection: duckdb.DuckDBPyC
 def days_of(folder: Path) -> Any:
     store.publish(folder / "r", folder / "b.duckdb")
     with store.connect(folder / "b.duckdb") as db:
-        return changes.days(db, frozenset(tables.rankings(db)))
+        return changes.days(db, addresses.pages(tables.rankings(db)))
 
 
 def changes_of(day: changes.Day) -> list[changes.Change]:
@@ -169,7 +169,7 @@ def test_a_row_is_new_on_its_first_day_and_has_further_seeds_after(tmp_path: Pat
     assert (more.fresh, list(more.seeds), more.again, list(more.failed)) == (False, [2], 1, [5])
     assert first.counts.words == "1 new row"
     assert third.counts.words == "1 row with further seeds, 1 run again or on another machine, 1 failed run"
-    assert first.tasks["image_pruning"][0].page == addresses.ranking_page(new.ranking)
+    assert first.tasks["image_pruning"][0].page == f"tasks/image_pruning-small.html#{new.ranking.anchor}"
 
 
 def test_a_retraction_stands_on_its_own_day_with_its_reason(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_days_beyond_the_newest_are_counted_only(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(changes, "MOST_DAYS", 2)
     monkeypatch.setattr(changes, "releases", lambda: {"0.2.0": date(2026, 1, 3)})
     with store.connect(tmp_path / "b.duckdb") as db:
-        text = changes.page(pages._environment(), db, tables.rankings(db))
+        text = changes.page(pages._environment(), db, addresses.pages(tables.rankings(db)))
     assert text.count('<section class="day"') == 2
     assert text.count('<tr class="day"') == 2
     assert "<td>2026-01-01</td><td>image_pruning: 1 new row</td>" in text
