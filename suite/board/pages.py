@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -262,6 +262,7 @@ def file_stem(r: Ranking) -> str:
     return f"{r.task}-{r.tier}-{r.anchor}"
 
 
+@cache
 def _environment() -> jinja2.Environment:
     import jinja2
 

@@ -73,7 +73,7 @@ def noise(values: Sequence[Mapping[int, float]]) -> list[Noise]:
     return found
 
 
-SMALL = 100_000  #: entries of a layout's design that is decomposed as it is
+SMALL = 20_000  #: entries of a layout's design that is decomposed as it is
 Fit = tuple[np.ndarray, np.ndarray, int]  #: residuals, the share of each value that the fit takes for itself, and the fit's rank
 
 
@@ -256,6 +256,9 @@ def bootstrap(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
     return float(low), float(high)
 
 
+FEW_SEEDS = 8  #: of which many draws are the same
+
+
 def resampled(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray], draws: int = 10_000) -> tuple[float, float]:
     """95 % percentile interval of a function of means over seeds, resampled with replacement by `bootstrap`'s generator.
 
@@ -268,10 +271,15 @@ def resampled(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray], draws:
     """
     if not len(values):
         return math.nan, math.nan
+    n = len(values)
     draw = np.random.Generator(np.random.Philox(0))
-    picked = np.sort(draw.integers(0, len(values), (draws, len(values))), axis=1)
-    once, back = np.unique(picked, axis=0, return_inverse=True)  # three seeds can be drawn in ten ways only
-    found = np.asarray(of(values[once].mean(1)))[back.reshape(-1)]
+    picked = draw.integers(0, n, (draws, n))
+    if n <= FEW_SEEDS:  # three seeds can be drawn in ten ways only
+        once, back = np.unique(np.sort(picked, axis=1), axis=0, return_inverse=True)
+        found = np.asarray(of(values[once].mean(1)))[back.reshape(-1)]
+    else:
+        often = np.bincount((picked + n * np.arange(draws)[:, None]).reshape(-1), minlength=draws * n).reshape(draws, n)
+        found = np.asarray(of(np.tensordot(often / n, values, 1)))
     if not np.isfinite(found).all():
         return math.nan, math.nan
     low, high = np.quantile(found, [0.025, 0.975])

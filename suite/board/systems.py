@@ -68,8 +68,9 @@ def _trials(db: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, Any]]]:
     In others the parent may run beside another program of its own, as with a kernel or a runtime that is not its best.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    known = registry.tasks()
     for card, task, case, part, seed, value, low, high in db.execute(AGAINST_ITSELF).fetchall():
-        if task in registry.tasks() and part == registry.task(task).of(case).speed:
+        if task in known and part == registry.task(task).of(case).speed:
             found[card].append({"task": task, "part": part, "seed": seed, "value": value, "low": low, "high": high})
     return found
 

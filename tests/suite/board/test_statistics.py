@@ -318,3 +318,9 @@ def test_a_layout_with_its_seeds_solved_for_first_fits_as_the_design_itself(rows
     for a, b in zip(dense[:2], eliminated[:2], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
     assert dense[2] == eliminated[2]
+
+
+def test_resampling_of_many_seeds_takes_the_draws_of_a_plain_mean() -> None:
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    found = statistics.resampled(values, lambda m: m[..., 0] - m[..., 1])
+    assert found == pytest.approx(statistics.bootstrap(values[:, 0] - values[:, 1]), rel=1e-12)
