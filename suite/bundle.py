@@ -10,10 +10,11 @@ other.  Within a schema version fields are only added; bundles are never rewritt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -265,7 +266,8 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     """Parquet to named numpy columns (strings as objects)."""
     from pyarrow import parquet
 
-    table = parquet.read_table(path)
+    with parquet.ParquetFile(path) as file:
+        table = file.read()
     return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
@@ -334,6 +336,31 @@ def find(root: Path) -> Iterator[Path]:
         if RUN in names:
             folders.clear()
             yield base
+
+
+def paths(root: Path, known: Collection[str] = ()) -> list[str]:
+    """As `find`, as texts below `root`; of those that are known nothing but that their ``run.json`` is there is looked at."""
+    top, known = os.fspath(root), frozenset(known)
+    found, waiting = [], [""]
+    while waiting:
+        here = waiting.pop()
+        if here in known and os.path.exists(os.path.join(top, here, RUN)):
+            found.append(here)
+            continue
+        folders = []
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(os.path.join(top, here)) as entries,
+        ):  # as os.walk: what cannot be read is passed over
+            for entry in entries:
+                if entry.name == RUN and here and not entry.is_dir():
+                    found.append(here)
+                    break
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{here}/{entry.name}" if here else entry.name)
+            else:
+                waiting += folders if here.count("/") < DEEPEST else []
+    return sorted(found)
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +18,19 @@ from suite import bundle, confirming, pictures, registry, versions
 from suite.board import charts, clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
+from suite.processors import cores
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from suite.protocol import Task
+    from suite.protocol import Table, Task
+    from suite.show import Crossed, Curve, Scatter
 
 HERE = Path(__file__).resolve().parent
 STORAGE = "v1.4.0"  #: what DuckDB in a browser can open; 2.0's own default it refuses
 LONGEST = 16_000_000  #: bytes of one run.json
+BATCH = 10_000  #: bundles that are read at once: a copy of their run.json lies in memory and in the folder for temporary files
 MOST_POINTS = 400  #: of one run's curve
 MAGIC, MAGIC_AT = b"DUCK", 8  #: what a DuckDB file has, and where
 SUFFIXES = (".duckdb", ".db")  #: of databases that are made anew where they are torn
@@ -92,11 +97,12 @@ def publish(results: Path, out: Path) -> Published:
                 db = opened(scratch)
             with db:
                 known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
-                there = {p.relative_to(results).as_posix() for p in bundle.find(results)}
+                there = set(bundle.paths(results, known))
                 gone = known - there
                 _remove(db, gone)
                 new = sorted(there - known)
-                _load(db, results, new)
+                for batch in batched(new, BATCH):
+                    _load(db, results, batch)
                 facts(db)
                 _beside(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
@@ -192,7 +198,12 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) -> None:
+def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Slices of `size` items, the last one shorter."""
+    yield from (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Sequence[str]) -> None:
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="weighin-publish-") as folder:
@@ -220,10 +231,8 @@ def _load(db: duckdb.DuckDBPyConnection, results: Path, paths: Iterable[str]) ->
     )
     db.execute("INSERT INTO measures SELECT id, unnest(measures, max_depth := 2) FROM incoming")
     shown = list(_shown(db))
-    _series(db, results, shown)
     _histories(db, shown)
-    _hits(db, results, shown)
-    _clouds(db, results, shown)
+    _drawn(db, results, shown)
     db.execute("DROP TABLE incoming")
 
 
@@ -240,22 +249,71 @@ class _Shown:
     measures: Sequence[str]  #: ``name`` or ``name:part``
 
 
-def _series(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
-    """Curves of incoming runs, of those tasks that declare one: derived from the evidence, as its numbers are."""
+def _drawn(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
+    """What pages draw of incoming runs' evidence, of those tasks that declare it: derived from it, as their numbers are."""
+    import pyarrow as pa
+    from threadpoolctl import threadpool_limits
+
+    # small files: several are read at once, and none of them is worth a linear algebra of several threads
+    with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+        found = list(pool.map(partial(_of_evidence, results), shown))
+    for table, where in (("series", "isfinite(place) AND isfinite(value)"), ("hits", "true"), ("clouds", "true")):
+        if parts := [part for one in found for part in one.get(table, ())]:
+            db.register("added", pa.concat_tables(parts))
+            db.execute(f"INSERT INTO {table} SELECT * FROM added WHERE {where}")
+            db.unregister("added")
+
+
+def _of_evidence(results: Path, run: _Shown) -> dict[str, list[pa.Table]]:
+    """Rows for tables, of one run; raises UserError where its evidence does not give them."""
+    show, file = run.task.show, results / run.path / bundle.EVIDENCE
+    names = sorted(crossed.wanted(show.crossed, run.method, run.variant).intersection(run.measures))
+    scatter = show.scatter if not run.seed else None
+    if not (show.curve or names or scatter) or not file.is_file():
+        return {}
+    wanted: dict[str, tuple[str, Callable[[Table], list[pa.Table]]]] = {}  # by table, what is drawn
+    if curve := show.curve:
+        wanted["series"] = "curve", lambda table: [_series(run.id, curve, table)]
+    if (crosses := show.crossed) and names:
+        wanted["hits"] = "hits", lambda table: [_hits(run.id, crosses, name, table) for name in names]
+    if scatter:
+        wanted["clouds"] = "points", lambda table: [_clouds(run.id, scatter, table)]
+    what = next(iter(wanted.values()))[0]
+    try:
+        evidence, found = bundle.read_table(file), {}
+        for table, (what, of) in wanted.items():
+            found[table] = of(evidence)
+        return found
+    except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
+        raise UserError(f"{results / run.path}: no {what} of its evidence ({e}); run `weighin check` on the results") from e
+
+
+def _series(run: str, curve: Curve, evidence: Table) -> pa.Table:
+    """A curve along the evidence."""
     import numpy as np
     import pyarrow as pa
 
-    parts = []
-    for run in shown:
-        curve, file = run.task.show.curve, results / run.path / bundle.EVIDENCE
-        if curve is None or not file.is_file():
-            continue
-        with _needed(results / run.path, "curve"):
-            evidence = bundle.read_table(file)
-            at, value = evidence[curve.along].astype(np.float64), np.asarray(curve.of(evidence), np.float64)
-        kept = charts.thinned(len(at), MOST_POINTS)
-        parts.append(pa.table({"run": [run.id] * len(at[kept]), "place": at[kept], "value": value[kept]}))
-    _insert(db, "series", parts, "isfinite(place) AND isfinite(value)")
+    at, value = evidence[curve.along].astype(np.float64), np.asarray(curve.of(evidence), np.float64)
+    kept = charts.thinned(len(at), MOST_POINTS)
+    return pa.table({"run": [run] * len(at[kept]), "place": at[kept], "value": value[kept]})
+
+
+def _hits(run: str, declared: Crossed, name: str, evidence: Table) -> pa.Table:
+    """Right answers by picture, for a measure of the gaps."""
+    import pyarrow as pa
+
+    h = crossed.by_picture(evidence, declared, name)
+    return pa.table(
+        {"run": [run] * len(h.hits), "measure": [name] * len(h.hits), "picture": h.picture, "copies": h.copies, "hits": h.hits}
+    )
+
+
+def _clouds(run: str, scatter: Scatter, evidence: Table) -> pa.Table:
+    """Finite points in a plane."""
+    import pyarrow as pa
+
+    points = clouds.read(scatter, evidence)
+    return pa.table({"run": [run] * len(points["x"]), **points})
 
 
 def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
@@ -273,60 +331,6 @@ def _histories(db: duckdb.DuckDBPyConnection, shown: Sequence[_Shown]) -> None:
             " WHERE told.name = wanted.name",
             [list(column) for column in zip(*wanted, strict=True)],
         )
-
-
-def _hits(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
-    """Right answers by picture of those incoming runs that a task crosses, for the measures of its gaps that a run has."""
-    import pyarrow as pa
-
-    parts = []
-    for run in shown:
-        names = crossed.wanted(run.task.show.crossed, run.method, run.variant).intersection(run.measures)
-        file = results / run.path / bundle.EVIDENCE
-        if run.task.show.crossed is None or not names or not file.is_file():
-            continue
-        with _needed(results / run.path, "hits"):
-            evidence = bundle.read_table(file)
-            found = {name: crossed.by_picture(evidence, run.task.show.crossed, name) for name in sorted(names)}
-        parts += [
-            pa.table({"run": [run.id] * len(h.hits), "measure": [name] * len(h.hits), "picture": h.picture, "copies": h.copies, "hits": h.hits})
-            for name, h in found.items()
-        ]  # fmt: skip
-    _insert(db, "hits", parts)
-
-
-def _clouds(db: duckdb.DuckDBPyConnection, results: Path, shown: Sequence[_Shown]) -> None:
-    """Points in a plane of those incoming runs whose task draws them; finite ones alone."""
-    import pyarrow as pa
-
-    parts = []
-    for run in shown:
-        scatter, file = run.task.show.scatter, results / run.path / bundle.EVIDENCE
-        if scatter is None or run.seed or not file.is_file():
-            continue
-        with _needed(results / run.path, "points"):
-            points = clouds.read(scatter, bundle.read_table(file))
-        parts.append(pa.table({"run": [run.id] * len(points["x"]), **points}))
-    _insert(db, "clouds", parts)
-
-
-@contextlib.contextmanager
-def _needed(path: Path, what: str) -> Iterator[None]:
-    """What a page draws of a bundle's evidence: raises UserError where the evidence does not give it."""
-    try:
-        yield
-    except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
-        raise UserError(f"{path}: no {what} of its evidence ({e}); run `weighin check` on the results") from e
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, parts: Sequence[pa.Table], where: str = "true") -> None:
-    """Append Arrow tables to a table."""
-    import pyarrow as pa
-
-    if parts:
-        db.register("added", pa.concat_tables(parts))
-        db.execute(f"INSERT INTO {table} SELECT * FROM added WHERE {where}")
-        db.unregister("added")
 
 
 def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
@@ -356,7 +360,10 @@ def _pictures(db: duckdb.DuckDBPyConnection, results: Path) -> None:
                 raise UserError(f"{file}: no picture ({e}); run `weighin check` on the results") from e
             for column, value in zip(found.values(), (run, file.stem, width, height, data), strict=True):
                 column.append(value)
-    _insert(db, "pictures", [pa.table(found)] if found["run"] else [])
+    if found["run"]:
+        db.register("added", pa.table(found))
+        db.execute("INSERT INTO pictures SELECT * FROM added")
+        db.unregister("added")
 
 
 def _shown(db: duckdb.DuckDBPyConnection) -> Iterator[_Shown]:
@@ -385,7 +392,8 @@ def _culprit(results: Path, paths: Iterable[str]) -> Path | None:
 def _lines(results: Path, paths: Iterable[str]) -> Iterator[bytes]:
     """One line a bundle, its path in front; a run.json is one JSON object over several lines."""
     for path in paths:
-        text = (results / path / bundle.RUN).read_bytes()
+        with open(os.path.join(results, path, bundle.RUN), "rb") as file:
+            text = file.read()
         # newlines inside strings are escaped in JSON, so all others are layout
         body = text.replace(b"\n", b"").strip()
         yield b'{"path": ' + json.dumps(path).encode() + b", " + body[1:] + b"\n"
