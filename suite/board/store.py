@@ -281,7 +281,8 @@ def _of_evidence(results: Path, run: _Shown) -> dict[str, list[pa.Table]]:
     what = next(iter(wanted.values()))[0]
     try:
         evidence, found = bundle.read_table(file), {}
-        for table, (what, of) in wanted.items():
+        for table in wanted:
+            what, of = wanted[table]
             found[table] = of(evidence)
         return found
     except (OSError, KeyError, ValueError) as e:  # pyarrow's errors are among these
