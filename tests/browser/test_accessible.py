@@ -19,7 +19,9 @@ AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 TASKS = [f"tasks/{row[0]}-small.html" for row in ROWS]
 IMAGES, FILMS, GRAPHS = (f"tasks/{name}-small.html" for name in ("image_pruning", "mobile_vsr", "graph_tickets"))
 TEXTS = [f"{f.stem}.html" for f in sorted((HOUSE / "site" / "docs").glob("*.md"))]
-COLOURS = ["color-contrast", "link-in-text-block"]  #: axe's rules that a scheme bears on
+COLOURS = ["color-contrast", "link-in-text-block"]  #: axe's rules that look at colours
+#: what the page's own switch does, without its slow change of colours
+SWITCH = "s => { document.body.dataset.mdColorScheme = s; document.getAnimations().forEach(a => a.finish()) }"
 #: names of the charts that can be seen
 CHARTS = """
   [...document.querySelectorAll("svg[role=img]")].filter(s => s.checkVisibility()).map(s => s.querySelector("title").textContent)
@@ -72,13 +74,13 @@ def faults(tab: Page, page: str, rules: list[str] | None) -> list[str]:
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_axe_finds_no_serious_fault_on_any_kind_of_page(visit: Opener, whole: Path, width: int) -> None:
-    found = []
-    for scheme, rules in (("light", None), ("dark", COLOURS)):
-        tab = visit("index.html", width=width, scheme=scheme)
-        for page in kinds(whole):
-            tab.goto((whole / page).as_uri())
-            tab.evaluate(AXE.read_text(encoding="utf-8"))
-            tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab, script, found = visit("index.html", width=width), AXE.read_text(encoding="utf-8"), []
+    for page in kinds(whole):
+        tab.goto((whole / page).as_uri())
+        tab.evaluate(script)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        for scheme, rules in (("default", None), ("slate", COLOURS)):
+            tab.evaluate(SWITCH, scheme)
             found += faults(tab, f"{page}, {scheme}", rules)
     assert found == []
 
@@ -131,10 +133,10 @@ def test_what_a_mark_tells_to_a_pointer_it_tells_to_keys_and_taps(visit: Opener,
             chart.focus()
             assert f"{len(words)} marks" in said.inner_text()
             tab.keyboard.press("ArrowRight")
-            assert said.inner_text() == words[0]
+            assert said.inner_text().endswith(words[0])
             assert chart.locator(".lit").count() == 1
             tab.keyboard.press("ArrowLeft")
-            assert said.inner_text() == words[-1]
+            assert said.inner_text().endswith(words[-1])
             chart.evaluate("s => s.blur()")
             assert chart.locator(".lit").count() == 0
             assert tab.locator(".said").count() == 0
@@ -143,7 +145,8 @@ def test_what_a_mark_tells_to_a_pointer_it_tells_to_keys_and_taps(visit: Opener,
     tab.goto((whole / IMAGES).as_uri())
     dot = tab.locator("svg.pays >> visible=true >> nth=0 >> circle.dot >> nth=0")
     dot.click(force=True)
-    assert tab.locator(".said").inner_text() == dot.text_content()
+    row = dot.locator("xpath=../*[contains(@class, 'label')]")
+    assert tab.locator(".said").inner_text() == f"{row.text_content()}: {dot.text_content()}"
 
 
 @pytest.mark.parametrize("page", [IMAGES, FILMS, GRAPHS])

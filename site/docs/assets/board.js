@@ -94,12 +94,16 @@
     const marks = [...svg.querySelectorAll(":scope * > title")];
     if (!marks.length) return;
     const said = document.createElement("p");
+    const words = mark => { // a dot's, after the name of the row that it is in
+      const row = mark.parentNode.parentNode.querySelector(":scope > .label"), name = row && (row.querySelector("title") ?? row);
+      return (name && !row.contains(mark) ? `${name.textContent}: ` : "") + mark.textContent;
+    };
     let at = -1;
     const tell = next => {
       marks[at]?.parentNode.classList.remove("lit");
       at = next;
       marks[at]?.parentNode.classList.add("lit");
-      said.textContent = marks[at]?.textContent ?? `← → for each of ${marks.length} marks`;
+      said.textContent = marks[at] ? words(marks[at]) : `← → for each of ${marks.length} marks`;
     };
     said.className = "note said"; said.setAttribute("aria-live", "polite");
     svg.tabIndex = 0;
