@@ -11,6 +11,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from suite import bundle
 from suite.board import store
-from suite.bundle import Moment, Name, Record
+from suite.bundle import FileRecord, Moment, Name, Record
 from suite.files import atomic, write_json
 from suite.naming import UserError, digest
 
@@ -44,13 +45,6 @@ SCHEMES = ("s3", "s3a", "s3n", "gs", "gcs", "r2")  #: object storage that DuckDB
 FileName = Annotated[str, Field(pattern=r"^[a-z]+(/task=[\w.%+@-]+/tier=[\w.%+@-]+)?/[\w.-]+\.parquet$", max_length=400)]
 
 
-class Held(Record):
-    """A file of a partition."""
-
-    rows: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-
-
 class Checked(Record):
     """What `weighin check` of who wrote a partition said of the results: with an error none is written."""
 
@@ -65,7 +59,7 @@ class Manifest(Record):
     weighin: Name = Field(description="version that wrote it and checked")
     created: Moment
     checked: Checked
-    files: dict[FileName, Held]
+    files: dict[FileName, FileRecord]
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Partition:
     def runs(self) -> int:
         return sum(held.rows for held in self.files("runs").values())
 
-    def files(self, table: str = "") -> dict[str, Held]:
+    def files(self, table: str = "") -> dict[str, FileRecord]:
         """Its files (of one table) by their paths or addresses."""
         wanted = f"{table}/" if table else ""
         return {f"{self.folder}/{f}": held for f, held in self.manifest.files.items() if f.startswith(wanted)}
@@ -130,6 +124,7 @@ def write(results: Path, folder: Path, checked: Checked) -> Written:
 
 def _write(db: duckdb.DuckDBPyConnection, folder: Path, checked: Checked) -> Written:
     columns = _columns(db)
+    db.execute("SET threads = 1")  # one file of each folder
     there = list(_find(db, [str(folder)])) if any(folder.glob(f"{KEY}*/{MANIFEST}")) else []
     _examine(db, there, columns)
     keys = {"runs": ("id",), **BESIDE}
@@ -150,10 +145,7 @@ def _write(db: duckdb.DuckDBPyConnection, folder: Path, checked: Checked) -> Wri
         scratch.mkdir()
         for table in ("runs", *OF_RUNS, *BESIDE):
             _copy(db, table, scratch, columns[table])
-        files = {
-            file.relative_to(scratch).as_posix(): Held(rows=_rows(db, file), bytes=file.stat().st_size)
-            for file in sorted(scratch.rglob("*.parquet"))
-        }
+        files = {file.relative_to(scratch).as_posix(): bundle.describe(file) for file in sorted(scratch.rglob("*.parquet"))}
         manifest = Manifest(
             weighin=version,
             created=datetime.now(UTC).strftime(bundle.WHEN),
@@ -178,13 +170,8 @@ def _copy(db: duckdb.DuckDBPyConnection, table: str, folder: Path, columns: Mapp
     if db.execute(f"SELECT 1 FROM ({rows}) LIMIT 1").fetchone():
         if table in BESIDE:
             into.mkdir()
-        # in one order, so that equal tables give equal files and a run's rows lie together
-        db.execute(f"COPY ({rows} ORDER BY 1, 2) TO {store.quoted(target)} (FORMAT parquet{how})")
-
-
-def _rows(db: duckdb.DuckDBPyConnection, file: Path) -> int:
-    found = db.execute("SELECT num_rows FROM parquet_file_metadata(?)", [[file.as_posix()]]).fetchone()
-    return int(found[0]) if found else 0
+        # in one order, so that equal tables are equal files
+        db.execute(f"COPY ({rows} ORDER BY ALL) TO {store.quoted(target)} (FORMAT parquet{how})")
 
 
 def publish(sources: Sequence[str], out: Path, *, in_place: bool = False) -> Published:
@@ -318,16 +305,16 @@ def _find(db: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> Iterator[Par
         for file, text in sorted(texts):
             partition = _parsed(file, text)
             before = found.setdefault(partition.name, partition)
-            if before.manifest != partition.manifest:
-                raise UserError(f"{before.folder} and {partition.folder} are two partitions of one name; leave one out")
+            if before.manifest.files != partition.manifest.files:
+                raise UserError(f"{before.folder} and {partition.folder} are of one name and not the same; leave one out")
     yield from found.values()
 
 
 def _lying(source: str) -> list[str]:
     """Manifests below a folder, or below those that a pattern matches; what is being written has a dot before its name."""
     folders = [source] if os.path.isdir(source) else glob.glob(source, recursive=True)
-    paths = {path.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(f"{KEY}*/{MANIFEST}"))}
-    return [path.as_posix() for path in paths if not path.parent.name.startswith(".")]
+    paths = {path.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(MANIFEST))}
+    return [path.as_posix() for path in paths if path.parent.name.startswith(KEY)]
 
 
 def _stored(db: duckdb.DuckDBPyConnection, source: str) -> list[str]:
@@ -367,6 +354,10 @@ def _parsed(file: str, text: str) -> Partition:
     root, _, name = folder.rpartition(f"/{KEY}")
     if not name or "/" in name:
         raise UserError(f"{file}: lies in no folder {KEY}<name>; name a folder of what `weighin publish --partitions` wrote")
+    if taken := re.search(rf"(?:^|/)({'|'.join(('partition', *HIVE))})=", root):
+        raise UserError(
+            f"{root}: DuckDB takes a folder {taken[1]}=… above a partition for one within; move the partition elsewhere"
+        )
     mend = "it is not as `weighin publish --partitions` wrote it"
     try:
         layout = json.loads(text).get("layout")
