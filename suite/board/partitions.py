@@ -450,12 +450,14 @@ def _culprit(db: duckdb.DuckDBPyConnection, found: Sequence[Partition]) -> tuple
 
 def _mend(why: Exception, *, remote: bool) -> str:
     """What to do about a file or a source that cannot be read."""
-    status = getattr(why, "status_code", 0)
+    import duckdb
+
+    status = getattr(why, "status_code", 0)  #: of an answer, where one came
     if remote and "NoSuchBucket" in str(why):
         return "there is no such bucket: look at its name, and at AWS_ENDPOINT_URL"
     if remote and status in (400, 401, 403):
         return "give AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or a secret of DuckDB's, that may read it"
-    if remote and not status:
+    if remote and isinstance(why, duckdb.IOException) and not status:
         return "look at the network, and at AWS_ENDPOINT_URL"
     return "copy the partition again, whole"
 
