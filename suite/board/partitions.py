@@ -40,9 +40,9 @@ OF_RUNS = ("measures", "series", "histories", "hits", "clouds", "pictures")  #: 
 BESIDE = {"cards": ("hash",), "confirmations": ("run", "card"), "retractions": ("id",)}
 HIVE = ("task", "tier")  #: what folders of runs, and of what belongs to them, are named by; no column of their files
 INSTALL = "INSTALL httpfs"  #: downloads the extension where it is not there yet
-SCHEMES = ("s3", "s3a", "s3n", "gs", "gcs", "r2")  #: object storage that DuckDB's httpfs can list
+FILE = rf"^((runs|{'|'.join(OF_RUNS)})/task=[\w.%+@-]+/tier=[\w.%+@-]+|{'|'.join(BESIDE)})/[\w.-]+\.parquet$"
 
-FileName = Annotated[str, Field(pattern=r"^[a-z]+(/task=[\w.%+@-]+/tier=[\w.%+@-]+)?/[\w.-]+\.parquet$", max_length=400)]
+FileName = Annotated[str, Field(pattern=FILE, max_length=400)]
 
 
 class Checked(Record):
@@ -319,7 +319,7 @@ def _lying(source: str) -> list[str]:
 
 def _stored(db: duckdb.DuckDBPyConnection, source: str) -> list[str]:
     """Manifests below a prefix in object storage."""
-    if urlsplit(source).scheme not in SCHEMES:
+    if not source.startswith("s3://"):
         raise UserError(f"{source}: write a folder, a pattern of folders, or s3://bucket/prefix")
     _reach(db)
     rows = db.execute("SELECT file FROM glob(?) ORDER BY file", [f"{source.rstrip('/')}/**/{MANIFEST}"]).fetchall()
@@ -377,31 +377,22 @@ def _examine(db: duckdb.DuckDBPyConnection, found: Sequence[Partition], columns:
     if not held:
         return
     with _told(db, found):
-        sizes = db.execute(
-            "SELECT file_name, num_rows, file_size_bytes FROM parquet_file_metadata(?) ORDER BY file_name", [list(held)]
-        ).fetchall()
-    for file, rows, size in sizes:
-        if (rows, size) != (held[file].rows, held[file].bytes):
-            told = f"{held[file].rows} rows in {held[file].bytes} bytes"
-            raise UserError(f"{file}: {rows} rows in {size} bytes where {MANIFEST} says {told}; copy the partition again")
-    for table in ("runs", *OF_RUNS, *BESIDE):
-        if files := [file for partition in found for file in partition.files(table)]:
+        sizes = db.execute("SELECT file_name, num_rows, file_size_bytes FROM parquet_file_metadata(?)", [list(held)]).fetchall()
+        for file, rows, size in sorted(sizes):
+            if (rows, size) != (held[file].rows, held[file].bytes):
+                told = f"{held[file].rows} rows in {held[file].bytes} bytes"
+                raise UserError(f"{file}: {rows} rows in {size} bytes where {MANIFEST} says {told}; copy the partition again")
+        for table in ("runs", *OF_RUNS, *BESIDE):
             wanted = {n: kind for n, kind in columns[table].items() if table != "runs" or n not in HIVE}
-            for file in _kinds(db, files):
-                _same(
-                    file,
-                    wanted,
-                    dict(
-                        db.execute(
-                            "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))",
-                            [[file]],
-                        ).fetchall()
-                    ),
-                )
+            for file in _kinds(db, [file for partition in found for file in partition.files(table)]):
+                seen = db.execute("DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [[file]]).fetchall()
+                _same(file, wanted, {name: kind for name, kind, *_ in seen})
 
 
 def _kinds(db: duckdb.DuckDBPyConnection, files: Sequence[str]) -> list[str]:
     """One file of each kind of columns."""
+    if not files:
+        return []
     rows = db.execute(
         "SELECT min(file_name) FROM (SELECT file_name, list_sort(list(concat_ws(' ', name, type, converted_type, logical_type))) AS kind"
         " FROM parquet_schema(?) GROUP BY file_name) GROUP BY kind ORDER BY ALL",
@@ -414,13 +405,9 @@ def _same(file: str, wanted: Mapping[str, str], seen: Mapping[str, str]) -> None
     """Raises UserError where a file's columns are not the table's."""
     for name in sorted({*wanted, *seen}):
         if wanted.get(name) != seen.get(name):
-            told = (
-                f"is {seen[name]} where {wanted[name]} is wanted"
-                if name in wanted and name in seen
-                else "is missing"
-                if name in wanted
-                else "is none of the table's"
-            )
+            told = "is missing" if name in wanted else "is none of the table's"
+            if name in wanted and name in seen:
+                told = f"is {seen[name]} where {wanted[name]} is wanted"
             raise UserError(f"{file}: column {name} {told}; write it again by this version of weighin, from the bundles")
 
 
@@ -432,7 +419,10 @@ def _told(db: duckdb.DuckDBPyConnection, found: Sequence[Partition] = (), source
     try:
         yield
     except duckdb.Error as e:
-        file, why = _culprit(db, found) or (source, e)
+        passing = source or next((p.folder for p in found if "://" in p.root), "")
+        file, why = _culprit(db, found) or (passing, e)
+        if not file:  # not of the partitions
+            raise
         raise UserError(f"{file}: cannot be read ({_first(why)}); {_mend(why, remote='://' in file)}") from e
 
 
