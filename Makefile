@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
+HTTPFS := $(VENV)/httpfs
 
 .PHONY: quickstart test lint bench fuzz site clean help
 
@@ -26,11 +27,17 @@ $(DEV): $(BASE)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# What the tests read object storage by: a package brings DuckDB's extension for DuckDB 1.5 alone, so both lie beside ours.
+$(HTTPFS): Makefile | $(DEV)
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ duckdb==1.5.5 duckdb-extension-httpfs==1.5.5 \
+	  || echo 'no httpfs for this machine: tests of object storage will be skipped, and say so'
+
 quickstart: $(BASE)
 	$(BIN)/weighin run image_pruning --method dense --method l1_filters --method chex --seed 0 --tier small
 	$(BIN)/weighin site
 
-test: $(DEV)
+test: $(DEV) $(HTTPFS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

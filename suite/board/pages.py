@@ -757,11 +757,12 @@ def _home(
             first_page, speeds = page, _speed_list(best, task)
     counts = dict(
         zip(
-            ("runs", "methods", "cards", "failed"),
+            ("runs", "methods", "cards", "failed", "parted"),
             db.execute(
-                "SELECT count(*), count(DISTINCT method), count(DISTINCT weigh_card), count(*) FILTER (status <> 'ok') FROM standing"
+                "SELECT count(*), count(DISTINCT method), count(DISTINCT weigh_card), count(*) FILTER (status <> 'ok'),"
+                " (SELECT count(*) FROM origins) FROM standing"
             ).fetchone()
-            or (0,) * 4,
+            or (0,) * 5,
             strict=True,
         )
     )

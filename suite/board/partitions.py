@@ -11,6 +11,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from suite import bundle
 from suite.board import store
-from suite.bundle import Moment, Name, Record
+from suite.bundle import FileRecord, Moment, Name, Record
 from suite.files import atomic, write_json
 from suite.naming import UserError, digest
 
@@ -39,16 +40,9 @@ OF_RUNS = ("measures", "series", "histories", "hits", "clouds", "pictures")  #: 
 BESIDE = {"cards": ("hash",), "confirmations": ("run", "card"), "retractions": ("id",)}
 HIVE = ("task", "tier")  #: what folders of runs, and of what belongs to them, are named by; no column of their files
 INSTALL = "INSTALL httpfs"  #: downloads the extension where it is not there yet
-SCHEMES = ("s3", "s3a", "s3n", "gs", "gcs", "r2")  #: object storage that DuckDB's httpfs can list
+FILE = rf"^((runs|{'|'.join(OF_RUNS)})/task=[\w.%+@-]+/tier=[\w.%+@-]+|{'|'.join(BESIDE)})/[\w.-]+\.parquet$"
 
-FileName = Annotated[str, Field(pattern=r"^[a-z]+(/task=[\w.%+@-]+/tier=[\w.%+@-]+)?/[\w.-]+\.parquet$", max_length=400)]
-
-
-class Held(Record):
-    """A file of a partition."""
-
-    rows: int = Field(ge=0)
-    bytes: int = Field(ge=0)
+FileName = Annotated[str, Field(pattern=FILE, max_length=400)]
 
 
 class Checked(Record):
@@ -65,7 +59,7 @@ class Manifest(Record):
     weighin: Name = Field(description="version that wrote it and checked")
     created: Moment
     checked: Checked
-    files: dict[FileName, Held]
+    files: dict[FileName, FileRecord]
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Partition:
     def runs(self) -> int:
         return sum(held.rows for held in self.files("runs").values())
 
-    def files(self, table: str = "") -> dict[str, Held]:
+    def files(self, table: str = "") -> dict[str, FileRecord]:
         """Its files (of one table) by their paths or addresses."""
         wanted = f"{table}/" if table else ""
         return {f"{self.folder}/{f}": held for f, held in self.manifest.files.items() if f.startswith(wanted)}
@@ -130,6 +124,7 @@ def write(results: Path, folder: Path, checked: Checked) -> Written:
 
 def _write(db: duckdb.DuckDBPyConnection, folder: Path, checked: Checked) -> Written:
     columns = _columns(db)
+    db.execute("SET threads = 1")  # one file of each folder
     there = list(_find(db, [str(folder)])) if any(folder.glob(f"{KEY}*/{MANIFEST}")) else []
     _examine(db, there, columns)
     keys = {"runs": ("id",), **BESIDE}
@@ -150,10 +145,7 @@ def _write(db: duckdb.DuckDBPyConnection, folder: Path, checked: Checked) -> Wri
         scratch.mkdir()
         for table in ("runs", *OF_RUNS, *BESIDE):
             _copy(db, table, scratch, columns[table])
-        files = {
-            file.relative_to(scratch).as_posix(): Held(rows=_rows(db, file), bytes=file.stat().st_size)
-            for file in sorted(scratch.rglob("*.parquet"))
-        }
+        files = {file.relative_to(scratch).as_posix(): bundle.describe(file) for file in sorted(scratch.rglob("*.parquet"))}
         manifest = Manifest(
             weighin=version,
             created=datetime.now(UTC).strftime(bundle.WHEN),
@@ -178,13 +170,8 @@ def _copy(db: duckdb.DuckDBPyConnection, table: str, folder: Path, columns: Mapp
     if db.execute(f"SELECT 1 FROM ({rows}) LIMIT 1").fetchone():
         if table in BESIDE:
             into.mkdir()
-        # in one order, so that equal tables give equal files and a run's rows lie together
-        db.execute(f"COPY ({rows} ORDER BY 1, 2) TO {store.quoted(target)} (FORMAT parquet{how})")
-
-
-def _rows(db: duckdb.DuckDBPyConnection, file: Path) -> int:
-    found = db.execute("SELECT num_rows FROM parquet_file_metadata(?)", [[file.as_posix()]]).fetchone()
-    return int(found[0]) if found else 0
+        # in one order, so that equal tables are equal files
+        db.execute(f"COPY ({rows} ORDER BY ALL) TO {store.quoted(target)} (FORMAT parquet{how})")
 
 
 def publish(sources: Sequence[str], out: Path, *, in_place: bool = False) -> Published:
@@ -318,21 +305,21 @@ def _find(db: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> Iterator[Par
         for file, text in sorted(texts):
             partition = _parsed(file, text)
             before = found.setdefault(partition.name, partition)
-            if before.manifest != partition.manifest:
-                raise UserError(f"{before.folder} and {partition.folder} are two partitions of one name; leave one out")
+            if before.manifest.files != partition.manifest.files:
+                raise UserError(f"{before.folder} and {partition.folder} are of one name and not the same; leave one out")
     yield from found.values()
 
 
 def _lying(source: str) -> list[str]:
     """Manifests below a folder, or below those that a pattern matches; what is being written has a dot before its name."""
     folders = [source] if os.path.isdir(source) else glob.glob(source, recursive=True)
-    paths = {path.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(f"{KEY}*/{MANIFEST}"))}
-    return [path.as_posix() for path in paths if not path.parent.name.startswith(".")]
+    paths = {path.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(MANIFEST))}
+    return [path.as_posix() for path in paths if path.parent.name.startswith(KEY)]
 
 
 def _stored(db: duckdb.DuckDBPyConnection, source: str) -> list[str]:
     """Manifests below a prefix in object storage."""
-    if urlsplit(source).scheme not in SCHEMES:
+    if not source.startswith("s3://"):
         raise UserError(f"{source}: write a folder, a pattern of folders, or s3://bucket/prefix")
     _reach(db)
     rows = db.execute("SELECT file FROM glob(?) ORDER BY file", [f"{source.rstrip('/')}/**/{MANIFEST}"]).fetchall()
@@ -367,6 +354,10 @@ def _parsed(file: str, text: str) -> Partition:
     root, _, name = folder.rpartition(f"/{KEY}")
     if not name or "/" in name:
         raise UserError(f"{file}: lies in no folder {KEY}<name>; name a folder of what `weighin publish --partitions` wrote")
+    if taken := re.search(rf"(?:^|/)({'|'.join(('partition', *HIVE))})=", root):
+        raise UserError(
+            f"{root}: DuckDB takes a folder {taken[1]}=… above a partition for one within; move the partition elsewhere"
+        )
     mend = "it is not as `weighin publish --partitions` wrote it"
     try:
         layout = json.loads(text).get("layout")
@@ -386,31 +377,22 @@ def _examine(db: duckdb.DuckDBPyConnection, found: Sequence[Partition], columns:
     if not held:
         return
     with _told(db, found):
-        sizes = db.execute(
-            "SELECT file_name, num_rows, file_size_bytes FROM parquet_file_metadata(?) ORDER BY file_name", [list(held)]
-        ).fetchall()
-    for file, rows, size in sizes:
-        if (rows, size) != (held[file].rows, held[file].bytes):
-            told = f"{held[file].rows} rows in {held[file].bytes} bytes"
-            raise UserError(f"{file}: {rows} rows in {size} bytes where {MANIFEST} says {told}; copy the partition again")
-    for table in ("runs", *OF_RUNS, *BESIDE):
-        if files := [file for partition in found for file in partition.files(table)]:
+        sizes = db.execute("SELECT file_name, num_rows, file_size_bytes FROM parquet_file_metadata(?)", [list(held)]).fetchall()
+        for file, rows, size in sorted(sizes):
+            if (rows, size) != (held[file].rows, held[file].bytes):
+                told = f"{held[file].rows} rows in {held[file].bytes} bytes"
+                raise UserError(f"{file}: {rows} rows in {size} bytes where {MANIFEST} says {told}; copy the partition again")
+        for table in ("runs", *OF_RUNS, *BESIDE):
             wanted = {n: kind for n, kind in columns[table].items() if table != "runs" or n not in HIVE}
-            for file in _kinds(db, files):
-                _same(
-                    file,
-                    wanted,
-                    dict(
-                        db.execute(
-                            "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))",
-                            [[file]],
-                        ).fetchall()
-                    ),
-                )
+            for file in _kinds(db, [file for partition in found for file in partition.files(table)]):
+                seen = db.execute("DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [[file]]).fetchall()
+                _same(file, wanted, {name: kind for name, kind, *_ in seen})
 
 
 def _kinds(db: duckdb.DuckDBPyConnection, files: Sequence[str]) -> list[str]:
     """One file of each kind of columns."""
+    if not files:
+        return []
     rows = db.execute(
         "SELECT min(file_name) FROM (SELECT file_name, list_sort(list(concat_ws(' ', name, type, converted_type, logical_type))) AS kind"
         " FROM parquet_schema(?) GROUP BY file_name) GROUP BY kind ORDER BY ALL",
@@ -423,13 +405,9 @@ def _same(file: str, wanted: Mapping[str, str], seen: Mapping[str, str]) -> None
     """Raises UserError where a file's columns are not the table's."""
     for name in sorted({*wanted, *seen}):
         if wanted.get(name) != seen.get(name):
-            told = (
-                f"is {seen[name]} where {wanted[name]} is wanted"
-                if name in wanted and name in seen
-                else "is missing"
-                if name in wanted
-                else "is none of the table's"
-            )
+            told = "is missing" if name in wanted else "is none of the table's"
+            if name in wanted and name in seen:
+                told = f"is {seen[name]} where {wanted[name]} is wanted"
             raise UserError(f"{file}: column {name} {told}; write it again by this version of weighin, from the bundles")
 
 
@@ -441,7 +419,10 @@ def _told(db: duckdb.DuckDBPyConnection, found: Sequence[Partition] = (), source
     try:
         yield
     except duckdb.Error as e:
-        file, why = _culprit(db, found) or (source, e)
+        passing = source or next((p.folder for p in found if "://" in p.root), "")
+        file, why = _culprit(db, found) or (passing, e)
+        if not file:  # not of the partitions
+            raise
         raise UserError(f"{file}: cannot be read ({_first(why)}); {_mend(why, remote='://' in file)}") from e
 
 
@@ -459,12 +440,14 @@ def _culprit(db: duckdb.DuckDBPyConnection, found: Sequence[Partition]) -> tuple
 
 def _mend(why: Exception, *, remote: bool) -> str:
     """What to do about a file or a source that cannot be read."""
-    status = getattr(why, "status_code", 0)
+    import duckdb
+
+    status = getattr(why, "status_code", 0)  #: of an answer, where one came
     if remote and "NoSuchBucket" in str(why):
         return "there is no such bucket: look at its name, and at AWS_ENDPOINT_URL"
     if remote and status in (400, 401, 403):
         return "give AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or a secret of DuckDB's, that may read it"
-    if remote and not status:
+    if remote and isinstance(why, duckdb.IOException) and not status:
         return "look at the network, and at AWS_ENDPOINT_URL"
     return "copy the partition again, whole"
 

@@ -128,6 +128,7 @@ def test_every_method_system_and_task_has_a_page(docs: Path) -> None:
     assert "What we changed" in (docs / "methods/chex.md").read_text(encoding="utf-8")
     assert "tell apart speeds that differ by" in "".join(p.read_text() for p in (docs / "systems").glob("*.md"))
     home = (docs / "index.md").read_text(encoding="utf-8")
+    assert "partitions" not in home  # who wrote these has checked them: it was read from bundles
     assert home.count("No rows yet") == 5
     assert "sampling=uniform" not in home
 
