@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -33,6 +33,7 @@ from suite.board import (
     comparing,
     compositions,
     crossed,
+    elsewhere,
     export,
     figures,
     gallery,
@@ -115,12 +116,14 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
     paths = addresses.pages(tables.rankings(db))
     boards: dict[Ranking, Board] = {}
     ledger: dict[str, list[claims.Verdict]] = {}
-    elsewhere: list[Board] = []
+    beside: list[Board] = []
     for name, made in zip(registry.tasks(), _made(db, docs, paths), strict=True):
         boards |= {b.ranking: b for b in made.boards}
-        elsewhere += made.elsewhere
+        beside += made.elsewhere
         ledger[name] = made.claims
-    pages = _method_pages(env, boards) | systems.pages(env, db, [*boards.values(), *elsewhere])
+    (docs / "data").mkdir(exist_ok=True)
+    (docs / "data" / "machines.js").write_text(systems.script(db), encoding="utf-8")
+    pages = _method_pages(env, boards) | systems.pages(env, db, [*boards.values(), *beside])
     every = [v for found in ledger.values() for v in found]
     tally = claims.tally(every) if every else []
     pages["index.md"] = _home(env, db, boards, tally)
@@ -196,7 +199,11 @@ def _of_task(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, 
             )
     _write(docs, pages)
     for b in boards:
-        export.write(b, registry.task_of(b.ranking), docs / "data", file_stem(b.ranking))
+        of = registry.task_of(b.ranking)
+        export.write(b, of, docs / "data", file_stem(b.ranking))
+        if _elsewhere_file(b):
+            text = elsewhere.script(b, of, _timed_columns(b, of))
+            (docs / "data" / f"{file_stem(b.ranking)}-machines.js").write_text(text, encoding="utf-8")
     bare = [b.bare() for b in boards]
     return Made(bare, [b.bare() for found in further.values() for b in found], verdicts)
 
@@ -258,6 +265,26 @@ def _elsewhere(board: Board) -> list[Board]:
     return list(islice((b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)), MOST_MACHINES))
 
 
+def _elsewhere_file(board: Board) -> str:
+    """The file of what other machines timed, from the site's root; empty where none did."""
+    return f"data/{file_stem(board.ranking)}-machines.js" if len(elsewhere.places(board)) > 1 else ""
+
+
+def _timed_columns(board: Board, task: Task[Any, Any]) -> Mapping[str, Callable[[Cell], str]]:
+    """The columns of a board's table that are of a machine, as they are written there."""
+
+    def fact(cell: Cell) -> str:
+        ends = f" {_times(cell.low)}–{_times(cell.high)}" if math.isfinite(cell.low) else ""
+        return f"{_times(cell.value)}×{ends}"
+
+    columns = _columns(task, board)
+    return {f"speedup {task.speed}": fact} | {c.key: partial(_written, kind=c.kind) for c in columns}
+
+
+def _written(cell: Cell, kind: str) -> str:
+    return _figure(cell.value, kind)
+
+
 def file_stem(r: Ranking) -> str:
     return f"{r.task}-{r.tier}-{r.anchor}"
 
@@ -311,6 +338,7 @@ def _environment() -> jinja2.Environment:
         "speed_of": lambda r, workload: f"{_times(r.cells[k].value)}×" if (k := f"speedup {workload}") in r.cells else "",
         "fact": systems.told,
         "leading": _leading,
+        "machines": _elsewhere_file,
         "faster": _faster,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),
         "coded": safe(_coded),

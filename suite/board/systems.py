@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,16 @@ def pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Sequen
     ]
     out["systems/index.md"] = env.get_template("systems.md.j2").render(machines=sorted(groups, key=lambda g: (-g[3], -g[4], g[0])))
     return out
+
+
+def script(db: duckdb.DuckDBPyConnection) -> str:
+    """A script that hands a page what there is to pick from: by class its words, cores, processor and GPU."""
+    facts = {name: tables.facts(text) for name, text in db.execute("SELECT hash, facts FROM cards").fetchall()}
+    told = {}
+    for name in sorted(set(cases.classes(db).values())):
+        processor, gpu = facts[name].get("processor", {}), facts[name].get("gpu", {})
+        told[name] = [words(facts[name]), processor.get("cores"), processor.get("model") or "", gpu.get("name") or ""]
+    return f"weighin.machines({json.dumps(told, ensure_ascii=False, separators=(',', ':'))})\n"
 
 
 def _trials(db: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, Any]]]:

@@ -78,6 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):  # a target that the tier does not name
         demo.write(folder / "results", "chex", target="macs=0.7", seed=seed, accuracy=0.918, speedup=1.1)
     demo.video(folder / "results")
+    demo.video(folder / "results", ("awdnn", "bicubic"), case="bigbuckbunny/x4", seeds=1)
     store.publish(folder / "results", folder / "weighin.duckdb")
     return pages.build(folder / "weighin.duckdb", folder / "site")
 

@@ -46,6 +46,10 @@
       tools.querySelector("input").value = state.get(`t${at}.find`) || "";
       sort(state.get(`t${at}.sort`) || ""); show();
     });
+    section.addEventListener("timed", () => {
+      rows.forEach(x => { x.v = JSON.parse(x.r.dataset.v); });
+      sort(state.get(`t${at}.sort`) || ""); show();
+    });
     const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
     rows.forEach(x => {
       for (const e of ["pointerenter", "focusin"]) x.r.addEventListener(e, () => light(x.r.dataset.m, true));
@@ -55,6 +59,13 @@
   const restore = () => restored.forEach(r => r());
   restore();
   addEventListener("popstate", () => { state = new URLSearchParams(location.search); restore(); });
+  // who follows an address of before cases had pages of their own is led on: to a ranking, or to a row of it
+  const lead = () => {
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    const line = wanted && [...document.querySelectorAll(".overview tr[data-page]")].find(r => wanted === r.id || wanted.startsWith(`r-${r.id}-`));
+    if (line) location.replace(new URL(line.dataset.page, location.href).href.split("#")[0] + location.search + location.hash);
+  };
+  lead(); addEventListener("hashchange", lead);
   // who follows a link to a folded ranking wants to see it
   const unfold = () => { const d = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector(":scope > .aside"); if (d) d.open = true; };
   addEventListener("hashchange", unfold); unfold();
