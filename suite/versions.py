@@ -8,7 +8,11 @@ version opens it, each later one was entered by a proof (`suite.proof`).
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,8 +147,11 @@ def every() -> list[Lineage]:
     return found
 
 
-def archived() -> list[tuple[str, str, str]]:
-    """Sources of methods' versions below the stated one: task, method, digest.  No source is read but for its stated version."""
+Source = tuple[str, str, str]  #: task, method (empty for the task itself) and digest
+
+
+def archived() -> list[Source]:
+    """Sources of methods' versions below the stated one.  No source is read but for its stated version."""
     found = []
     for task in [name for name, ref in registry.tasks().items() if ref.ours]:
         methods = registry.methods(task)
@@ -153,8 +160,35 @@ def archived() -> list[tuple[str, str, str]]:
     return found
 
 
-def sources() -> list[tuple[str, str, str]]:
-    """Every source that is one of ours, of whatever version: task, method (empty for the task itself) and digest."""
+def sources() -> list[Source]:
+    """Every source that is one of ours, of whatever version.
+
+    To read the meaning of all of them takes two seconds, so the list is kept in the user's folder for caches until a file changes.
+    """
+    file = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "weighin" / f"sources-{_state()}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or not ours: it is made again
+        return [(str(task), str(method), str(digest)) for task, method, digest in json.loads(file.read_text(encoding="utf-8"))]
+    found = _sources()
+    with contextlib.suppress(OSError):  # a home that cannot be written to costs those seconds
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for old in file.parent.glob("sources-*.json"):
+            old.unlink(missing_ok=True)
+        with atomic(file) as scratch:
+            scratch.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def _state() -> str:
+    """Digest of every file that the list of sources follows from, and of Python, which parses them."""
+    whole = hashlib.sha256(sys.version.encode())
+    folders = (registry.TASKS, registry.METHODS)
+    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.suffix == ".py" or f.name == TABLE]
+    for file in (*files, Path(registry.__file__), Path(__file__)):
+        whole.update(f"{file}\0".encode() + file.read_bytes() + b"\0")
+    return whole.hexdigest()[:32]
+
+
+def _sources() -> list[Source]:
     found = []
     for x in every():
         task, _, method = x.name.partition("/")

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 TASK = "tasks/image_pruning-small.html"
-FILMS = "tasks/mobile_vsr-small.html"
+FILMS = "tasks/mobile_vsr-small-bigbuckbunny-x2.html"
+OVERVIEW = "tasks/mobile_vsr-small.html"
 PAGES = (
     "index.html",
     TASK,
     FILMS,
+    OVERVIEW,
     "tasks/index.html",
     "methods/index.html",
     "methods/chex.html",

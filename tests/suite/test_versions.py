@@ -286,3 +286,37 @@ def test_rows_of_an_older_version_leave_the_board_and_stay_in_the_file(
     monkeypatch.setattr(registry, "stated_version", lambda path: 1)
     store.publish(results, db)
     assert ask(db, "SELECT seed FROM counted ORDER BY seed") == [(0,), (1,)]
+
+
+def test_the_list_of_sources_is_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = versions.sources()
+    assert found == versions._sources()
+    (kept,) = (tmp_path / "weighin").iterdir()
+    monkeypatch.setattr(versions, "_sources", lambda: pytest.fail("read again"))
+    assert versions.sources() == found
+    monkeypatch.setattr(versions, "_state", lambda: "another")
+    monkeypatch.setattr(versions, "_sources", lambda: found[:1])
+    assert versions.sources() == found[:1]
+    assert [f.name for f in (tmp_path / "weighin").iterdir()] == ["sources-another.json"]  # the old list is gone
+    (tmp_path / "weighin" / "sources-another.json").write_text("torn")
+    assert versions.sources() == found[:1]
+    assert kept.name != "sources-another.json"
+
+
+def test_what_the_list_of_sources_follows_from_changes_with_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tasks", "reference_impls"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(registry, "TASKS", tmp_path / "tasks")
+    monkeypatch.setattr(registry, "METHODS", tmp_path / "reference_impls")
+    states = [versions._state()]
+    for file, text in (("tasks/a.py", "x = 1"), ("reference_impls/b.py", ""), ("tasks/a.py", "x = 2"), ("tasks/versions.toml", "")):
+        (tmp_path / file).write_text(text)
+        states.append(versions._state())
+    assert len(set(states)) == 5
+
+
+def test_a_home_that_cannot_be_written_to_keeps_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert versions.sources() == versions._sources()
