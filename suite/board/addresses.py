@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from suite.board.tables import Ranking
+from suite.board.tables import Ranking, named
+
+MOST = 12  #: rankings of a page, where some may stand on another
 
 
 def pages(rankings: Iterable[Ranking]) -> dict[Ranking, str]:
-    """The page of each ranking, without its ending: one a case, and that of their tier where it has no other."""
-    every = list(rankings)
-    cases = {(r.task, r.tier): {o.case for o in every if (o.task, o.tier) == (r.task, r.tier)} for r in every}
-    several = {place for place, found in cases.items() if len(found) > 1}
-    return {r: f"{tier_page(r.task, r.tier)}{f'-{_slug(r.case)}' if (r.task, r.tier) in several else ''}" for r in every}
+    """The page of each ranking, without its ending: one a case, and that of their tier where it has no other.
+
+    Of a case with many rankings those between the targets that the tier names have a page of their own.
+    """
+    cases: dict[tuple[str, str], dict[str, list[Ranking]]] = {}
+    for r in rankings:
+        cases.setdefault((r.task, r.tier), {}).setdefault(r.case, []).append(r)
+    out: dict[Ranking, str] = {}
+    for (task, tier), found in cases.items():
+        for case, mine in found.items():
+            parted = len(mine) > MOST and any(named(r) for r in mine)
+            page = tier_page(task, tier) + (f"-{_slug(case)}" if len(found) > 1 or parted else "")
+            out |= {r: f"{page}-between" if parted and r.target and not named(r) else page for r in mine}
+    return out
 
 
 def tier_page(task: str, tier: str) -> str:

@@ -186,7 +186,7 @@ def _of_task(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, 
         by_page = {path: [b for b in mine if b.page == path] for path in dict.fromkeys(b.page for b in mine)}
         several = len(by_page) > 1
         for path, found in by_page.items():
-            pages[f"{path}.md"] = _task_page(env, db, docs, task, found, further, [] if several else told, several)
+            pages[f"{path}.md"] = _task_page(env, db, docs, task, found, further, series.of(mine), [] if several else told, several)
         if several:
             pages[f"{addresses.tier_page(name, tier)}.md"] = env.get_template("tier.md.j2").render(
                 task=task,
@@ -215,10 +215,14 @@ def _task_page(
     task: Task[Any, Any],
     boards: Sequence[Board],
     further: Mapping[Ranking, Sequence[Board]],
+    curves: Mapping[Ranking, Sequence[Board]],
     told: Sequence[claims.Verdict],
     several: bool,
 ) -> str:
-    """The boards of a page; `several`: its tier has other pages beside it.  Its pictures are written beside it."""
+    """The boards of a page; `several`: its tier has other pages beside it.  Its pictures are written beside it.
+
+    `curves` are those of the tier (`series.of`): a case's go over all its targets, on whatever page these stand.
+    """
     tier = boards[0].ranking.tier
     each = [(b, registry.task_of(b.ranking)) for b in boards]
     galleries = {b.ranking: found for b, of in each if (found := gallery.gallery(db, b, of))}
@@ -228,14 +232,14 @@ def _task_page(
     return env.get_template("task.md.j2").render(
         task=task,
         tier=tier,
-        case=boards[0].ranking.case if several else "",
+        case=f"{boards[0].ranking.case}{', between the named targets' * boards[0].page.endswith('-between')}" if several else "",
         overview=addresses.tier_page(task.name, tier),
         conditions=task.tiers[tier].conditions,
         boards=boards,
         aside=tables.aside(boards),
         others=further,
         columns=partial(_columns, task),
-        series=series.of(boards),
+        series=curves,
         drawings={b.ranking: showing.drawings(db, b, of) for b, of in each},
         traded={b.ranking: tradeoffs.traded(b, of) for b, of in each},
         reached={b.ranking: tradeoffs.reaching(b, of) for b, of in each},
@@ -255,7 +259,8 @@ def _task_index(paths: Mapping[Ranking, str]) -> str:
     for (task, tier), found in groupby(paths.items(), key=lambda item: (item[0].task, item[0].tier)):
         lines.append(f"- [{task}, {tier}]({Path(addresses.tier_page(task, tier)).name}.md)")
         for case, path in dict.fromkeys((r.case, path) for r, path in found if path != addresses.tier_page(task, tier)):
-            lines.append(f"    - [{case}]({Path(path).name}.md)")
+            further = ", between the named targets" if path.endswith("-between") else ""
+            lines.append(f"    - [{case}{further}]({Path(path).name}.md)")
     return "\n".join(lines)
 
 

@@ -560,14 +560,15 @@ def aside(boards: Sequence[Board]) -> set[Ranking]:
     """Rungs between the marks: rankings of targets that their tier does not name, of rows that the same case has at named ones."""
 
     def between(b: Board) -> bool:
-        beside = [o for o in boards if _named(o.ranking) and replace(o.ranking, target=b.ranking.target) == b.ranking]
+        beside = [o for o in boards if named(o.ranking) and replace(o.ranking, target=b.ranking.target) == b.ranking]
         there = {row.label for o in beside for row in o.rows}
-        return not _named(b.ranking) and bool(beside) and all(row.label in there for row in b.rows if row.kind != "parent")
+        return not named(b.ranking) and bool(beside) and all(row.label in there for row in b.rows if row.kind != "parent")
 
     return {b.ranking for b in boards if between(b)}
 
 
-def _named(r: Ranking) -> bool:
+def named(r: Ranking) -> bool:
+    """Whether its tier names its target."""
     return r.target in _targets(r)
 
 

@@ -1,0 +1,28 @@
+"""Where rankings stand: a page a case, the tier's own where there is one case, and the rungs of a long ladder apart."""
+
+from __future__ import annotations
+
+from suite.board import addresses
+from suite.board.tables import Ranking
+
+
+def ranking(target: str, case: str = "fashion/resnet20", division: str = "closed") -> Ranking:
+    return Ranking("image_pruning", 1, "small", division, case, target)
+
+
+def test_a_tier_of_one_case_has_one_page() -> None:
+    found = addresses.pages([ranking("macs=0.5"), ranking("macs=0.25"), ranking("macs=0.5", division="open")])
+    assert set(found.values()) == {"tasks/image_pruning-small"}
+
+
+def test_each_of_several_cases_has_its_page() -> None:
+    found = addresses.pages([ranking("macs=0.5"), ranking("macs=0.5", "clothing10/vgg")])
+    assert list(found.values()) == ["tasks/image_pruning-small-fashion-resnet20", "tasks/image_pruning-small-clothing10-vgg"]
+
+
+def test_of_many_rankings_those_between_the_named_targets_stand_apart() -> None:
+    rungs = [ranking(f"macs=0.{i}") for i in range(30, 45)]
+    found = addresses.pages([ranking("macs=0.5"), *rungs])
+    assert found[ranking("macs=0.5")] == "tasks/image_pruning-small-fashion-resnet20"
+    assert {found[r] for r in rungs} == {"tasks/image_pruning-small-fashion-resnet20-between"}
+    assert set(addresses.pages(rungs).values()) == {"tasks/image_pruning-small"}  # between nothing
