@@ -121,7 +121,7 @@ def write_pages(db: duckdb.DuckDBPyConnection, docs: Path) -> None:
         boards |= {b.ranking: b for b in made.boards}
         beside += made.elsewhere
         ledger[name] = made.claims
-    (docs / "data").mkdir(exist_ok=True)
+    (docs / "data").mkdir(parents=True, exist_ok=True)
     (docs / "data" / "machines.js").write_text(systems.script(db), encoding="utf-8")
     pages = _method_pages(env, boards) | systems.pages(env, db, [*boards.values(), *beside])
     every = [v for found in ledger.values() for v in found]

@@ -48,7 +48,9 @@ class Read(HTMLParser):
         if tag not in VOID:
             self.around.append(tag)
         if self.around[0] == "md-content__inner" and have.get("id") != "__skip":  # Zensical's, where its skip link leads
-            self.content[tag, tuple(sorted(attrs, key=lambda a: a[0]))] += 1
+            # what keeps words out of the search: Zensical takes the mark away
+            kept = (a for a in attrs if a[0] != "data-search-exclude")
+            self.content[tag, tuple(sorted(kept, key=lambda a: a[0]))] += 1
         elif self.around[0] == "md-nav" and tag == "a" and "md-nav__link" in classes:
             self.navigation.append((str(have.get("href")).removeprefix("./"), ""))
 
