@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from suite.board.tables import Ranking, named
+from suite.naming import digest
 
 MOST = 12  #: rankings of a page, where some may stand on another
 
@@ -19,9 +21,12 @@ def pages(rankings: Iterable[Ranking]) -> dict[Ranking, str]:
         cases.setdefault((r.task, r.tier), {}).setdefault(r.case, []).append(r)
     out: dict[Ranking, str] = {}
     for (task, tier), found in cases.items():
+        often = Counter(map(_slug, found))
         for case, mine in found.items():
             parted = len(mine) > MOST and any(named(r) for r in mine)
             page = tier_page(task, tier) + (f"-{_slug(case)}" if len(found) > 1 or parted else "")
+            if often[_slug(case)] > 1:  # a/b and a-b
+                page += f"-{digest(case)[:6]}"
             out |= {r: f"{page}-between" if parted and r.target and not named(r) else page for r in mine}
     return out
 

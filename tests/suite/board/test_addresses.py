@@ -26,3 +26,9 @@ def test_of_many_rankings_those_between_the_named_targets_stand_apart() -> None:
     assert found[ranking("macs=0.5")] == "tasks/image_pruning-small-fashion-resnet20"
     assert {found[r] for r in rungs} == {"tasks/image_pruning-small-fashion-resnet20-between"}
     assert set(addresses.pages(rungs).values()) == {"tasks/image_pruning-small"}  # between nothing
+
+
+def test_cases_that_are_written_alike_have_pages_of_their_own() -> None:
+    found = addresses.pages([ranking("macs=0.5", "a/b"), ranking("macs=0.5", "a-b"), ranking("macs=0.5", "c")])
+    assert len(set(found.values())) == 3
+    assert found[ranking("macs=0.5", "c")] == "tasks/image_pruning-small-c"
