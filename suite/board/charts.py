@@ -15,6 +15,7 @@ SHAPES = ("circle", "square", "diamond", "triangle", "down")
 Axis = Callable[[float], float]
 EDGE = 1.02  #: measured speed-ups up to here save only on paper
 TICK_LETTER = 6.4  #: CSS pixels that a letter of a tick takes
+MOST_NAMED = 80  #: points that a name is looked for room for, papers' methods first: of more a plane has no room
 NAME_LETTER = 7.3  #: and one of a name in bold
 
 
@@ -287,10 +288,11 @@ def _marks(plane: Plane, points: Sequence[Point], front: Sequence[int], taken: l
             Box(at_x(p.x_interval[0]), y - 2, at_x(p.x_interval[1]), y + 2),
             Box(x - 2, hi, x + 2, lo),
         ]
-    return out + [_point(p, plane, taken) for p in sorted(points, key=lambda p: p.mark == -1)]
+    ordered = sorted(points, key=lambda p: p.mark == -1)
+    return out + [_point(p, plane, taken, named=i < MOST_NAMED) for i, p in enumerate(ordered)]
 
 
-def _point(p: Point, plane: Plane, taken: list[Box]) -> str:
+def _point(p: Point, plane: Plane, taken: list[Box], *, named: bool) -> str:
     at_x, at_y = plane.at_x, plane.at_y
     x, y = at_x(p.x), at_y(p.y)
     way = plane.off(p.y)
@@ -298,7 +300,8 @@ def _point(p: Point, plane: Plane, taken: list[Box]) -> str:
     bars = f'<line x1="{at_x(p.x_interval[0]):.1f}" x2="{at_x(p.x_interval[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     lo, hi = (at_y(v) for v in _span(p))
     bars += f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{lo:.1f}" y2="{hi:.1f}"/>'
-    return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{_label(words, p.mark, x, y, taken, plane)}</g>'
+    words = _label(words, p.mark, x, y, taken, plane) if named else f"<title>{escape(words)}</title>"
+    return f'<g class="pt {mark_class(p.mark)}" data-m="{escape(p.key)}"><g class="bars">{bars}</g>{mark(p.mark, x, y)}{words}</g>'
 
 
 def _label(words: str, index: int, x: float, y: float, taken: list[Box], plane: Plane) -> str:
