@@ -63,6 +63,7 @@ MOST_ROWS = 10  #: methods in a chart of classes or groups, at least
 MOST_BELLS = 80  #: dumbbells of a board where classes or groups are few, so that of two groups there is room for many methods
 MOVERS = 4  #: dumbbells of a method where there are many classes
 MOST_MACHINES = 2  #: beside the board's own that stand on a page; all are to be picked
+MOST_SHOWN = 500  #: rows of a ranking that stand in its page
 MANY = 4000  #: runs that are worth other processes
 COUNTED = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
@@ -201,6 +202,8 @@ def _of_task(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, 
     for b in boards:
         of = registry.task_of(b.ranking)
         export.write(b, of, docs / "data", file_stem(b.ranking))
+        if rest := _later(b):
+            (docs / "data" / f"{file_stem(b.ranking)}-rows.js").write_text(_later_script(env, b, of, rest), encoding="utf-8")
         if _elsewhere_file(b):
             text = elsewhere.script(b, of, _timed_columns(b, of))
             (docs / "data" / f"{file_stem(b.ranking)}-machines.js").write_text(text, encoding="utf-8")
@@ -268,6 +271,21 @@ def _elsewhere(board: Board) -> list[Board]:
     """The same ranking with the timings of those other classes of machine and devices that timed most, more than the parent."""
     found = (tables.timed_on(board, place) for place in board.cards if place != (board.card, board.device))
     return list(islice((b for b in found if any(row.cells and row.kind != "parent" for row in b.rows)), MOST_MACHINES))
+
+
+def _later(board: Board) -> Sequence[Row]:
+    """Rows of a long ranking that its page loads where they are asked for, the last ones."""
+    return [*board.ranked, *board.unranked][MOST_SHOWN:] if board.ranking.division != "speed" else []
+
+
+def _later_script(env: jinja2.Environment, board: Board, task: Task[Any, Any], rows: Sequence[Row]) -> str:
+    """A script that hands its page these rows."""
+    macros: Any = env.get_template("macros.j2").module
+    extra = _columns(task, board)
+    told = (rows, board, task, _spread(board, task), extra, budgets.rows(board, task))
+    span = 7 + task.show.pays + bool(task.promised) + len(extra)  # as the table's divider
+    html = [str(macros.later_ranked(*told)), str(macros.later_unranked(*told, span))]
+    return f"weighin.rows({', '.join(json.dumps(text) for text in (board.ranking.anchor, *html))})\n"
 
 
 def _elsewhere_file(board: Board) -> str:
@@ -343,6 +361,7 @@ def _environment() -> jinja2.Environment:
         "speed_of": lambda r, workload: f"{_times(r.cells[k].value)}×" if (k := f"speedup {workload}") in r.cells else "",
         "fact": systems.told,
         "leading": _leading,
+        "later": _later,
         "machines": _elsewhere_file,
         "faster": _faster,
         "ours": lambda v: claims.ours(v) if v.value is None else claims.ours(v).replace("-", "−"),

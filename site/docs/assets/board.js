@@ -3,12 +3,27 @@
   let state = new URLSearchParams(location.search);
   const keep = () => history.replaceState(null, "", (state.size ? "?" + state : location.pathname.split("/").pop()) + location.hash);
   window.weighin = {get state() { return state; }, keep}; // one state for all scripts of a page
+  // a page from a folder can load scripts alone: this is what such a script calls
+  window.weighin.rows = (id, ranked, unranked) => document.getElementById(id)?.dispatchEvent(new CustomEvent("rows", {detail: {ranked, unranked}}));
   const restored = [];
   document.querySelectorAll(".target").forEach((section, at) => {
     const table = section.querySelector(".board:not(.small)"), tools = section.querySelector(".tools");
     if (!table || !tools) return;
-    const body = table.tBodies[0], all = [...body.rows], first = [...all];
-    const rows = all.filter(r => r.dataset.v).map(r => ({r, v: JSON.parse(r.dataset.v), why: r.nextElementSibling?.matches(".why") ? r.nextElementSibling : null}));
+    const body = table.tBodies[0];
+    let all = [], first = [], rows = [];
+    const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
+    const listen = r => {
+      for (const e of ["pointerenter", "focusin"]) r.addEventListener(e, () => light(r.dataset.m, true));
+      for (const e of ["pointerleave", "focusout"]) r.addEventListener(e, () => light(r.dataset.m, false));
+    };
+    // rows in the order of the page; called again where more of them have come
+    const collect = () => {
+      all = [...body.rows]; first = [...all];
+      const met = new Set(rows.map(x => x.r));
+      rows = all.filter(r => r.dataset.v).map(r => ({r, v: JSON.parse(r.dataset.v), why: r.nextElementSibling?.matches(".why") ? r.nextElementSibling : null}));
+      rows.filter(x => !met.has(x.r)).forEach(x => listen(x.r));
+    };
+    collect();
     const heads = [...table.querySelectorAll("th[data-sort]")];
     const sort = spec => {
       const key = heads.some(h => h.dataset.sort === spec.replace("-", "")) ? spec.replace("-", "") : "", down = spec[0] === "-";
@@ -50,11 +65,21 @@
       rows.forEach(x => { x.v = JSON.parse(x.r.dataset.v); });
       sort(state.get(`t${at}.sort`) || ""); show();
     });
-    const light = (key, on) => section.querySelectorAll(`svg [data-m="${CSS.escape(key)}"]`).forEach(p => p.classList.toggle("lit", on));
-    rows.forEach(x => {
-      for (const e of ["pointerenter", "focusin"]) x.r.addEventListener(e, () => light(x.r.dataset.m, true));
-      for (const e of ["pointerleave", "focusout"]) x.r.addEventListener(e, () => light(x.r.dataset.m, false));
-    });
+    const more = section.querySelector(".more[data-rows]");
+    if (more) {
+      const b = Object.assign(document.createElement("button"), {type: "button", textContent: "show them here"});
+      b.onclick = () => document.head.append(Object.assign(document.createElement("script"), {src: more.dataset.rows, onerror: () => { b.textContent = "they did not load"; }}));
+      more.append(" ", b);
+      section.addEventListener("rows", e => {
+        sort("");
+        const made = html => { const t = document.createElement("template"); t.innerHTML = html; return t.content; };
+        const divider = body.querySelector(".divider"), failed = body.querySelector(".failed");
+        body.insertBefore(made(e.detail.ranked), divider);
+        body.insertBefore(made(e.detail.unranked), failed);
+        more.remove(); collect();
+        sort(state.get(`t${at}.sort`) || ""); show();
+      });
+    }
   });
   const restore = () => restored.forEach(r => r());
   restore();

@@ -2,7 +2,7 @@
 (() => {
   const box = document.querySelector(".machine[data-machines]"), sections = [...document.querySelectorAll(".target[data-machines]")];
   if (!box || !sections.length) return;
-  const timed = {}, own = new Map(), {state, keep} = window.weighin;
+  const timed = {}, own = new Map(), {keep} = window.weighin;
   let known = {};
   window.weighin.timed = (id, told) => { timed[id] = told; };
   window.weighin.machines = told => { known = told; };
@@ -15,14 +15,14 @@
   const places = () => [...new Map(sections.flatMap(s => timed[s.id]?.places ?? []).map(p => [p.join("-"), p])).values()];
   const words = ([card, device]) => `${known[card]?.[0] ?? "a machine"} · ${card.slice(0, 4)}${device === "cpu" ? "" : `, ${device}`}`;
   const fill = () => {
-    const word = find.value.toLowerCase(), chosen = state.get("machine") || "";
+    const word = find.value.toLowerCase(), chosen = window.weighin.state.get("machine") || "";
     const shown = places().filter(p => words(p).toLowerCase().includes(word) || p.join("-") === chosen);
     pick.replaceChildren(new Option("each ranking’s own machine", ""), ...shown.map(p => new Option(words(p), p.join("-"))));
     pick.value = chosen;
   };
   const cellsOf = row => { const all = [...row.cells], at = all.findIndex(c => c.matches(".fact")); return {fact: all[at], bar: all[at - 1], rest: all.slice(at + 1, -1)}; };
   const show = () => {
-    const chosen = state.get("machine") || "";
+    const chosen = window.weighin.state.get("machine") || "";
     let without = 0;
     sections.forEach(section => {
       const told = timed[section.id], at = told ? told.places.findIndex(p => p.join("-") === chosen) : -1;
@@ -51,7 +51,7 @@
     note.textContent = !chosen ? "" : `Timings of ${words(chosen.split(/-(?=[^-]*$)/))}${without ? `; not weighed there: ${without} of ${sections.length} rankings here` : ""}. Charts, budgets and what the tables do not hold stay those of each ranking’s own machine.`;
   };
   const choose = async value => {
-    value ? state.set("machine", value) : state.delete("machine");
+    value ? window.weighin.state.set("machine", value) : window.weighin.state.delete("machine");
     await ready(); fill(); show(); keep();
   };
   let loading;
@@ -69,6 +69,6 @@
   mine.onclick = () => ready().then(() => { const p = likest(); if (p) choose(p.join("-")); });
   box.append(make("label", {}, "Timed on ", pick), " ", find, " ", mine, " ", note);
   fill();
-  if (state.get("machine")) choose(state.get("machine"));
+  if (window.weighin.state.get("machine")) choose(window.weighin.state.get("machine"));
   addEventListener("popstate", () => { if (loading) { fill(); show(); } });
 })();
