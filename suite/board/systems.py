@@ -68,7 +68,7 @@ def script(db: duckdb.DuckDBPyConnection) -> str:
     facts = {name: tables.facts(text) for name, text in db.execute("SELECT hash, facts FROM cards").fetchall()}
     told = {}
     for name in sorted(set(cases.classes(db).values())):
-        processor, gpu = facts[name].get("processor", {}), facts[name].get("gpu", {})
+        processor, gpu = (_group(facts[name], group) for group in ("processor", "gpu"))
         told[name] = [words(facts[name]), processor.get("cores"), processor.get("model") or "", gpu.get("name") or ""]
     return f"weighin.machines({json.dumps(told, ensure_ascii=False, separators=(',', ':'))})\n"
 
@@ -98,10 +98,17 @@ def _resolution(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def words(facts: Mapping[str, Any]) -> str:
     """A card in a few words: processor, cores, GPU."""
-    processor = facts.get("processor", {})
+    processor = _group(facts, "processor")
     count = processor.get("cores")
     cores = f"{count} core{'s' * (count != 1)}" if count else ""
-    return ", ".join(filter(None, [processor.get("model"), cores, facts.get("gpu", {}).get("name")])) or "a machine"
+    parts = (processor.get("model"), cores, _group(facts, "gpu").get("name"))
+    return ", ".join(told(part) for part in parts if part) or "a machine"
+
+
+def _group(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A group of facts; empty where a card that nobody checked has something else there."""
+    found = facts.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def told(value: Any) -> str:
