@@ -165,9 +165,14 @@ def sources() -> list[Source]:
 
     To read the meaning of all of them takes two seconds, so the list is kept in the user's folder for caches until a file changes.
     """
-    file = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "weighin" / f"sources-{_state()}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or not ours: it is made again
-        return [(str(task), str(method), str(digest)) for task, method, digest in json.loads(file.read_text(encoding="utf-8"))]
+    try:
+        file = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "weighin" / f"sources-{_state()}.json"
+    except RuntimeError:  # nobody's home
+        return _sources()
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # not there, or not ours: it is made again
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept and all(isinstance(line, list) and len(line) == 3 and all(isinstance(v, str) for v in line) for line in kept):
+            return [(task, method, digest) for task, method, digest in kept]
     found = _sources()
     with contextlib.suppress(OSError):  # a home that cannot be written to costs those seconds
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -201,12 +201,12 @@ def _of_task(db: duckdb.DuckDBPyConnection, docs: Path, paths: Mapping[Ranking, 
     _write(docs, pages)
     for b in boards:
         of = registry.task_of(b.ranking)
-        export.write(b, of, docs / "data", file_stem(b.ranking))
+        export.write(b, of, docs / "data", file_stem(b))
         if rest := _later(b):
-            (docs / "data" / f"{file_stem(b.ranking)}-rows.js").write_text(_later_script(env, b, of, rest), encoding="utf-8")
+            (docs / "data" / f"{file_stem(b)}-rows.js").write_text(_later_script(env, b, of, rest), encoding="utf-8")
         if _elsewhere_file(b):
             text = elsewhere.script(b, of, _timed_columns(b, of))
-            (docs / "data" / f"{file_stem(b.ranking)}-machines.js").write_text(text, encoding="utf-8")
+            (docs / "data" / f"{file_stem(b)}-machines.js").write_text(text, encoding="utf-8")
     bare = [b.bare() for b in boards]
     return Made(bare, [b.bare() for found in further.values() for b in found], verdicts)
 
@@ -290,7 +290,7 @@ def _later_script(env: jinja2.Environment, board: Board, task: Task[Any, Any], r
 
 def _elsewhere_file(board: Board) -> str:
     """The file of what other machines timed, from the site's root; empty where none did."""
-    return f"data/{file_stem(board.ranking)}-machines.js" if len(elsewhere.places(board)) > 1 else ""
+    return f"data/{file_stem(board)}-machines.js" if len(elsewhere.places(board)) > 1 else ""
 
 
 def _timed_columns(board: Board, task: Task[Any, Any]) -> Mapping[str, Callable[[Cell], str]]:
@@ -308,8 +308,9 @@ def _written(cell: Cell, kind: str) -> str:
     return _figure(cell.value, kind)
 
 
-def file_stem(r: Ranking) -> str:
-    return f"{r.task}-{r.tier}-{r.anchor}"
+def file_stem(board: Board) -> str:
+    """How the files of a board's ranking begin."""
+    return f"{board.ranking.task}-{board.ranking.tier}-{board.ranking.anchor}{addresses.twin(board.page, board.ranking.case)}"
 
 
 @cache

@@ -199,6 +199,7 @@ def publish(sources: Sequence[str], out: Path, *, in_place: bool = False) -> Pub
                         _fill(db, table, rows, in_place)
             # a later publication from bundles takes no row of a partition for one of its own
             db.execute(f"COMMENT ON {'VIEW' if in_place and _read('runs', found) else 'TABLE'} runs IS 'from partitions'")
+            store.hold(db)
             store.facts(db)
             db.execute((store.HERE / "views.sql").read_text(encoding="utf-8"))
             db.execute("CHECKPOINT")
@@ -372,7 +373,7 @@ def _parsed(file: str, text: str) -> Partition:
 
 
 def _examine(db: duckdb.DuckDBPyConnection, found: Sequence[Partition], columns: Mapping[str, Mapping[str, str]]) -> None:
-    """Hold the footers of all files to what their partitions say of them; raises UserError at the first that differs."""
+    """Hold all files, by their footers and their bytes, to what their partitions say of them; raises UserError at the first that differs."""
     held = {file: h for partition in found for file, h in partition.files().items()}
     if not held:
         return
@@ -382,6 +383,10 @@ def _examine(db: duckdb.DuckDBPyConnection, found: Sequence[Partition], columns:
             if (rows, size) != (held[file].rows, held[file].bytes):
                 told = f"{held[file].rows} rows in {held[file].bytes} bytes"
                 raise UserError(f"{file}: {rows} rows in {size} bytes where {MANIFEST} says {told}; copy the partition again")
+        for file, h in held.items():  # one after the other: each is held in memory whole
+            (digest,) = db.execute("SELECT sha256(content) FROM read_blob(?)", [[file]]).fetchone() or ("",)
+            if digest != h.sha256:
+                raise UserError(f"{file}: its bytes are not those that {MANIFEST} says; copy the partition again")
         for table in ("runs", *OF_RUNS, *BESIDE):
             wanted = {n: kind for n, kind in columns[table].items() if table != "runs" or n not in HIVE}
             for file in _kinds(db, [file for partition in found for file in partition.files(table)]):

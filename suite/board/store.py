@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +94,10 @@ def publish(results: Path, out: Path) -> Published:
                 db = opened(scratch)
             except duckdb.Error:  # torn, or not DuckDB's: it is derived, make it anew
                 scratch.unlink(missing_ok=True)
-                db = opened(scratch)
+                try:
+                    db = opened(scratch)
+                except duckdb.Error as e:
+                    raise UserError(f"cannot write {out}: {str(e).splitlines()[0]}; name another file") from e
             with db:
                 known = {row[0] for row in db.execute("SELECT path FROM runs").fetchall()}
                 there = set(bundle.paths(results, known))
@@ -103,6 +106,7 @@ def publish(results: Path, out: Path) -> Published:
                 new = sorted(there - known)
                 for batch in batched(new, BATCH):
                     _load(db, results, batch)
+                hold(db, "runs WHERE path IN (SELECT unnest(?))", [new])
                 facts(db)
                 _beside(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
@@ -111,6 +115,57 @@ def publish(results: Path, out: Path) -> Published:
     except OSError as e:
         raise UserError(f"cannot write {out}: {e.strerror}; make room or name another file") from e
     return Published(len(there), len(new), len(gone))
+
+
+#: columns of runs that pages are named by, and where the bundle's schema says what may stand there
+NAMED: Mapping[str, tuple[type[bundle.Record], str]] = {
+    **{name: (bundle.SpecRecord, name) for name in ("task", "tier", "division", "case", "target", "device")},
+    **{
+        "method": (bundle.MethodRecord, "name"),
+        "origin": (bundle.MethodRecord, "origin"),
+        "method_version": (bundle.MethodRecord, "version"),
+    },
+    **{"id": (bundle.RunRecord, "id"), "key": (bundle.RunRecord, "key"), "status": (bundle.RunRecord, "status")},
+}
+FASTEST = 1e9  #: a speed-up beyond it is none
+
+
+def hold(db: duckdb.DuckDBPyConnection, runs: str = "runs", values: Sequence[Any] = ()) -> None:
+    """Raises UserError at the first run with a name or a number that no bundle has: pages are made of them, whoever checked them.
+
+    Args:
+        runs: which, as what follows FROM.
+    """
+    for column, (record, name) in NAMED.items():
+        rule = record.model_json_schema()["properties"][name]
+        allowed = rule.get("pattern") or f"^({'|'.join(rule['enum'])})$"
+        odd = f'NOT coalesce(regexp_full_match("{column}", {literal(allowed.removeprefix("^").removesuffix("$"))}), false)'
+        if rule.get("maxLength"):
+            odd += f' OR length("{column}") > {rule["maxLength"]}'
+        _refuse(db, f'SELECT path, "{column}" FROM (SELECT * FROM {runs}) WHERE {odd} ORDER BY path LIMIT 1', values, column)
+    parts = f"SELECT path, target, unnest(string_split(target, ',')) AS part FROM (SELECT * FROM {runs}) WHERE target <> ''"
+    number = "coalesce(try_cast(split_part(part, '=', 2) AS DOUBLE), 0)"
+    _refuse(
+        db,
+        f"SELECT path, target FROM ({parts}) WHERE NOT ({number} > 0 AND isfinite({number})) ORDER BY path LIMIT 1",
+        values,
+        "target",
+    )
+    odd = f"NOT coalesce(isfinite(value), false) OR NOT isfinite(coalesce(low, 0)) OR NOT isfinite(coalesce(high, 0)) OR (name = 'speedup' AND NOT (value > 0 AND value < {FASTEST}))"
+    _refuse(
+        db,
+        f"SELECT path, concat_ws(' ', name, part, value::VARCHAR) FROM (SELECT * FROM measures WHERE {odd}) AS m"
+        f" JOIN (SELECT id, path FROM {runs}) AS r ON r.id = m.run ORDER BY ALL LIMIT 1",
+        values,
+        "measures",
+    )
+
+
+def _refuse(db: duckdb.DuckDBPyConnection, query: str, values: Sequence[Any], field: str) -> None:
+    found = db.execute(query, list(values)).fetchone()
+    if found is not None:
+        path, value = found
+        raise UserError(f"{path}: {field} {str(value)[:80]!r} is nothing that a bundle holds; run `weighin check` on the results")
 
 
 def ours(out: Path) -> None:

@@ -69,7 +69,11 @@ def script(db: duckdb.DuckDBPyConnection) -> str:
     told = {}
     for name in sorted(set(cases.classes(db).values())):
         processor, gpu = (_group(facts[name], group) for group in ("processor", "gpu"))
-        told[name] = [words(facts[name]), processor.get("cores"), processor.get("model") or "", gpu.get("name") or ""]
+        told[name] = [
+            words(facts[name]),
+            processor.get("cores"),
+            *(text if isinstance(text, str) else "" for text in (processor.get("model"), gpu.get("name"))),
+        ]
     return f"weighin.machines({json.dumps(told, ensure_ascii=False, separators=(',', ':'))})\n"
 
 

@@ -70,3 +70,32 @@ def test_without_scripts_the_rest_is_a_file_away(visit: Opener, long: Path) -> N
     link = tab.locator("section.target >> nth=0").locator(".more a").get_attribute("href")
     assert link
     assert (long / "tasks" / link).resolve().is_file()
+
+
+def test_rows_that_come_later_tell_of_the_machine_that_was_picked_and_are_asked_by_the_budget(visit: Opener) -> None:
+    tab = visit(TASK)
+    section = tab.locator("section.target >> nth=0")
+    home = section.get_attribute("data-place")
+    pick = tab.get_by_label("Timed on")
+    pick.focus()
+    tab.wait_for_function("document.querySelectorAll('.machine option').length > 2")
+    values: list[str] = pick.evaluate("s => [...s.options].map(o => o.value)")
+    other = next(v for v in values if v and v != home)
+    tab = visit(f"{TASK}?machine={other}&b.speed=1.37")
+    tab.wait_for_function("document.querySelector('section.target').classList.contains('elsewhere')")
+    section = tab.locator("section.target >> nth=0")
+    assert section.locator(".answer").inner_text().endswith(f": no row of {SHOWN}.")  # the fast ones come later
+    section.locator(".more").get_by_role("button", name="show them here").click()
+    tab.wait_for_function(
+        "document.querySelectorAll('section.target')[0].querySelectorAll('.board:not(.small) tr[data-v]').length > 5"
+    )
+    told: dict[str, str] = section.evaluate(
+        "s => Object.fromEntries([...s.querySelectorAll('.board:not(.small) tr[data-v]')].map("
+        "r => [JSON.parse(r.dataset.v).n, r.querySelector('.fact').innerText.trim()]))"
+    )
+    assert len(told) == 8
+    there = {name for name, text in told.items() if text != "not weighed on this machine"}
+    assert there == {"dense", "chex"}  # what the other machine weighed
+    answer, asked = section.locator(".answer"), section.locator("tr[data-b]").count()
+    assert asked > SHOWN
+    assert f" of {asked} within it" in answer.inner_text()

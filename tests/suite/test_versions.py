@@ -320,3 +320,22 @@ def test_a_home_that_cannot_be_written_to_keeps_no_list(tmp_path: Path, monkeypa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert versions.sources() == versions._sources()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '["abc"]', '[["a", "b", 1]]', "[" * 100_000])
+def test_a_kept_list_that_is_none_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(versions, "_sources", lambda: [("task", "", "digest")])
+    (tmp_path / "weighin").mkdir()
+    (tmp_path / "weighin" / f"sources-{versions._state()}.json").write_text(text)
+    assert versions.sources() == [("task", "", "digest")]
+
+
+def test_where_nobody_has_a_home_no_list_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(versions, "_sources", lambda: [("task", "", "digest")])
+    assert versions.sources() == [("task", "", "digest")]

@@ -85,14 +85,15 @@
   restore();
   addEventListener("popstate", () => { state = new URLSearchParams(location.search); restore(); });
   // who follows an address of before cases had pages of their own is led on: to a ranking, or to a row of it
+  const aim = () => { try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; } };
   const lead = () => {
-    const wanted = decodeURIComponent(location.hash.slice(1));
+    const wanted = aim();
     const line = wanted && [...document.querySelectorAll(".overview tr[data-page]")].find(r => wanted === r.id || wanted.startsWith(`r-${r.id}-`));
     if (line) location.replace(new URL(line.dataset.page, location.href).href.split("#")[0] + location.search + location.hash);
   };
   lead(); addEventListener("hashchange", lead);
   // who follows a link to a folded ranking wants to see it
-  const unfold = () => { const d = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector(":scope > .aside"); if (d) d.open = true; };
+  const unfold = () => { const d = location.hash && document.getElementById(aim())?.querySelector(":scope > .aside"); if (d) d.open = true; };
   addEventListener("hashchange", unfold); unfold();
   // two pictures of a place over each other, parted by a slider; without this they all stand side by side
   document.querySelectorAll(".gallery").forEach(gallery => {

@@ -40,9 +40,11 @@
 
   const restores = [...document.querySelectorAll(".budget")].map(place => {
     const section = place.closest(".target"), asked = JSON.parse(place.dataset.asked), unit = asked.unit ? ` ${asked.unit}` : "";
-    const rows = [...section.querySelectorAll("tr[data-b]")].map(r => ({r, b: JSON.parse(r.dataset.b), n: JSON.parse(r.dataset.v).n,
+    const collect = () => [...section.querySelectorAll("tr[data-b]")].map(r => ({r, b: JSON.parse(r.dataset.b), n: JSON.parse(r.dataset.v).n,
       q: r.querySelector(".q").firstChild.textContent.trim(), why: r.nextElementSibling?.matches(".why") ? r.nextElementSibling : null}));
+    let rows = collect();
     if (rows.length < 2) return () => {};
+    section.addEventListener("rows", () => { rows = collect(); answer(); });
     const own = name => `b.${section.id}.${name}`;
     const read = name => weighin.state.get(own(name)) ?? weighin.state.get(`b.${name}`) ?? "";
     const write = (name, value) => {
@@ -57,7 +59,7 @@
       const tell = () => { out.textContent = one.value === "" ? "any" : a.show(+one.value); slider.setAttribute("aria-valuetext", out.textContent); };
       slider.oninput = () => { one.value = String(one.stops[slider.value]); tell(); write(a.name, one.value); answer(); };
       one.set = value => {
-        one.value = value !== "" && isFinite(value) && +value >= 0 ? value : "";
+        one.value = value.trim() !== "" && isFinite(value) && +value >= 0 ? value : "";
         // a bound from an address need not be one of the round ones
         const strict = a.name === "speed" ? 1 : -1, known = new Set([...stops, ...(one.value === "" ? [] : [+one.value])]);
         one.stops = ["", ...[...known].sort((x, y) => strict * (x - y))];

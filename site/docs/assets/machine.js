@@ -70,5 +70,6 @@
   box.append(make("label", {}, "Timed on ", pick), " ", find, " ", mine, " ", note);
   fill();
   if (window.weighin.state.get("machine")) choose(window.weighin.state.get("machine"));
+  sections.forEach(s => s.addEventListener("rows", () => { if (window.weighin.state.get("machine")) show(); }));
   addEventListener("popstate", () => { if (loading) { fill(); show(); } });
 })();

@@ -32,3 +32,12 @@ def test_cases_that_are_written_alike_have_pages_of_their_own() -> None:
     found = addresses.pages([ranking("macs=0.5", "a/b"), ranking("macs=0.5", "a-b"), ranking("macs=0.5", "c")])
     assert len(set(found.values())) == 3
     assert found[ranking("macs=0.5", "c")] == "tasks/image_pruning-small-c"
+    twin = next(r for r in found if r.case == "a/b")
+    assert addresses.twin(found[twin], "a/b") == found[twin].removeprefix("tasks/image_pruning-small-a-b")
+    assert addresses.twin("tasks/image_pruning-small-c", "c") == ""
+
+
+def test_the_rungs_of_one_case_never_share_a_page_with_another_case() -> None:
+    rungs = [ranking(f"macs=0.{i}", "a") for i in range(30, 45)]
+    found = addresses.pages([ranking("macs=0.5", "a"), *rungs, ranking("macs=0.5", "a-between")])
+    assert found[rungs[0]] != found[ranking("macs=0.5", "a-between")]

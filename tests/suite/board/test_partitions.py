@@ -231,7 +231,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda p: measures(p).write_bytes(measures(p).read_bytes()[:-40]), r"measures/.*cannot be read \(.*; copy"),
     "empty": (lambda p: measures(p).write_bytes(b""), r"measures/.*too small.*; copy the partition again"),
     "missing": (lambda p: measures(p).unlink(), r"measures/.*cannot be read \(.*; copy the partition again"),
-    "flipped": (lambda p: flipped(measures(p)), r"measures/.*cannot be read \(.*; copy the partition again"),
+    "flipped": (lambda p: flipped(measures(p)), r"measures/.*its bytes are not those.*; copy the partition again"),
     "another's": (
         lambda p: shutil.copyfile(next((p / "runs").rglob("*.parquet")), measures(p)),
         r"measures/.*rows in \d+ bytes where partition.json says 2 rows",
@@ -280,6 +280,30 @@ def test_a_partition_that_is_not_what_it_should_be_is_named_in_one_line(pair: Pa
     assert last.name.removeprefix("partition=") in str(e.value)
     assert (tmp_path / "b.duckdb").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.duckdb", "p"]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_one_bit_anywhere_in_a_file_is_noticed(pair: Path, tmp_path: Path, in_place: bool) -> None:
+    shutil.copytree(pair / "p", tmp_path / "p")
+    file = measures(max((tmp_path / "p").iterdir()))
+    whole = file.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 40)):
+        data = bytearray(whole)
+        data[at] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(UserError, match="copy the partition again"):
+            partitions.publish([str(tmp_path / "p")], tmp_path / "b.duckdb", in_place=in_place)
+    file.write_bytes(whole)
+    assert partitions.publish([str(tmp_path / "p")], tmp_path / "b.duckdb", in_place=in_place).bundles == 2
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_partition_names_no_page_outside_of_the_site(pair: Path, tmp_path: Path, in_place: bool) -> None:
+    shutil.copytree(pair / "p", tmp_path / "p")
+    rewrite(max((tmp_path / "p").iterdir()), "runs", "SELECT * REPLACE ('../../out' AS method) FROM held")
+    with pytest.raises(UserError, match=r"method '\.\./\.\./out' is nothing that a bundle holds"):
+        partitions.publish([str(tmp_path / "p")], tmp_path / "b.duckdb", in_place=in_place)
+    assert not (tmp_path / "b.duckdb").exists()
 
 
 @pytest.mark.parametrize("in_place", [False, True])

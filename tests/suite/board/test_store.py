@@ -263,3 +263,47 @@ def test_publishing_imports_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("method", {"method": {"name": "../../../../out", "origin": "file", "version": HERE}}),
+        ("method", {"method": {"name": "<img src=x onerror=alert(1)>", "origin": "file", "version": HERE}}),
+        ("case", {"spec": {"case": '"><script>alert(1)</script>'}}),
+        ("tier", {"spec": {"tier": "nosuch"}}),
+        ("target", {"spec": {"target": "nonsense"}}),
+        ("target", {"spec": {"target": "macs=0.5,nonzero=inf"}}),
+        ("measures", {"measures": [{"name": "top1", "value": None}]}),
+        ("measures", {"measures": [{"name": "top1", "value": float("nan")}]}),
+        ("measures", {"measures": [{"name": "speedup", "part": "infer@64", "value": 0.0, "source": "timing"}]}),
+        ("measures", {"measures": [{"name": "speedup", "part": "infer@64", "value": 1e308, "source": "timing"}]}),
+    ],
+)
+def test_a_run_that_no_bundle_holds_is_refused_and_the_old_database_stays(
+    tmp_path: Path, field: str, change: dict[str, Any]
+) -> None:
+    results, db = tmp_path / "results", tmp_path / "b.duckdb"
+    light(results)
+    store.publish(results, db)
+    file = light(results, 1) / bundle.RUN
+    body = json.loads(file.read_text(encoding="utf-8"))
+    for name, value in change.items():
+        body[name] = {**body[name], **value} if isinstance(value, dict) else value
+    file.write_text(json.dumps(body), encoding="utf-8")
+    with pytest.raises(UserError, match=f"{file.parent.name}: {field} .*weighin check") as told:
+        store.publish(results, db)
+    assert "\n" not in str(told.value)
+    assert ask(db, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    def refused(path: Path) -> None:
+        raise duckdb.IOException("Cannot open file: Permission denied")
+
+    light(tmp_path / "results")
+    monkeypatch.setattr(store, "opened", refused)
+    with pytest.raises(UserError, match=r"cannot write .*Permission denied; name another file"):
+        store.publish(tmp_path / "results", tmp_path / "b.duckdb")
