@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from suite import registry
+from suite import folders, registry
 from suite.files import atomic
 from suite.naming import UserError
 
@@ -166,8 +165,8 @@ def sources() -> list[Source]:
     To read the meaning of all of them takes two seconds, so the list is kept in the user's folder for caches until a file changes.
     """
     try:
-        file = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "weighin" / f"sources-{_state()}.json"
-    except RuntimeError:  # nobody's home
+        file = folders.cache() / f"sources-{_state()}.json"
+    except UserError:  # nobody's home
         return _sources()
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):  # not there, or not ours: it is made again
         kept = json.loads(file.read_text(encoding="utf-8"))

@@ -96,6 +96,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A table of image_pruning apart from the committed one."""
     file = tmp_path / versions.TABLE
     monkeypatch.setattr(versions, "table_file", lambda task: file)
+    monkeypatch.setenv("WEIGHIN_CACHE", str(tmp_path / "cache"))  # a list of sources that follows is not ours to keep
     _forget()
     yield file
     monkeypatch.undo()
@@ -332,10 +333,10 @@ def test_a_kept_list_that_is_none_is_made_again(tmp_path: Path, monkeypatch: pyt
 
 
 def test_where_nobody_has_a_home_no_list_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless(self: Path) -> Path:
+    def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.setattr(versions, "_sources", lambda: [("task", "", "digest")])
     assert versions.sources() == [("task", "", "digest")]

@@ -193,6 +193,7 @@ def test_a_raised_version_archives_what_was_run_before(tmp_path: Path, monkeypat
     light(tmp_path / "r", 1, created="2026-01-04T10:00:00Z")
     here = registry.method("image_pruning", "chex").version
     known = {"chex": (Entry(1, "b" * 64), Entry(2, here)), "imp": (Entry(1, "c" * 64), Entry(2, "d" * 64))}
+    monkeypatch.setenv("WEIGHIN_CACHE", str(tmp_path / "cache"))  # the list of sources that follows is not ours to keep
     monkeypatch.setattr(versions, "table", lambda task: Table((), known) if task == "image_pruning" else Table())
     monkeypatch.setattr(versions, "archived", lambda: [("image_pruning", "chex", "b" * 64)])
     (raised, first), _, waiting = days_of(tmp_path)
