@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,13 +13,17 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-@pytest.fixture
-def prepared() -> Iterator[None]:
-    """Denormals flushed, one thread: threads that wait for each other crawl beside other work."""
-    import torch
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """What a test left to flush, the next one has again: hypothesis draws denormal numbers."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
+
+@pytest.fixture
+def prepared() -> None:
+    """Denormals flushed, one thread: threads that wait for each other crawl beside other work."""
     from suite.meters.environment import prepare_process
 
     prepare_process(threads=1)
-    yield
-    torch.set_flush_denormal(False)  # hypothesis draws denormal numbers

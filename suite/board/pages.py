@@ -33,6 +33,7 @@ from suite.board import (
     comparing,
     compositions,
     crossed,
+    deferred,
     elsewhere,
     export,
     figures,
@@ -232,7 +233,7 @@ def _task_page(
     for shot in (shot for found in galleries.values() for scene in found.scenes for shot in scene.shots):
         (docs / "pictures").mkdir(exist_ok=True)
         (docs / "pictures" / shot.file).write_bytes(shot.data)
-    return env.get_template("task.md.j2").render(
+    page = env.get_template("task.md.j2").render(
         task=task,
         tier=tier,
         case=f"{boards[0].ranking.case}{', between the named targets' * boards[0].page.endswith('-between')}" if several else "",
@@ -254,6 +255,11 @@ def _task_page(
         galleries=galleries,
         claims=told,
     )
+    page, scripts = deferred.deferred(page, [file_stem(b) for b in boards])
+    (docs / "data").mkdir(parents=True, exist_ok=True)
+    for file, text in scripts.items():
+        (docs / "data" / file).write_text(text, encoding="utf-8")
+    return page
 
 
 def _task_index(paths: Mapping[Ranking, str]) -> str:
@@ -508,7 +514,7 @@ def _values(row: Row, columns: Sequence[Column], task: Task[Any, Any]) -> str:
         "n": row.label,
         "k": row.kind,
     }
-    values |= {f"x{i}": cells[c.key].value if c.key in cells else None for i, c in enumerate(columns)}
+    values |= {f"x{i}": float(f"{cells[c.key].value:.6g}") if c.key in cells else None for i, c in enumerate(columns)}
     return json.dumps(values)
 
 

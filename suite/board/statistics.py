@@ -177,9 +177,14 @@ def least_difference(ours: Noise, theirs: Noise, rows: int, n: int, m: int) -> f
     if a + b == 0:
         return 0.0
     freedom = min(ours.freedom, theirs.freedom)
-    if ours != theirs:
+    if not _one(ours, theirs):
         freedom = (a + b) ** 2 / (a**2 / ours.freedom + b**2 / theirs.freedom)
     return studentized_range(max(2, rows), math.floor(freedom + 1e-6)) / math.sqrt(2) * math.sqrt(a + b)
+
+
+def _one(ours: Noise, theirs: Noise) -> bool:
+    """Whether two rows have one estimate of noise; what parts them by rounding alone must not double its degrees of freedom."""
+    return math.isclose(ours.deviation, theirs.deviation, rel_tol=1e-9) and math.isclose(ours.freedom, theirs.freedom, rel_tol=1e-9)
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ def test_an_installed_wheel_makes_a_board_from_a_folder_of_bundles(installed: In
         "run.html": "weighin site",
     }.items():
         assert words in (site / page).read_text(encoding="utf-8"), page
-    for file in ("assets/board.css", "assets/source-sans-3-latin-wght-normal.woff2", "data/weighin.duckdb"):
+    for file in ("assets/board.css", "assets/weighin-sans.woff2", "data/weighin.duckdb"):
         assert (site / file).stat().st_size, file
     assert {p.name for p in installed.folder.iterdir()} == {"results", "build"}  # nothing else is written
 

@@ -107,7 +107,7 @@
     const redraws = scenes.map(scene => {
       const shots = scene.querySelector(".shots"), stage = document.createElement("div");
       stage.className = "stage";
-      stage.innerHTML = '<img class="under"><img class="over"><span class="left"></span><span class="right"></span><input type="range" min="0" max="100" value="50">';
+      stage.innerHTML = '<img class="under" loading="lazy"><img class="over" loading="lazy"><span class="left"></span><span class="right"></span><input type="range" min="0" max="100" value="50">';
       const images = [...stage.querySelectorAll("img")], words = [...stage.querySelectorAll("span")], slider = stage.querySelector("input");
       slider.oninput = () => stage.style.setProperty("--cut", `${slider.value}%`);
       shots.before(stage); shots.hidden = true;
@@ -127,7 +127,7 @@
     tools.hidden = false; redraw();
   });
   // a chart whose marks have words for who points at them is a stop of the Tab key; arrows go from mark to mark, a tap tells one
-  document.querySelectorAll("svg[role=img]").forEach(svg => {
+  const readable = svg => {
     const marks = [...svg.querySelectorAll(":scope * > title")];
     if (!marks.length) return;
     const said = document.createElement("p");
@@ -153,7 +153,27 @@
       e.preventDefault();
       tell(at < 0 ? (step > 0 ? 0 : marks.length - 1) : (at + step + marks.length) % marks.length);
     };
-  });
+  };
+  document.querySelectorAll("svg[role=img]:not([data-drawn])").forEach(readable);
+  // of a heavy page most charts stand in files beside it: all of a file come when one is about to be seen, or the page to be printed
+  const fileOf = svg => svg.dataset.drawn.split("#")[0], asked = new Set();
+  const fetchOf = svg => {
+    const src = fileOf(svg);
+    if (asked.size === asked.add(src).size) return;
+    document.head.append(Object.assign(document.createElement("script"), {src, onerror: () => asked.delete(src)}));
+  };
+  const near = new IntersectionObserver(found => found.filter(f => f.isIntersecting && f.target.dataset.drawn).forEach(f => fetchOf(f.target)), {rootMargin: "600px"});
+  const waiting = () => document.querySelectorAll("svg[data-drawn]");
+  waiting().forEach(svg => near.observe(svg));
+  addEventListener("beforeprint", () => waiting().forEach(fetchOf));
+  window.weighin.drawn = (name, parts) => {
+    const filled = [...waiting()].filter(svg => fileOf(svg).endsWith(`/${name}`));
+    filled.forEach(svg => {
+      svg.insertAdjacentHTML("beforeend", parts[svg.dataset.drawn.split("#")[1]]);
+      near.unobserve(svg); svg.removeAttribute("data-drawn"); readable(svg);
+    });
+    new Set(filled.map(svg => svg.closest(".target"))).forEach(section => section?.dispatchEvent(new Event("drawn")));
+  };
   // what the theme leaves without a name
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
   // a table that is wider than its place can be scrolled by keys, under the name of the heading above it

@@ -45,6 +45,7 @@
     let rows = collect();
     if (rows.length < 2) return () => {};
     section.addEventListener("rows", () => { rows = collect(); answer(); });
+    section.addEventListener("drawn", () => answer()); // charts that come later fade, too
     const own = name => `b.${section.id}.${name}`;
     const read = name => weighin.state.get(own(name)) ?? weighin.state.get(`b.${name}`) ?? "";
     const write = (name, value) => {
