@@ -498,11 +498,26 @@ def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     db.execute("INSERT INTO cards SELECT unnest(?), unnest(?)", [[c[0] for c in cards], [c[1] for c in cards]])
 
 
+DEEPEST = 16  #: levels of lists and objects in a file beside bundles; a card has four
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects."""
+    depth, level = 0, [value]
+    while level:
+        level = [x for v in level for x in (v.values() if isinstance(v, dict) else v if isinstance(v, list) else ())]
+        depth += 1
+    return depth
+
+
 def _json(file: Path) -> dict[str, object]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character can be escaped in JSON, and written on no page
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{file}: no JSON ({e}); run `weighin check` on the results") from e
+    if _depth(value) > DEEPEST:
+        raise UserError(f"{file}: nested more than {DEEPEST} levels deep, which no file beside bundles is")
     if not isinstance(value, dict):
         raise UserError(f"{file}: not a JSON object; run `weighin check` on the results")
     return value

@@ -307,3 +307,21 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(store, "opened", refused)
     with pytest.raises(UserError, match=r"cannot write .*Permission denied; name another file"):
         store.publish(tmp_path / "results", tmp_path / "b.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("[]", "not a JSON object"),
+        ('{"cpu": "\\ud800"}', "no JSON"),
+        ('{"cpu": ' + "[" * 900 + "]" * 900 + "}", "nested more than 16 levels"),
+        ('{"cpu": ' + "[" * 100_000 + "]" * 100_000 + "}", "no JSON"),
+    ],
+)
+def test_a_card_that_no_page_could_hold_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    light(tmp_path / "r")
+    (tmp_path / "r" / "systems").mkdir(exist_ok=True)
+    (tmp_path / "r" / "systems" / "0123456789abcdef.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"0123456789abcdef.json: {words}"):
+        store.publish(tmp_path / "r", tmp_path / "b.duckdb")
