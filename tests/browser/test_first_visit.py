@@ -157,7 +157,7 @@ def test_the_search_loads_when_somebody_turns_to_it(light: Path, served: Server)
 
 
 def test_the_key_of_the_search_opens_it_and_an_address_with_a_question_asks_at_once(light: Path, served: Server) -> None:
-    tab, loaded = served.open(light, "index.html")
+    tab, _ = served.open(light, "index.html")
     tab.keyboard.press("/")
     tab.keyboard.type("chex")
     tab.wait_for_selector(".md-search-result__item")
