@@ -210,6 +210,7 @@ def test_either_side_shows_what_is_chosen_in_every_scene(visit: Opener) -> None:
         assert left.endswith(".original.webp")
         assert left != right
         assert "original, left" in (stage.locator("input").get_attribute("aria-label") or "")
+        stage.scroll_into_view_if_needed()  # pictures load when they are looked at
     tab.wait_for_function("[...document.querySelectorAll('.stage img')].every(i => i.complete && i.naturalWidth)")
 
 
