@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from suite.bundle import RunRecord
+    from suite.meters.selftest import SelfTest
     from suite.order import Order
     from suite.registry import MethodRef
     from suite.runner import Outcome, Settings
@@ -124,23 +125,41 @@ def _list_settings(ref: MethodRef, as_json: bool) -> None:
     return None
 
 
+def _self_test(trials: int, quick: bool) -> SelfTest:
+    """Say how long it takes, and test with a bar on standard error."""
+    from suite.meters import selftest
+
+    expected = selftest.QUICK if quick else selftest.expected_seconds(trials)
+    minutes = f"{expected / 60:.0f} minutes" if expected >= 90 else f"{expected:.0f} s"
+    said = _console(stderr=True)
+    said.print(f"up to {trials} trials, at most about {minutes}; whatever else runs here meanwhile blurs them")
+
+    def tell(done: int) -> None:  # a line each and no bar: one that redraws itself takes the cores that are being timed
+        said.print(f"[dim]trial {done} of up to {trials} is done[/]")
+
+    if quick:
+        return selftest.self_test(trials, selftest.QUICK_CAP, most_seconds=selftest.QUICK, alone=True, tell=tell)
+    return selftest.self_test(trials, tell=tell)
+
+
 @app.command()
 def system(
     device: Device = "cpu",
     self_test: Annotated[bool, typer.Option("--self-test", help="A/A trials: what can this machine tell apart?")] = False,
     trials: Annotated[int, typer.Option(help="Trials of the self-test.", min=2)] = 20,
+    quick: Annotated[bool, typer.Option("--quick", help="A self-test of half a minute: fewer and shorter trials.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show this machine's system card; with --self-test, what it can resolve."""
+    """Show this machine's system card; with --self-test or --quick, what it can resolve."""
     from suite import system as machine
 
     _check_device(device)
     card = machine.card(device)
     result = None
-    if self_test:
+    if self_test or quick:
         from suite.meters import selftest
 
-        result = selftest.self_test(trials=trials)
+        result = _self_test(trials, quick)
     if as_json:
         return _print_json({"hash": card.hash, "card": card.model_dump(mode="json"), "self_test": _plain(result)})
     from rich.table import Table

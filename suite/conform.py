@@ -42,6 +42,8 @@ class Step:
 def conform(file: str, task_name: str = "", *, brief: bool = True) -> Iterator[Step]:
     """Yield each step as it is done; a failed step that makes the next ones moot ends the test.
 
+    Long, as it reads like the list of what is tested, in its order.
+
     Args:
         file: the method's file.
         task_name: the task it is for; the one it imports where empty.

@@ -401,7 +401,10 @@ def environment() -> dict[str, str]:
 
 
 def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, status: str, reason: str) -> Path:
-    """Gather what the stages left into a sealed bundle.  Numbers come from files as they were read back."""
+    """Gather what the stages left into a sealed bundle.  Numbers come from files as they were read back.
+
+    Long, as it fills in the record of a bundle field by field.
+    """
     outcomes = {p.stem: read_json(p) for p in work.glob("*.json")}
     solver = outcomes["solver"]
     cards = {"solve": solver["card"], "weigh": card.hash}

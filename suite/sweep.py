@@ -30,7 +30,10 @@ def orders(
     threads: int = 0,
     processes: int = 1,
 ) -> list[Order]:
-    """The runs that a call names, seeds outermost so that every method has its first seed early."""
+    """The runs that a call names, seeds outermost so that every method has its first seed early.
+
+    Many arguments, each an option of `weighin run`.
+    """
     task = registry.task(task_name)
     if tier not in TIERS or tier not in task.tiers:
         raise UserError(f"no tier {tier!r} in {task_name}; there are: {', '.join(task.tiers)}")

@@ -185,6 +185,7 @@ class Search(Learner):
         algebra: Literal["remove", "legacy"] = "remove",
         noise: float = NOISE,
     ) -> None:
+        """Many arguments, of which those with defaults are what papers change in this search."""
         self.problem, self.model, self.edges, self.hard, self.rung = problem, model, edges, weights, rung
         self.s1, self.s2, self.symmetric, self.algebra = s1, s2, symmetric, algebra
         self.graph = problem.graph.take(edges)

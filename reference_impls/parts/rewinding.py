@@ -109,6 +109,8 @@ def rounds(
 ) -> tuple[list[int], Plan]:
     """Levels from `size` weights down to `count`, and how the budget, `spared` epochs of it left out, is spread over them.
 
+    Many arguments, as the papers that rewind differ in each.
+
     In the closed division all trainings share the budget, so there are at most `most` levels, each of an epoch at least;
     elsewhere every training has all of it, and there are as many levels as `rate` asks for.
     """

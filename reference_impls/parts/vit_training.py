@@ -112,6 +112,8 @@ class VitTrainer:
     ) -> Fitted:
         """Train `model` in place.
 
+        Many arguments, of which each is a stage's difference from plain training.
+
         Raises Diverged when the loss of an epoch is not finite; OverBudget and Stopped come from the loaders.  In the `speed`
         division there are no batches: only `before_epoch` and `among` are called.
 

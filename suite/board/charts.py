@@ -175,6 +175,8 @@ def frontier(
 ) -> str:
     """Quality over measured speed-up, the frontier as steps through places that somebody reached.
 
+    Many arguments, for a drawing is a pure function of all that it says.
+
     Args:
         points: methods, the parent among them.
         front: indices of points that nothing beats on both axes, fastest first.
@@ -226,6 +228,8 @@ def over(
     ident: str,
 ) -> str:
     """Quality over another measure on a log scale, with the steps through places that nobody beats on both.
+
+    Many arguments, for a drawing is a pure function of all that it says.
 
     Args:
         points: methods, the parent among them; their x is positive.
@@ -587,6 +591,8 @@ def tradeoff(
     ident: str,
 ) -> str:
     """Quality over what it costs: a line a method through the values of its setting, and the steps that nobody beats on both.
+
+    Many arguments, for a drawing is a pure function of all that it says.
 
     Args:
         trails: methods, the parent among them.

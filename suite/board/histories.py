@@ -365,7 +365,10 @@ def _reaching(
     goal: Target,
     level: str,
 ) -> Reaching:
-    """When each row reached the target, soonest on the clock first; the parent stands among them."""
+    """When each row reached the target, soonest on the clock first; the parent stands among them.
+
+    Many arguments, as `history` has read them all for its drawings anyway.
+    """
     runs = {key: {seed: reached_at(t, goal.value, declared.up) for seed, t in mine.items()} for key, mine in found.items()}
     parent = board.parent.label if board.parent else ""
     few = "" if goal.parents >= ENOUGH else f" ({ENOUGH} are asked for)"

@@ -225,6 +225,8 @@ def _task_page(
 ) -> str:
     """The boards of a page; `several`: its tier has other pages beside it.  Its pictures are written beside it.
 
+    Many arguments, as a page brings together what its task's boards are asked one by one.
+
     `curves` are those of the tier (`series.of`): a case's go over all its targets, on whatever page these stand.
     """
     tier = boards[0].ranking.tier

@@ -245,7 +245,7 @@ def case_of(r: Ranking) -> CaseName:
 
 
 def of(case: Case, ranking: Ranking, on: tuple[str, str] | None = None) -> Board:
-    """As `board`, of a case that was read."""
+    """As `board`, of a case that was read. Long, as a row is made of every query's part at once."""
     task = registry.task_of(ranking)
     asked = case.asked(ranking.target, task.parent_method)
     counted, weighed = [r for r in asked if r.counted], [r for r in asked if r.weighed]

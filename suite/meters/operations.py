@@ -203,7 +203,10 @@ def _ancestors(path: str) -> Iterator[str]:
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:
-    """FLOPs (2 a multiply-add, as torch's counter has it) of what the counter lacks or gets wrong."""
+    """FLOPs (2 a multiply-add, as torch's counter has it) of what the counter lacks or gets wrong.
+
+    Long, as a table of small formulas is; each stands alone.
+    """
     import torch
     from torch.utils.flop_counter import sdpa_flop_count
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 WARM, TIMED = 50, 300  #: passes of the back-to-back way, Torch-Pruning's numbers (torch_pruning/utils/benchmark.py)
+AUTORANGE_SECONDS = 0.5  #: least seconds of the blocked autorange's blocks together
+SHORT_WARM = 10  #: passes that tell about how long one takes
+TRIALS, LEAST = 20, 2
+CAP = 6.0  #: seconds of one comparison our way, at most
+QUICK, QUICK_CAP = 25.0, 1.5  #: seconds of a quick self-test, and of one of its comparisons; torch's import comes on top
 OURS, BACK_TO_BACK, AUTORANGE = "weighin, A B B A", "back to back (mean)", "blocked autorange (median)"
 
 
@@ -46,20 +51,53 @@ class SelfTest:
     resolution: float | None  #: relative; None where the machine was too busy for an interval
 
 
-def self_test(trials: int = 20, cap_seconds: float = 6.0, threads: int | None = None) -> SelfTest:
-    """Compare a small convolutional network with its twin `trials` times by each way, interleaved.
+def expected_seconds(trials: int = TRIALS, threads: int | None = None) -> float:
+    """About the most that `self_test` takes here all three ways, from a few passes of its network."""
+    environment.prepare_process(threads, tune=True)
+    call = _network()
+    for _ in range(SHORT_WARM):
+        call()
+    began = time.perf_counter()
+    for _ in range(SHORT_WARM):
+        call()
+    each = (time.perf_counter() - began) / SHORT_WARM
+    # the autorange looks for a number of passes before its half second, for either twin
+    return trials * (CAP + 2 * (WARM + TIMED) * each + 2 * 2 * AUTORANGE_SECONDS)
+
+
+def self_test(
+    trials: int = TRIALS,
+    cap_seconds: float = CAP,
+    threads: int | None = None,
+    *,
+    most_seconds: float = math.inf,
+    alone: bool = False,
+    tell: Callable[[int], None] = lambda done: None,
+) -> SelfTest:
+    """Compare a small convolutional network with its twin up to `trials` times by each way, interleaved.
 
     Args:
         cap_seconds: most seconds of one comparison our way.
         threads: torch's threads; all processors where None.
+        most_seconds: no trial begins that would not end within them if it took as long as the longest so far; two are
+            made anyway.
+        alone: our way only.
+        tell: is told how many trials are done, after each.
     """
     environment.prepare_process(threads, tune=True)
-    found: dict[str, list[_Trial]] = {OURS: [], BACK_TO_BACK: [], AUTORANGE: []}
-    for _ in range(trials):
+    others = {} if alone else {BACK_TO_BACK: _back_to_back, AUTORANGE: _autorange}
+    found: dict[str, list[_Trial]] = {name: [] for name in (OURS, *others)}
+    start, longest = time.perf_counter(), 0.0
+    for done in range(trials):
+        began = time.perf_counter()
+        if done >= LEAST and began - start + longest > most_seconds:
+            break
         one, two = _network(), _network()
         found[OURS].append(_abba(one, two, cap_seconds))
-        found[BACK_TO_BACK].append(_one_after_the_other(_back_to_back, one, two))
-        found[AUTORANGE].append(_one_after_the_other(_autorange, one, two))
+        for name, way in others.items():
+            found[name].append(_one_after_the_other(way, one, two))
+        longest = max(longest, time.perf_counter() - began)
+        tell(done + 1)
     ways = tuple(
         Way(
             name,
@@ -70,7 +108,7 @@ def self_test(trials: int = 20, cap_seconds: float = 6.0, threads: int | None = 
         for name, done in found.items()
     )
     half = statistics.median(t.half for t in found[OURS])
-    return SelfTest(trials, ways, max(*ways[0].errors, math.expm1(half)) if math.isfinite(half) else None)
+    return SelfTest(len(found[OURS]), ways, max(*ways[0].errors, math.expm1(half)) if math.isfinite(half) else None)
 
 
 @dataclass(frozen=True)
@@ -153,4 +191,4 @@ def _autorange(call: Callable[[], object]) -> float:
     from torch.utils import benchmark
 
     timer: Any = benchmark.Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-    return float(timer.blocked_autorange(min_run_time=0.5).median)
+    return float(timer.blocked_autorange(min_run_time=AUTORANGE_SECONDS).median)

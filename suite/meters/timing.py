@@ -99,6 +99,8 @@ def compare(
 ) -> list[Block]:
     """Time two calls against each other; returns every block.
 
+    Many arguments, of which all but the two calls have defaults that tests alone change.
+
     Args:
         candidate, parent: what is timed, already prepared.
         device: where both compute; a GPU's throttling is watched there.

@@ -73,6 +73,8 @@ def fairness(
 ) -> list[Measure]:
     """Every measure of fairness that these answers define, with 95 % percentile intervals over test examples.
 
+    Many arguments, of which all after `classes` are optional columns and names.
+
     Shares are in per cent, differences in points, ratios from 0 to 1.  Examples are resampled within each group, so that groups
     keep their sizes; an interval that fewer than half of the resamples define is not given.  Of two classes, rates are of
     `favourable`; of more, each class stands against the rest, a figure is that of its worst class and its part `mean` the mean over

@@ -225,7 +225,10 @@ def open_problem(
     outputs: int,
     recipe_else: tuple[float, float, float, float],
 ) -> Q:
-    """A problem of this kind, with what all kinds have in common: graph, features, and what the tables above grant."""
+    """A problem of this kind, with what all kinds have in common: graph, features, and what the tables above grant.
+
+    Many arguments, as the kinds of problem share nothing but these columns.
+    """
     import torch
 
     from tasks.graph_tickets import data

@@ -47,3 +47,29 @@ def test_twins_compute_the_same() -> None:
     assert isinstance(two, torch.Tensor)
     assert torch.equal(one, two)
     assert one.data_ptr() != two.data_ptr()
+
+
+def test_it_ends_within_the_seconds_that_it_has_and_tells_each_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(selftest.time, "perf_counter", lambda: now[0])
+
+    def trial(*_: object) -> selftest._Trial:
+        now[0] += 1.0  # three ways: a trial takes three seconds
+        return selftest._Trial(0.01, 1.0, 0.02)
+
+    monkeypatch.setattr(selftest, "_abba", trial)
+    monkeypatch.setattr(selftest, "_one_after_the_other", trial)
+    for most, expected in ((0.0, 2), (6.5, 2), (9.0, 3), (100.0, 5)):
+        told: list[int] = []
+        result = selftest.self_test(5, most_seconds=most, tell=told.append)
+        assert result.trials == expected == len(result.ways[0].errors), most
+        assert told == list(range(1, expected + 1))
+
+
+def test_what_it_takes_is_told_beforehand() -> None:
+    assert selftest.expected_seconds(20) > 20 * selftest.CAP
+
+
+def test_a_quick_one_goes_our_way_alone() -> None:
+    result = selftest.self_test(2, 0.2, threads=1, alone=True)
+    assert [w.name for w in result.ways] == [selftest.OURS]
