@@ -192,7 +192,7 @@ def _reason(found: Sample, seen: Look) -> str:
 
 def sample(read: Sequence[Case], task: str, claim: Mapping[str, Any], pools: Pools) -> Sample:
     """What a claim that can be tested is judged by; `pools` keeps what several claims of a task share."""
-    runs, stage, card = _chosen(read, task, claim)
+    runs, stage, card = chosen(read, task, claim)
     ours, *versus = [{r.seed: _measures(case, r, claim) for case, r in found} for found in runs]
     theirs = versus[0] if versus else ours
     return Sample(
@@ -214,7 +214,9 @@ def looks(found: Sample) -> list[Look]:
     """
     out: list[Look] = []
     least = found.least
-    for n in range(found.first, min(len(found.values), found.most) + 1) if least is not None else ():
+    if least is None:
+        return out
+    for n in range(found.first, min(len(found.values), found.most) + 1):
         values = list(islice(found.values.values(), n))
         mean, tail = float(np.mean(values)), sequential.tail(found.first, n)
         half = pooling.half_width(pooling.difference(values, found.prior), n, tail)
@@ -238,7 +240,7 @@ def _pooled(read: Sequence[Case], task: str, claim: Mapping[str, Any], stage: st
     no differences, and two cases are no case: there a claim has its own noise.
     """
     row, versus = claim["row"], claim.get("versus", claim["row"])
-    names = {_name(task, row), _name(task, versus)}
+    names = {name_of(task, row), name_of(task, versus)}
     measure, over = claim["measure"], claim.get("over", claim["measure"])
     if claim["test"] != "difference" or len(names) > 1 or (measure != over) != (row == versus):
         return None
@@ -261,7 +263,7 @@ def _beside(read: Sequence[Case], name: CaseName, claim: Mapping[str, Any], stag
         for r in case.runs if case.name == name else ():
             if r.off_target or r.foreign or "@" in r.method or not (r.weighed if stage else r.counted):
                 continue
-            if not stage or (_card(r, stage) == card and r.device.startswith(device)):
+            if not stage or (card_of(r, stage) == card and r.device.startswith(device)):
                 rows.setdefault((r.target, r.method, r.variant), {})[r.seed] = _measures(case, r, claim)
     return [rows[key] for key in sorted(rows)]
 
@@ -290,7 +292,7 @@ def _values(claim: Mapping[str, Any], ours: Seeds, theirs: Seeds) -> dict[int, f
     return {s: a - b if test == "difference" else a / b for s, (a, b) in pairs.items()}
 
 
-def _chosen(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> tuple[list[list[tuple[Case, Run]]], str, str]:
+def chosen(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> tuple[list[list[tuple[Case, Run]]], str, str]:
     """Runs of the claim's row and, where it has one, of `versus`, and the stage and card that decide; off-target runs do not count.
 
     What a machine was measured by never mixes cards: where a measure is a timing or a meter's, both rows are of the card that
@@ -301,14 +303,14 @@ def _chosen(read: Sequence[Case], task: str, claim: Mapping[str, Any]) -> tuple[
     if stage:
 
         def shared(card: str) -> int:
-            return len(set.intersection(*({r.seed for _, r in runs if _card(r, stage) == card} for runs in found)))
+            return len(set.intersection(*({r.seed for _, r in runs if card_of(r, stage) == card} for runs in found)))
 
-        most = max(sorted({_card(r, stage) for _, r in found[0]}), key=shared, default="")
-        found = [[(case, r) for case, r in runs if _card(r, stage) == most] for runs in found]
+        most = max(sorted({card_of(r, stage) for _, r in found[0]}), key=shared, default="")
+        found = [[(case, r) for case, r in runs if card_of(r, stage) == most] for runs in found]
     return found, stage, most
 
 
-def _card(run: Run, stage: str) -> str:
+def card_of(run: Run, stage: str) -> str:
     return run.weigh_card if stage == "weigh" else run.solve_card
 
 
@@ -333,7 +335,7 @@ def _runs(read: Sequence[Case], task: str, row: Mapping[str, Any], stage: str, *
     any_target = bool(row.get("off_target"))
     if any_target and missed:
         return []
-    name = _name(task, row)
+    name = name_of(task, row)
     asked = (row.get("target", ""), row["method"], row.get("variant", ""))
     return [
         (case, r)
@@ -347,7 +349,7 @@ def _runs(read: Sequence[Case], task: str, row: Mapping[str, Any], stage: str, *
     ]
 
 
-def _name(task: str, row: Mapping[str, Any]) -> CaseName:
+def name_of(task: str, row: Mapping[str, Any]) -> CaseName:
     return CaseName(task, registry.task(task).version, row["tier"], row.get("division", "closed"), row["case"])
 
 
