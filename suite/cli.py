@@ -198,7 +198,7 @@ def run(
         raise UserError(f"--timeout {timeout:g}: write seconds, more than 0")
     chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
     if claims:
-        named = {"--method": method, "--seed": seed, "--case": case, "--target": target, "--set": settings}
+        named: dict[str, object] = {"--method": method, "--seed": seed, "--case": case, "--target": target, "--set": settings}
         named |= {"--cluster": cluster, "--solve-only": solve_only, "--processes": processes > 1}
         if given := [name for name, value in named.items() if value]:
             raise UserError(f"{given[0]} with --claims: the claims name their rows; leave it out")

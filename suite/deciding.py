@@ -1,7 +1,8 @@
 """Rows that decide claims: made one after the other within a budget of time, those first by which most is decided an hour.
 
-The state is the results folder, as of every sweep: what has a bundle is not run again, and a call that was stopped, or whose budget is
-spent, goes on where it was.  After each seed the claims are looked at again, by the bounds of that look (`suite.board.sequential`).
+The state is the results folder, as of every sweep: what has a bundle is not run again, and a call that was stopped, or whose budget
+is spent, goes on where it was.  After each seed the claims are looked at again, by the bounds of that look
+(`suite.board.sequential`).
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Session:
     data: str = ""
     threads: int = 0
     spent: bool = False  #: whether it ended since the budget did
+    _beside: float = 0.0  #: seconds, the most that a run took beside its solve
     _began: float = field(default_factory=time.monotonic)
     _left: dict[tuple[str, int], str] = field(default_factory=dict)
     _worked: dict[tuple[str, int], Need] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Session:
                 needs, news = self._look(db)
                 yield from news
                 todo = [n for n in needs if n.more is not None and _key(n) not in self._left]
-                need = next((n for n in todo if (_first_missing(n) or 0.0) <= self.remaining), None)
+                need = next((n for n in todo if (_first_missing(n) or 0.0) + self._beside <= self.remaining), None)
                 if need is None:
                     self.spent = bool(todo)
                     return
@@ -108,8 +110,8 @@ class Session:
     def _refused(self, need: Need) -> str:
         """Why nothing can be made for a claim here; empty where something can."""
         before = self._worked.get(_key(need))
-        if before is not None and before.next == need.next:
-            return f"what was run with seed {need.next[0]} does not count for it"
+        if before is not None and before.seeds == need.seeds:
+            return f"what was run with seed {before.next[0]} does not count for it"
         if need.card and need.card != self.card.hash:
             return f"its numbers are a machine's: only seeds of {need.card[:8]} count"
         odd = [r.device for r in need.rows if r.device and not self.device.startswith(r.device)]
@@ -121,9 +123,10 @@ class Session:
         for row in need.rows:
             if seed in row.settled:
                 continue
-            if (row.seconds or 0.0) > self.remaining:
+            if (row.seconds or 0.0) + self._beside > self.remaining:
                 self.spent = True
                 return
+            before = self.remaining
             try:
                 (order,) = self._orders(row, seed)
                 with _alarm(self.remaining):
@@ -137,6 +140,8 @@ class Session:
                     raise Stopped from None
                 self.spent = True
                 return
+            if outcome.fresh:
+                self._beside = max(self._beside, before - self.remaining - (row.seconds or 0.0))
             yield outcome
 
     def _orders(self, row: Row, seed: int) -> list[Order]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 POWER = 0.8
+WEIGHING = 40.0  #: seconds, about what a run takes beside its solve: three workloads of 12 s at most, and their memory
 FAR = 100  #: seeds that would not decide a claim: its estimate lies on the bound
 ON_THE_BOUND = "cannot: the estimate lies on the bound"
 
@@ -59,7 +60,8 @@ class Need:
     more: int | None  #: seeds that decide it, with a chance of `power`; None where no number within its last look does
     power: float
     seconds_per_seed: float | None
-    seconds: float | None  #: of all of them
+    seconds: float | None  #: of solving, for all of them
+    runs: int  #: that these seeds lack
     reason: str  #: why no number of seeds is told
     next: Sequence[int]  #: the seeds to make, in their order
     rows: Sequence[Row]
@@ -69,7 +71,7 @@ class Need:
     @property
     def per_hour(self) -> float:
         """Claims decided in an hour that is spent on this one."""
-        return self.power / max(self.seconds or 0.0, 1.0) * 3600
+        return self.power / ((self.seconds or 0.0) + WEIGHING * max(1, self.runs)) * 3600
 
     def to_json(self) -> dict[str, Any]:
         """For machines: its rows without the seeds that there are already."""
@@ -116,7 +118,7 @@ def _need(read: Sequence[Case], task: str, claim: Mapping[str, Any], found: Samp
     n = min(len(found.values), found.most)
     more, power, reason = seeds_more(found, n)
     new = _next(rows, more or 0)
-    told = all(r.seconds is not None for r in rows)
+    told, missing = all(r.seconds is not None for r in rows), _missing(rows, new)
     return Need(
         task,
         claim["method"],
@@ -126,7 +128,8 @@ def _need(read: Sequence[Case], task: str, claim: Mapping[str, Any], found: Samp
         more,
         power,
         sum(r.seconds or 0.0 for r in rows) if told else None,
-        sum(r.seconds or 0.0 for r, _ in _missing(rows, new)) if told and more is not None else None,
+        sum(r.seconds or 0.0 for r, _ in missing) if told and more is not None else None,
+        len(missing),
         reason,
         new,
         rows,
@@ -242,7 +245,7 @@ def render(found: Sequence[Need]) -> Group:
     able = [n for n in found if n.more is not None]
     told = f"{len(found)} undecided; {len(able)} would be decided with a chance of {POWER:.0%} or more"
     if able:
-        told += f", in {length(seconds_of(able))} of solving: `weighin run --claims --budget 6h` makes them, most decisive per hour first"
+        told += f", in {length(seconds_of(able))} of solving, and weighing on top: `weighin run --claims --budget 6h` makes them, most decisive per hour first"
     return Group(Padding(grid, (0, 0, 0, 2)), Text(told))
 
 
@@ -251,7 +254,7 @@ def words(n: Need) -> str:
     if n.more is None:
         return n.reason
     each = "nobody knows how long" if n.seconds_per_seed is None else f"{length(n.seconds_per_seed)} of solving a seed"
-    whole = "" if n.seconds is None else f", {length(n.seconds)} for all that are not there"
+    whole = "" if n.seconds is None else f", {length(n.seconds)} for the {n.runs} runs that are not there"
     card = f", on {n.card[:8]} alone" if n.card else ""
     return f"{n.seeds} + {n.more} seeds decide it with a chance of {n.power:.0%}: {each}{whole}{card}"
 
