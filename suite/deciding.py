@@ -93,19 +93,23 @@ class Session:
 
     def _look(self, db: Path) -> tuple[list[Need], list[Looked]]:
         """What the undecided claims need now, and what the one that was worked on has become."""
-        from suite.board import claims, planning, store
+        from suite import registry
+        from suite.board import cases, claims, planning, store
 
+        needs: list[Need] = []
+        news: list[Looked] = []
         with store.connect(db) as connection:
-            needs = planning.needs(connection, self.task)
-            news = []
-            for key, need in self._worked.items():
-                if key not in self._left:
-                    found = claims.verdicts(connection, need.task)[need.place]
-                    if found.seeds > need.seeds or found.verdict != "undecided":
-                        news.append(Looked(need, found))
-                    if found.verdict != "undecided":
-                        self._left[key] = found.verdict
-        return needs, news
+            for task in [self.task] if self.task else registry.tasks():
+                read = list(cases.of_task(connection, task))
+                needs += planning.of(read, task)
+                worked = {n.place: n for key, n in self._worked.items() if key[0] == task and key not in self._left}
+                verdicts = claims.of(read, task) if worked else []
+                for place, need in worked.items():
+                    if verdicts[place].seeds > need.seeds or verdicts[place].verdict != "undecided":
+                        news.append(Looked(need, verdicts[place]))
+                    if verdicts[place].verdict != "undecided":
+                        self._left[task, place] = verdicts[place].verdict
+        return planning.ordered(needs), news
 
     def _refused(self, need: Need) -> str:
         """Why nothing can be made for a claim here; empty where something can."""

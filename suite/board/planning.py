@@ -19,7 +19,6 @@ from suite import registry
 from suite.board import claims, pooling, sequential
 from suite.board.cases import Case
 from suite.board.claims import Sample
-from suite.board.statistics import Noise
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 POWER = 0.8
 WEIGHING = 40.0  #: seconds, about what a run takes beside its solve: three workloads of 12 s at most, and their memory
 FAR = 100  #: seeds that would not decide a claim: its estimate lies on the bound
+CHANCES = (np.arange(16) + 0.5) / 16  #: at which a variance's law is read
 ON_THE_BOUND = "cannot: the estimate lies on the bound"
 
 
@@ -96,6 +96,11 @@ def needs(db: duckdb.DuckDBPyConnection, task: str = "") -> list[Need]:
     from suite.board import cases
 
     found = [n for name in registry.tasks() if not task or name == task for n in of(list(cases.of_task(db, name)), name)]
+    return ordered(found)
+
+
+def ordered(found: Sequence[Need]) -> list[Need]:
+    """Those first that are decided soonest; those that no seeds decide last."""
     return sorted(found, key=lambda n: (n.more is None, -n.per_hour))
 
 
@@ -145,9 +150,9 @@ def seeds_more(found: Sample, n: int) -> tuple[int | None, float, str]:
     """
     values = list(found.values.values())[:n]
     mean = float(np.mean(values))
-    noise = pooling.difference(values, found.prior)
+    deviation = pooling.difference(values, found.prior).deviation
     for later in range(n + 1, FAR + 1):
-        chance = decided(found, mean, noise, n, later)
+        chance = decided(found, mean, deviation, later)
         if chance >= POWER:
             if later <= found.most:
                 return later - n, chance, ""
@@ -155,23 +160,29 @@ def seeds_more(found: Sample, n: int) -> tuple[int | None, float, str]:
     return None, 0.0, ON_THE_BOUND
 
 
-def decided(found: Sample, mean: float, noise: Noise, n: int, later: int) -> float:
-    """The chance that the look at `later` seeds decides a claim whose mean and noise, of n seeds, are the truth."""
+def decided(found: Sample, mean: float, deviation: float, later: int) -> float:
+    """The chance that the look at `later` seeds decides a claim whose mean, and one seed's deviation from it, are the truth.
+
+    Over what the seeds' own variance may come out as, whose share in the interval's width is `pooling.moderated`'s.
+    """
     from scipy import special
 
     assert found.least is not None
-    freedom = later - 1.0
-    if found.prior is not None:
-        freedom = max(freedom, min(found.prior.freedom + freedom, found.prior.most))
-    half = pooling.half_width(Noise(noise.deviation, freedom), later, sequential.tail(found.first, later))
-    error = max(noise.deviation / math.sqrt(later), 1e-12)
+    own = later - 1
+    variance = deviation**2 * special.gammaincinv(own / 2, CHANCES) * 2 / own
+    drawn, freedom = (variance, own) if found.prior is None else pooling.moderated(variance, own, found.prior)
+    half = -special.stdtrit(freedom, sequential.tail(found.first, later)) * np.sqrt(drawn / later)
+    error = max(deviation / math.sqrt(later), 1e-12)
     # means that leave it undecided: from short of the bound to beyond it, without those whose interval lies within the margin
     low, high = found.least - half, found.least + half
-    parts = [(low, high)]
-    if found.margin is not None and half <= found.margin:
-        alike = (half - found.margin, found.margin - half)
-        parts = [(low, min(high, max(low, alike[0]))), (max(low, min(high, alike[1])), high)]
-    return 1 - sum(float(special.ndtr((b - mean) / error) - special.ndtr((a - mean) / error)) for a, b in parts)
+    reach = -np.inf if found.margin is None else found.margin - half
+    alike = reach >= 0
+    first, last = np.where(alike, np.clip(-reach, low, high), high), np.where(alike, np.clip(reach, low, high), high)
+
+    def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(special.ndtr((b - mean) / error) - special.ndtr((a - mean) / error))
+
+    return 1 - float((between(low, first) + between(last, high)).mean())
 
 
 def _rows(read: Sequence[Case], task: str, claim: Mapping[str, Any], found: Sample) -> list[Row]:

@@ -81,18 +81,18 @@ def difference(values: Sequence[float], prior: Prior | None) -> Noise:
 
 def moderated(variance: np.ndarray, freedom: float, prior: Prior) -> tuple[np.ndarray, float]:
     """Variances (n,) of differences over as many seeds each, drawn towards the prior's; and their degrees of freedom."""
-    from scipy import stats
+    from scipy import special
 
     drawn = (prior.freedom * prior.variance + freedom * variance) / (prior.freedom + freedom)
-    odd = stats.f.sf(variance / prior.variance, freedom, prior.freedom) < ODD
+    odd = special.fdtrc(freedom, prior.freedom, variance / prior.variance) < ODD
     return np.where(odd, variance, drawn), max(freedom, min(prior.freedom + freedom, prior.most))
 
 
 def half_width(noise: Noise, n: int, tail: float = 0.025) -> float:
     """Half width of the interval of a mean over n seeds that leaves a chance of `tail` on either side."""
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.isf(tail, noise.freedom)) * noise.deviation / math.sqrt(n)
+    return -float(special.stdtrit(noise.freedom, tail)) * noise.deviation / math.sqrt(n)
 
 
 def _prior(variance: np.ndarray, freedom: np.ndarray, most: float, rows: int) -> Prior | None:

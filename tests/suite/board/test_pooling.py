@@ -114,7 +114,7 @@ def test_pooled_intervals_hold_the_truth_and_at_three_seeds_are_little_more_than
 def test_where_coverage_falls_short() -> None:
     """A difference is taken for as noisy as the next before its seeds are seen: the noisiest in truth are held less often.
 
-    And where, all at once, rows inherit from one parent in two groups, go on from one another and differ in their noise, fewer of the
+    And where rows inherit from one parent in two groups, go on from one another and differ in their noise, all at once, fewer
     comparisons tell something new than the law takes them for.
     """
     for deviations, least in ((apart, 0.84), (two_kinds, 0.84), (one_wild, 0.78)):
