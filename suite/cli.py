@@ -176,8 +176,8 @@ def system(
 
 @app.command()
 def run(
-    task: Annotated[str, typer.Argument(help="Name of the task: see `weighin list`.")],
-    method: Annotated[list[str], typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")],
+    task: Annotated[str, typer.Argument(help="Name of the task: see `weighin list`; with --claims it may be left out.")] = "",
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
     tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
     case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
@@ -198,6 +198,11 @@ def run(
     solve_only: Annotated[bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")] = False,
     cluster: Annotated[Path | None, typer.Option(help="Submit to a cluster: a TOML for submitit.")] = None,
     submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
+    claims: Annotated[
+        bool,
+        typer.Option("--claims", help="Make the seeds that decide the papers' claims (of one task): see `weighin claims --plan`."),
+    ] = False,
+    budget: Annotated[str, typer.Option(help="With --claims: how long it may take, such as 6h or 90m.")] = "",
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
@@ -210,6 +215,17 @@ def run(
         naming.check_submitter(submitter)
     if timeout is not None and not 0 < timeout < float("inf"):
         raise UserError(f"--timeout {timeout:g}: write seconds, more than 0")
+    chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
+    if claims:
+        named: dict[str, object] = {"--method": method, "--seed": seed, "--case": case, "--target": target, "--set": settings}
+        named |= {"--cluster": cluster, "--solve-only": solve_only, "--processes": processes > 1}
+        if given := [name for name, value in named.items() if value]:
+            raise UserError(f"{given[0]} with --claims: the claims name their rows; leave it out")
+        return _run_claims(task, budget, chosen, device, data, threads, as_json=as_json)
+    if budget:
+        raise UserError("--budget is of --claims: add it, or leave --budget out")
+    if not task or not method:
+        raise UserError("name a task and a --method, as `weighin list` shows them; or --claims, for the rows that decide claims")
     todo = sweep.orders(
         task,
         methods=method,
@@ -228,7 +244,6 @@ def run(
     if own and division == "closed":
         words = f"{', '.join(own)}: not a case of this tier, so its labels cannot be checked; to submit it, use --division open"
         _console(stderr=True).print(words, style="yellow", highlight=False, soft_wrap=True)
-    chosen = runner.Settings(out, _work(out), timeout, retry, submitter, solve_only)
     for folder in (out, chosen.work):
         place.check_writable(folder)
     if cluster is not None:
@@ -549,15 +564,23 @@ def site(
 def claims(
     task: Annotated[str, typer.Argument(help="Only this task.")] = "",
     results: Annotated[Path, typer.Option("--results", help="Folder of the results.")] = RESULTS,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Of each undecided claim: how many seeds more decide it, and what they cost.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Judge the papers' claims from the bundles: met, not met, undecided, or why none can be told."""
+    """Judge the papers' claims from the bundles: met, not met, no difference, undecided, or why none can be told."""
     from suite import registry
     from suite.board import claims as ledger
 
     if task:
         registry.task(task)  # or says which there are
     _need_results(results)
+    if plan:
+        from suite.board import planning
+
+        needs = planning.judge(results, task)
+        return _print_json([n.to_json() for n in needs]) if as_json else _console().print(planning.render(needs))
     verdicts = ledger.judge(results, task)
     if as_json:
         return _print_json([_plain(v) for v in verdicts])
@@ -608,18 +631,92 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
             outcomes.append(outcome)
             for bar in bars.task_ids:
                 bars.update(bar, visible=bar == whole)
-            color = GOOD.get(outcome.status, "red")
-            age = "" if outcome.fresh else " [dim](was there)[/]"
-            bars.console.print(
-                f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True
-            )
-            if outcome.reason:
-                bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
-            for note in outcome.notes:
-                bars.console.print(f"         {_escape(note)}", style="yellow", soft_wrap=True)
+            _print_outcome(bars, outcome)
             if whole is not None:
                 bars.advance(whole)
     return outcomes
+
+
+def _print_outcome(bars: Progress, outcome: Outcome) -> None:
+    color = GOOD.get(outcome.status, "red")
+    age = "" if outcome.fresh else " [dim](was there)[/]"
+    bars.console.print(f"[{color}]{outcome.status:8}[/] {_title(outcome.order)}{age}  [dim]{outcome.path}[/]", soft_wrap=True)
+    if outcome.reason:
+        bars.console.print(f"         {_escape(outcome.reason.splitlines()[0])}", style="red", soft_wrap=True)
+    for note in outcome.notes:
+        bars.console.print(f"         {_escape(note)}", style="yellow", soft_wrap=True)
+
+
+def _run_claims(task: str, budget: str, settings: Settings, device: str, data: str, threads: int, *, as_json: bool) -> None:
+    """Make the seeds that decide claims; the runs and verdicts as they land, at the end what is left."""
+    from suite import deciding, place, registry
+    from suite import system as machine
+    from suite.board import claims as ledger
+    from suite.board import planning
+
+    if task:
+        registry.task(task)  # or says which there are
+    if not budget:
+        raise UserError("--claims takes time: say how much with --budget, such as 6h")
+    allowed = deciding.seconds(budget)
+    _need_results(settings.out)
+    for folder in (settings.out, settings.work):
+        place.check_writable(folder)
+    outcomes: list[Outcome] = []
+    looked: list[deciding.Looked] = []
+    left: list[deciding.Left] = []
+    with _stoppable(), _progress(quiet=as_json) as bars:
+        whole = bars.add_task(f"claims, {planning.length(allowed)}", total=allowed)
+
+        def show(order: Order) -> Callable[[str, Mapping[str, Any]], None]:
+            tell = _show(bars, f"{order.spec.task} {_title(order)}")
+
+            def told(stage: str, event: Mapping[str, Any]) -> None:
+                bars.update(whole, completed=allowed - session.remaining)
+                tell(stage, event)
+
+            return told
+
+        session = deciding.Session(settings, machine.card(device, threads), allowed, show, task, device, data, threads)
+        for found in session.run():
+            for bar in bars.task_ids:
+                bars.update(bar, visible=bar == whole)
+            bars.update(whole, completed=allowed - session.remaining)
+            if isinstance(found, deciding.Looked):
+                looked.append(found)
+                v = found.verdict
+                line = f"[{ledger.STYLES[v.verdict]}]{ledger.SIGNS[v.verdict]} {v.verdict}[/] {v.task} {_escape(v.method)}: "
+                bars.console.print(f"{line}{_escape(v.claim)}  [dim]{_escape(ledger.ours(v))}[/]", soft_wrap=True)
+            elif isinstance(found, deciding.Left):
+                left.append(found)
+                told = f"{found.need.task} {found.need.method}: {found.need.claim}: {found.reason}"
+                bars.console.print(f"left     {_escape(told)}", style="yellow", soft_wrap=True)
+            else:
+                outcomes.append(found)
+                _print_outcome(bars, found)
+    decided = {(x.need.task, x.need.place): x.verdict for x in looked if x.verdict.verdict != "undecided"}
+    spent = round(allowed - session.remaining, 1)
+    if as_json:
+        runs = [{"status": o.status, "path": str(o.path), "fresh": o.fresh, "reason": o.reason} for o in outcomes]
+        _print_json(
+            {
+                "budget_seconds": allowed,
+                "spent_seconds": spent,
+                "ended": "budget" if session.spent else "nothing left to run",
+                "runs": runs,
+                "looks": [_plain(x.verdict) for x in looked],
+                "left": [{"task": x.need.task, "claim": x.need.claim, "reason": x.reason} for x in left],
+            }
+        )
+    else:
+        end = (
+            "the budget is spent: the same command goes on from here"
+            if session.spent
+            else "no claim is left that seeds decide here"
+        )
+        _console().print(f"{len(outcomes)} runs in {planning.length(spent)}, {len(decided)} claims decided; {end}", soft_wrap=True)
+    if any(o.status not in GOOD for o in outcomes):
+        raise typer.Exit(1)
 
 
 def _finish(outcomes: Sequence[Outcome], as_json: bool, mend: str = "the same command with --retry goes on from there") -> None:

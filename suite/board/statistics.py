@@ -134,14 +134,22 @@ def moderated(squares: np.ndarray, freedom: np.ndarray) -> list[Noise]:
     if not round(total, 6):
         return [Noise(math.nan, 0)] * len(squares)
     own = np.divide(squares, freedom, out=np.zeros(len(squares)), where=freedom > 1e-6)
-    centre, prior = _law(own, freedom, total)
+    centre, prior = law(own, freedom)
     weight = freedom / (prior + freedom)
     variance = np.maximum(own, (1 - weight) * centre + weight * own)
     return [Noise(math.sqrt(v), float(f)) for v, f in zip(variance, np.minimum(prior + freedom, total), strict=True)]
 
 
-def _law(variance: np.ndarray, freedom: np.ndarray, total: float) -> tuple[float, float]:
-    """Centre of the law of variances and the degrees of freedom that it is worth; infinitely many where all are alike."""
+def law(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
+    """The law that true variances are drawn from: its centre, and the degrees of freedom that it is worth (Smyth 2004, section 6.2).
+
+    Infinitely many where the variances differ no more than chance makes them; the centre then is the pooled variance.  Ranks
+    (`moderated`) and claims (`suite.board.pooling`) both take it from here.
+
+    Args:
+        variance: (n,) estimates; those of nothing at all say nothing of the law.
+        freedom: (n,) degrees of freedom behind each, not all 0.
+    """
     from scipy import optimize, special
 
     known = variance > 1e-12 * variance.max()
@@ -153,7 +161,7 @@ def _law(variance: np.ndarray, freedom: np.ndarray, total: float) -> tuple[float
             # trigamma falls from infinity to zero and lies between 1/x and 1/x + 1/x**2
             half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 0.5 / excess, 2 + 2 / excess)
             return math.exp(float(logs.mean()) + float(special.digamma(half)) - math.log(half)), 2 * half
-    return float((variance * freedom).sum()) / total, math.inf
+    return float((variance * freedom).sum() / freedom.sum()), math.inf
 
 
 def interval(values: Mapping[int, float], own: Noise) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from suite.board import cases, charts, claims, store
+from suite import registry
+from suite.board import cases, charts, claims, sequential, statistics, store
 from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
@@ -181,7 +182,7 @@ def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -
     assert "-10.00 [-10.00, -10.00], at least -1" in words
     assert "why: an explanation" in words
     assert "needs ImageNet" in words
-    assert "0 met, 1 not met, 0 undecided, 0 too few rows, 1 not testable here" in words
+    assert "0 met, 1 not met, 0 no difference, 0 undecided, 0 too few rows, 1 not testable here" in " ".join(words.split())
 
 
 def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
@@ -200,3 +201,90 @@ def test_a_bound_may_be_the_other_rows_spread(tmp_path: Path) -> None:
     assert found.least == pytest.approx(-2.0)
     assert found.verdict == "met"
     assert judged(tmp_path, deviations=-0.1).verdict == "not met"
+
+
+def test_what_lies_within_the_margin_is_no_difference(tmp_path: Path) -> None:
+    for seed, gap in enumerate((0.1, -0.1, 0.15)):
+        put(tmp_path, "dense", seed, 90.0 + seed)
+        put(tmp_path, "chex", seed, 90.0 + seed + gap)
+    asked: dict[str, Any] = {"least": 0.0, "why": "an explanation"}
+    assert judged(tmp_path, **asked).verdict == "undecided"
+    assert judged(tmp_path, **asked, margin=0.3).verdict == "undecided"  # the interval reaches 0.38
+    found = judged(tmp_path, **asked, margin=0.5)
+    assert (found.verdict, found.margin, found.why) == ("no difference", 0.5, "an explanation")
+    assert claims.ours(found).endswith("at least 0, margin 0.5")
+    assert ("=", "no difference", 1) in claims.tally([found])
+    assert judged(tmp_path, **asked | {"least": -1.0}, margin=0.5).verdict == "met"  # what the claim asks comes first
+    assert judged(tmp_path, **asked | {"least": 1.0}, margin=0.5).verdict == "not met"
+
+
+def test_seeds_added_after_a_look_are_held_to_the_bound_of_theirs(tmp_path: Path) -> None:
+    gaps = (-0.2, -1.0, -1.9, -1.45, -1.25, -1.5)
+    for seed, gap in enumerate(gaps):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 90.0 + gap)
+    found = judged(tmp_path, least=-0.6)
+    assert (found.verdict, found.seeds, found.look) == ("undecided", 6, 4)
+    assert found.level == pytest.approx(1 - 2 * sequential.tail(3, 6), abs=1e-6)
+    assert found.high is not None
+    assert found.value is not None
+    mean, half = statistics.t_interval(gaps)
+    assert found.value == pytest.approx(mean)
+    assert found.high - found.value > half
+    assert mean + half < -0.6  # the ordinary interval would have taken it for not met
+    assert claims.ours(found).endswith("look 4 at 6 seeds")
+    assert judged(tmp_path, least=-0.6, seeds=6).verdict == "not met"  # six were planned: that is its first look
+
+
+def test_the_first_look_that_decides_stands(tmp_path: Path) -> None:
+    for seed, gap in enumerate((-0.1, -0.2, -0.3, -5.0)):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 90.0 + gap)
+    found = judged(tmp_path)
+    assert (found.verdict, found.seeds, found.look, found.value) == ("met", 3, 1, pytest.approx(-0.2))
+    assert found.reason == "decided by its first 3 seeds; 1 more came since"
+
+
+def test_noise_is_pooled_with_the_cases_other_rows_but_not_with_others_methods(tmp_path: Path) -> None:
+    others = (
+        "uniform_scratch",
+        "l1_filters",
+        "chase",
+        "imp",
+        "snip",
+        "gmp",
+        "fpgm",
+        "structure_lth",
+        "depgraph",
+        "chex_widths",
+        "rigl",
+    )
+    for seed in range(3):
+        put(tmp_path, "dense", seed, 90.0)
+        put(tmp_path, "chex", seed, 89.0 + (0.0, 0.1, 1.2)[seed])
+    alone = judged(tmp_path)
+    assert alone.pooled == 0
+    known = [name for name in others if name in registry.methods("image_pruning")][:9]
+    for i, name in enumerate(known):
+        for seed in range(3):
+            put(tmp_path, name, seed, 80.0 + i + 0.3 * ((i * seed) % 3))
+            method = {"name": f"mine{i}@{'0' * 12}", "origin": "file", "version": HERE}
+            light(tmp_path, seed, method=method, measures=measured(50.0 + 20 * ((i + seed) % 3)))
+    found = judged(tmp_path)
+    assert found.pooled == 2 + len(known)
+    assert found.high is not None
+    assert found.low is not None
+    assert alone.high is not None
+    assert alone.low is not None
+    assert found.high - found.low < 0.7 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize("task", list(registry.tasks()))
+def test_a_margin_is_of_a_difference_whose_bound_lies_within_it_and_its_file_says_what_it_follows_from(task: str) -> None:
+    found = [c for c in claims.stated(task) if "margin" in c]
+    for claim in found:
+        assert claim["test"] == "difference"
+        assert abs(claim["least"]) < claim["margin"]  # else it is met or not met before it can be no difference
+    path = registry.tasks()[task].path
+    head = path.with_name("claims.toml").read_text(encoding="utf-8").partition("[[claim]]")[0] if path else ""
+    assert ("# `margin`: " in head) == bool(found)
