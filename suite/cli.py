@@ -648,7 +648,10 @@ def _print_outcome(bars: Progress, outcome: Outcome) -> None:
 
 
 def _run_claims(task: str, budget: str, settings: Settings, device: str, data: str, threads: int, *, as_json: bool) -> None:
-    """Make the seeds that decide claims; the runs and verdicts as they land, at the end what is left."""
+    """Make the seeds that decide claims; the runs and verdicts as they land, at the end what is left.
+
+    Long, as all of it is shown while it lands.
+    """
     from suite import deciding, place, registry
     from suite import system as machine
     from suite.board import claims as ledger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,9 @@ def graph_problem(run: MemoryRun | None = None, **changes: Any) -> Any:
     task = registry.task("graph_tickets").of(str(changes.get("case", "")))
     asked = Spec("graph_tickets", task.version, **{**fields, **changes})
     return task.problem(asked, run or MemoryRun(asked))
+
+
+def on_one_line(page: str) -> str:
+    """A page's text as a browser takes it: line breaks are spaces, and none stand between the cells of a table."""
+    text = re.sub(r"\s+", " ", page)
+    return re.sub(r"(</t[dhr]>|<tr[^>]*>|<t(?:head|body)[^>]*>) (?=<)", r"\1", text)

@@ -1,6 +1,6 @@
 """A function is short and takes little, or its docstring says why not, in a sentence that begins with one of `WHY`.
 
-A command's arguments are the options that its help lists.
+A command's arguments are the options that its help lists: they count neither as arguments nor as lines.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def unexcused(text: str) -> Iterator[str]:
         first = node.body[0]
         words = first.end_lineno - first.lineno + 1 if told and first.end_lineno else 0
         assert node.end_lineno is not None
-        lines = node.end_lineno - node.lineno + 1 - words
+        command = any("command" in ast.unparse(d) for d in node.decorator_list)
+        lines = node.end_lineno - (first.lineno if command else node.lineno) + 1 - words
         given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
         if lines > LINES and WHY[0] not in told:
             yield f"{node.name}: {lines} lines"
-        command = any("command" in ast.unparse(d) for d in node.decorator_list)
         if len(given) > ARGUMENTS and WHY[1] not in told and not command:
             yield f"{node.name}: {len(given)} arguments"
 

@@ -14,6 +14,7 @@ from suite import registry, versions
 from suite.board import addresses, budgets, changes, comparing, pages, standing, store, tables
 from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.versions import Entry, Table
+from tests.helpers import on_one_line
 from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
@@ -137,7 +138,7 @@ def test_a_methods_page_begins_with_where_it_stands(connection: duckdb.DuckDBPyC
     assert first.count('<svg class="place"') == 2
     assert "score=l1" not in first
     assert 'href="../compare.html?m=chex"' in first
-    index = (tmp_path / "methods/index.md").read_text(encoding="utf-8")
+    index = on_one_line((tmp_path / "methods/index.md").read_text(encoding="utf-8"))
     (line,) = re.findall(r'<tr><td><b><a href="chex.html">.*?</tr>', index)
     assert '<td class="num" data-h="rankings">2</td>' in line
     assert re.search(r"\d+(–\d+)? of [35]</a>", line)
@@ -226,7 +227,7 @@ def test_days_beyond_the_newest_are_counted_only(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(changes, "MOST_DAYS", 2)
     monkeypatch.setattr(changes, "releases", lambda: {"0.2.0": date(2026, 1, 3)})
     with store.connect(tmp_path / "b.duckdb") as db:
-        text = changes.page(pages._environment(), db, addresses.pages(tables.rankings(db)))
+        text = on_one_line(changes.page(pages._environment(), db, addresses.pages(tables.rankings(db))))
     assert text.count('<section class="day"') == 2
     assert text.count('<tr class="day"') == 2
     assert "<td>2026-01-01</td><td>image_pruning: 1 new row</td>" in text

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from suite.board import pages, store, systems
+from tests.helpers import on_one_line
 from tests.suite.board.test_store import light
 from tests.suite.board.test_tables import measured
 
@@ -47,9 +48,11 @@ def test_a_class_of_cards_stands_in_one_line_and_each_page_names_the_others(tmp_
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")
     with store.connect(tmp_path / "b.duckdb") as db:
         pages.write_pages(db, tmp_path / "docs")
-    index = (tmp_path / "docs" / "systems" / "index.md").read_text(encoding="utf-8")
+    index, first, second, other = (
+        on_one_line((tmp_path / "docs" / "systems" / f"{name}.md").read_text(encoding="utf-8"))
+        for name in ("index", *(letter * 16 for letter in "abc"))
+    )
     assert index.count("<tr><td>") == 2
-    first, second, other = ((tmp_path / "docs" / "systems" / f"{name * 16}.md").read_text(encoding="utf-8") for name in "abc")
     assert f'<a href="{"b" * 16}.html">bbbb</a> (kernel 6.8.2; 1 weighed)' in first
     assert f'One class of machine with <a href="{"a" * 16}.html">' in second
     assert "class of machine" not in other
