@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import runner, system
+from suite import runner, system, versions
 from suite.conform import WAITING
 from suite.forkserver import ForkServer
 from suite.order import Order
@@ -49,3 +49,18 @@ def server() -> Iterator[ForkServer]:
     """Forks stages of image_pruning: for tests of what a stage does, not of how its interpreter begins."""
     with ForkServer("image_pruning", WAITING) as found:
         yield found
+
+
+@pytest.fixture
+def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For tests that change what versions there are: nothing that follows from theirs outlives them, in memory or in the kept list."""
+
+    def forget() -> None:
+        for cached in (versions.table, versions.of_task, versions.of_method):
+            getattr(cached, "cache_clear", lambda: None)()  # a test may have put a plain function in its place
+
+    monkeypatch.setenv("WEIGHIN_CACHE", str(tmp_path / "cache"))
+    forget()
+    yield
+    monkeypatch.undo()
+    forget()

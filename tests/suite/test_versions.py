@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,20 +91,11 @@ def test_a_lineage_says_where_it_stands() -> None:
 
 
 @pytest.fixture
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def table(own_versions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of image_pruning apart from the committed one."""
     file = tmp_path / versions.TABLE
     monkeypatch.setattr(versions, "table_file", lambda task: file)
-    monkeypatch.setenv("WEIGHIN_CACHE", str(tmp_path / "cache"))  # a list of sources that follows is not ours to keep
-    _forget()
-    yield file
-    monkeypatch.undo()
-    _forget()
-
-
-def _forget() -> None:
-    for cached in (versions.table, versions.of_task, versions.of_method):
-        cached.cache_clear()
+    return file
 
 
 def test_what_is_entered_is_read_back(table: Path) -> None:

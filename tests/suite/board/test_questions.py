@@ -188,13 +188,12 @@ def test_a_retraction_stands_on_its_own_day_with_its_reason(tmp_path: Path) -> N
     assert [e.words[:12] for e in undated] == ["chex, seed 1"]
 
 
-def test_a_raised_version_archives_what_was_run_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raised_version_archives_what_was_run_before(own_versions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = {"name": "chex", "origin": "reference", "version": "b" * 64}
     light(tmp_path / "r", 0, created="2026-01-01T10:00:00Z", method=old)
     light(tmp_path / "r", 1, created="2026-01-04T10:00:00Z")
     here = registry.method("image_pruning", "chex").version
     known = {"chex": (Entry(1, "b" * 64), Entry(2, here)), "imp": (Entry(1, "c" * 64), Entry(2, "d" * 64))}
-    monkeypatch.setenv("WEIGHIN_CACHE", str(tmp_path / "cache"))  # the list of sources that follows is not ours to keep
     monkeypatch.setattr(versions, "table", lambda task: Table((), known) if task == "image_pruning" else Table())
     monkeypatch.setattr(versions, "archived", lambda: [("image_pruning", "chex", "b" * 64)])
     (raised, first), _, waiting = days_of(tmp_path)
@@ -205,7 +204,9 @@ def test_a_raised_version_archives_what_was_run_before(tmp_path: Path, monkeypat
     assert [(e.method, e.version, e.day) for e in waiting] == [("imp", 2, None)]
 
 
-def test_rows_of_an_earlier_version_of_a_task_are_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_an_earlier_version_of_a_task_are_archived(
+    own_versions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(TASK), "version", 2)
     light(tmp_path / "r", 0, created="2026-01-01T10:00:00Z", spec={"version": 1})
     light(tmp_path / "r", 1, created="2026-01-02T10:00:00Z", spec={"version": 2})
