@@ -53,7 +53,7 @@ def server() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For tests that change what versions there are: nothing that follows from theirs outlives them, in memory or in the kept list."""
+    """For tests that change what versions there are: what follows outlives them neither in memory nor in the kept list."""
 
     def forget() -> None:
         for cached in (versions.table, versions.of_task, versions.of_method):
