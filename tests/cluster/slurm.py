@@ -128,6 +128,10 @@ class Cluster:
         f, user = self.folder, getuser()
         host = socket.gethostname()
         control, database, *daemons = ports
+        accounting = ["AccountingStorageType=accounting_storage/none"]
+        if self.accounting:
+            accounting = ["AccountingStorageType=accounting_storage/slurmdbd", "AccountingStorageHost=127.0.0.1"]
+            accounting += [f"AccountingStoragePort={database}", f"AccountingStoragePass={f}/munge.socket"]  # its socket, not its key
         text = f"""
 ClusterName=tiny
 SlurmctldHost={host}(127.0.0.1)
@@ -160,7 +164,7 @@ InactiveLimit=0
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 {"JobAcctGatherParams=OverMemoryKill" if self.kill_over_memory else ""}
-{f"AccountingStorageType=accounting_storage/slurmdbd{chr(10)}AccountingStorageHost=127.0.0.1{chr(10)}AccountingStoragePort={database}" if self.accounting else "AccountingStorageType=accounting_storage/none"}
+{chr(10).join(accounting)}
 """
         text += "".join(
             f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} RealMemory={self.memory}\n"
