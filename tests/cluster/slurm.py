@@ -122,7 +122,11 @@ class Cluster:
         for number in range(1, self.nodes + 1):
             (f / f"n{number}").mkdir()
             self.node(number)
-        _until(lambda: self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T", check=False).split() == ["idle"] * self.nodes, "nodes", self)
+        _until(
+            lambda: self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T", check=False).split() == ["idle"] * self.nodes,
+            "nodes",
+            self,
+        )
 
     def _write_configuration(self, ports: Sequence[int]) -> None:
         f, user = self.folder, getuser()
@@ -131,7 +135,10 @@ class Cluster:
         accounting = ["AccountingStorageType=accounting_storage/none"]
         if self.accounting:
             accounting = ["AccountingStorageType=accounting_storage/slurmdbd", "AccountingStorageHost=127.0.0.1"]
-            accounting += [f"AccountingStoragePort={database}", f"AccountingStoragePass={f}/munge.socket"]  # its socket, not its key
+            accounting += [
+                f"AccountingStoragePort={database}",
+                f"AccountingStoragePass={f}/munge.socket",
+            ]  # its socket, not its key
         text = f"""
 ClusterName=tiny
 SlurmctldHost={host}(127.0.0.1)
