@@ -245,7 +245,7 @@ def status(
     def look() -> list[standing.Standing]:
         entries = {k: e for k, e in standing.read(work).items() if e.order.spec.task == (task or e.order.spec.task)}
         last = {standing.identity(e.order) for e in standing.latest(entries)}
-        found = standing.standings(out, work, list(entries.values()))
+        found = standing.standings(out, work, sorted(entries.values(), key=standing.place))
         return [s for s in found if all_ or standing.identity(s.order) in last or s.state not in standing.GOOD]
 
     found = look()

@@ -27,6 +27,9 @@ LAYOUT = 1  #: of FILE
 AGAIN = "the same command submits it again"
 State = Literal["ok", "solved", "running", "waiting", "failed", "missing"]
 STATES: tuple[State, ...] = ("ok", "solved", "running", "waiting", "failed", "missing")
+#: of a log
+MEMORY = re.compile(r"exceeded.{0,20} memory limit|out of memory|oom.kill", re.IGNORECASE)
+WRONG = re.compile(r"error|exceed|kill|cancel|denied|no such", re.IGNORECASE)
 GOOD: tuple[State, ...] = ("ok", "solved")
 ACTIVE: tuple[State, ...] = ("running", "waiting")
 
@@ -263,9 +266,11 @@ def _undone(work: Path, entry: Entry, note: Mapping[str, Any], job: queues.Job |
     if entry.kind == "command":
         ours = note  # who began it is no matter
     mend = AGAIN if entry.kind != "command" else "the same command goes on from there" if ours else "the same command does it"
-    if job.word in queues.MEND:
-        mend = f"{queues.MEND[job.word]}; {mend}"
-    return replace(base, reason=_end(entry, ours, job), mend=mend, node=job.node or host)
+    reason = _end(entry, ours, job)
+    word = "OUT_OF_MEMORY" if MEMORY.search(reason) else job.word  # a job may have failed by it, and be called FAILED
+    if word in queues.MEND:
+        mend = f"{queues.MEND[word]}; {mend}"
+    return replace(base, reason=reason, mend=mend, node=job.node or host)
 
 
 def _end(entry: Entry, note: Mapping[str, Any], job: queues.Job) -> str:
@@ -301,14 +306,16 @@ def _exception(entry: Entry) -> str:
 
 
 def _last_line(entry: Entry) -> str:
-    """The last words of a job's log that say something went wrong."""
+    """What a job's log says of its end: of a limit that it met, else its last words that something went wrong."""
     file = Path(entry.logs) / f"{entry.job}_0_log.err"
     try:
         lines = file.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    said = [line.strip() for line in lines if re.search(r"error|exceed|kill|cancel|denied|no such", line, re.IGNORECASE)]
-    return _line(said[-1]) if said else ""
+    for said in (MEMORY, WRONG):
+        if found := [line.strip() for line in lines if said.search(line)]:
+            return _line(found[-1])
+    return ""
 
 
 def _stage(folder: Path) -> str:
@@ -321,6 +328,12 @@ def _stage(folder: Path) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split("\n", 1)[0].split())[:300]
+
+
+def place(entry: Entry) -> tuple[Any, ...]:
+    """Where a run is told among others: seeds innermost."""
+    o, s = entry.order, entry.order.spec
+    return s.task, s.tier, s.division, s.case, o.method, o.variant, s.target, s.seed
 
 
 def latest(entries: Mapping[str, Entry]) -> list[Entry]:
