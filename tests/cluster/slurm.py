@@ -46,6 +46,8 @@ class Cluster:
     memory: int = 4000  #: MB of each node
     accounting: bool = False  #: with slurmdbd, on a MariaDB of its own
     largest_array: int = 1001
+    bind: bool = False  #: tasks are bound to the processors that they were granted
+    forget: int = 600  #: seconds that the controller remembers a job that ended
     kill_over_memory: bool = False  #: the job's accounting gatherer kills what is above its memory: works without control groups
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -153,7 +155,7 @@ SlurmctldPidFile={f}/slurmctld.pid
 SlurmdPidFile={f}/%n.pid
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={"task/affinity" if self.bind else "task/none"}
 SwitchType=switch/none
 ReturnToService=2
 SlurmdParameters=config_overrides
@@ -166,7 +168,7 @@ PreemptMode=REQUEUE
 JobRequeue=1
 MaxArraySize={self.largest_array}
 KillWait=4
-MinJobAge=600
+MinJobAge={self.forget}
 InactiveLimit=0
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1

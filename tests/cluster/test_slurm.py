@@ -16,7 +16,7 @@ import pytest
 
 from suite import bundle, standing
 from suite.files import read_json
-from tests.cluster.conftest import Sweep
+from tests.cluster.conftest import TOML, Sweep
 
 SWEEP = {"nodes": 4, "cpus": 1, "largest_array": 9, "kill_over_memory": True}
 
@@ -50,7 +50,9 @@ def test_twenty_runs_outlive_a_kill_a_lack_of_memory_a_preemption_and_a_drained_
     )
     slurm.until(lambda: slurm.cluster.queue()[jobs[preempted]] == "PENDING", "one is pre-empted")  # type: ignore[union-attr]
     (slurm.folder / f"hold-{preempted}").unlink()
-    slurm.cluster.run("scontrol", "update", f"JobId={jobs[preempted]}", "StartTime=now")  # Slurm lets what it put back rest for minutes
+    slurm.cluster.run(
+        "scontrol", "update", f"JobId={jobs[preempted]}", "StartTime=now"
+    )  # Slurm lets what it put back rest for minutes
 
     code, counts, runs = slurm.status("--wait")
     assert (code, counts) == (1, {"ok": 18, "missing": 2}), runs
@@ -79,6 +81,70 @@ def test_twenty_runs_outlive_a_kill_a_lack_of_memory_a_preemption_and_a_drained_
     third = slurm.run(seeds=range(20))
     assert third.returncode == 0
     assert "submitted 0 runs; 20 have their bundles" in third.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [{"nodes": 1, "bind": True}], indirect=True)
+def test_a_time_limit_is_met_and_the_run_goes_on_on_all_the_processors_it_was_granted(slurm: Sweep) -> None:
+    assert slurm.cluster is not None
+    (slurm.folder / "hold-0").touch()
+    limits = TOML.replace("timeout_min = 10", "timeout_min = 1\nslurm_signal_delay_s = 50").replace("per_task = 1", "per_task = 2")
+    (slurm.folder / "cluster.toml").write_text(limits)
+    (row,) = json.loads(slurm.run("--json", "--solve-only").stdout)
+    slurm.until(lambda: slurm.cluster.queue()[row["job"]] == "PENDING", "its limit is near")  # type: ignore[union-attr]
+    code, counts, runs = slurm.status()
+    assert (code, counts) == (0, {"waiting": 1})
+    assert runs[0]["reason"] == "BeginTime"
+    (slurm.folder / "hold-0").unlink()
+    slurm.cluster.run("scontrol", "update", f"JobId={row['job']}", "StartTime=now", "TimeLimit=10")
+    code, counts, runs = slurm.status("--wait")
+    assert (code, counts) == (0, {"solved": 1}), runs
+    lives = slurm.lives(0)
+    assert [life[0] for life in lives] == ["0", "1"]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert [life[2] for life in lives] == ["2", "2"], "from Slurm 22.05 on a task has one where nobody asks srun for more"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [{"nodes": 2, "accounting": True, "forget": 2}], indirect=True)
+def test_jobs_that_the_controller_forgot_are_asked_of_the_accounting(slurm: Sweep) -> None:
+    assert slurm.cluster is not None
+    for seed in (0, 1):
+        (slurm.folder / f"hold-{seed}").touch()
+    rows = json.loads(slurm.run("--json", "--solve-only", "--device", "cuda", seeds=range(2, 3)).stdout)
+    rows += json.loads(slurm.run("--json", "--solve-only", seeds=range(2)).stdout)
+    jobs = {row["seed"]: row["job"] for row in rows}
+    slurm.until(lambda: slurm.lives(0) and slurm.lives(1), "they begin")
+    slurm.cluster.run("scancel", jobs[0])
+    slurm.until(lambda: jobs[0] not in slurm.cluster.queue(), "it is forgotten")  # type: ignore[union-attr]
+    slurm.until(lambda: "CANCELLED" in slurm.cluster.run("sacct", "-n", "-X", "-j", jobs[0]), "it is in the books")  # type: ignore[union-attr]
+    _, counts, runs = slurm.status("--all")
+    assert counts == {"running": 1, "missing": 2}, runs
+    assert runs[0]["reason"].startswith(f"job {jobs[0]}: CANCELLED")
+    assert "no device 'cuda' here" in runs[2]["reason"]
+
+
+@pytest.mark.parametrize("slurm", [{"nodes": 1}], indirect=True)
+def test_a_controller_that_does_not_answer_or_refuses_is_told_and_nothing_is_submitted(slurm: Sweep) -> None:
+    assert slurm.cluster is not None
+    cluster = slurm.folder / "cluster.toml"
+    cluster.write_text(TOML.replace("main", "night"))
+    refused = slurm.run()
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "invalid partition specified: night" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    cluster.write_text(TOML)
+    slurm.cluster.run("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=repair")
+    assert slurm.run().returncode == 0
+    slurm.cluster.run("scontrol", "shutdown", "slurmctld")
+    slurm.cluster.daemons["slurmctld"].wait(60)
+    silent = slurm.run()
+    assert (silent.returncode, silent.stdout) == (2, "")
+    assert "squeue does not answer" in silent.stderr
+    assert len(silent.stderr.splitlines()) == 1
+    code, counts, runs = slurm.status()
+    assert (code, counts) == (0, {"waiting": 1})
+    assert "squeue does not answer" in runs[0]["reason"]
 
 
 def _notes(slurm: Sweep) -> list[dict[str, str]]:
