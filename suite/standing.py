@@ -112,11 +112,12 @@ class Ledger:
 def read(work: Path) -> dict[str, Entry]:
     """The entries of a work folder by their runs; empty where nothing was asked.  Raises UserError where the file is damaged."""
     try:
-        found = read_json(work / FILE) or {"layout": LAYOUT, "runs": {}}
+        if (found := read_json(work / FILE)) is None:
+            return {}
         if found["layout"] != LAYOUT:
             raise ValueError(f"layout {found['layout']}")
         return {name: _entry(fields) for name, fields in found["runs"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
         raise UserError(f"{work / FILE} is damaged ({e}); move it away: bundles and work folders stay, and jobs go on") from e
 
 
