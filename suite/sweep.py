@@ -163,10 +163,6 @@ def _wanted(stood: standing.Standing | None, settings: runner.Settings) -> bool:
 def _executor(submitit: Any, plan: Plan) -> Any:
     """submitit's executor with the plan's parameters; raises UserError on those that it does not know."""
     parameters = dict(plan.parameters)
-    cpus = parameters.get("slurm_cpus_per_task", parameters.get("cpus_per_task"))
-    if plan.executor == "slurm" and cpus and parameters.get("slurm_use_srun", True):
-        # from Slurm 22.05 on `srun` grants one processor where nobody tells it how many: the job's own number is not heeded
-        parameters.setdefault("slurm_srun_args", [f"--cpus-per-task={cpus}"])
     try:
         executor = submitit.AutoExecutor(folder=plan.folder, cluster=plan.executor, slurm_max_num_timeout=plan.restarts)
         with warnings.catch_warnings():

@@ -102,7 +102,7 @@ def test_a_time_limit_is_met_and_the_run_goes_on_on_all_the_processors_it_was_gr
     lives = slurm.lives(0)
     assert [life[0] for life in lives] == ["0", "1"]
     if len(os.sched_getaffinity(0)) > 1:
-        assert [life[2] for life in lives] == ["2", "2"], "from Slurm 22.05 on a task has one where nobody asks srun for more"
+        assert [life[2] for life in lives] == ["2", "2"]
 
 
 @pytest.mark.slow
