@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import itertools
 import signal
 import tomllib
@@ -191,7 +193,7 @@ def _slurm_names(submitit: Any) -> list[str]:
 def _hand_over(executor: Any, part: Sequence[Order], settings: runner.Settings, plan: Plan, done: int, of: int) -> list[str]:
     """Submit orders at one stroke; returns their jobs' ids."""
     try:
-        with executor.batch():
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
             jobs = [executor.submit(Job(order, settings)) for order in part]
     except (RuntimeError, OSError) as e:  # submitit's own errors are RuntimeErrors
         said = [line.strip() for line in str(e).splitlines() if line.strip()]
