@@ -702,7 +702,7 @@ def _submitted(todo: Sequence[Order], done: Sequence[Submitted], as_json: bool) 
     if as_json:
         _print_json(rows)
     given = [d.job for d in done if d.job]
-    words = [f"submitted {len(given)} runs" + (f" as {_jobs(given)}" if given else "")]
+    words = [f"submitted {len(given)} run{'s' * (len(given) != 1)}" + (f" as {_jobs(given)}" if given else "")]
     for state, told in (("ok", "have their bundles"), ("solved", "are solved"), ("running", "run"), ("waiting", "wait")):
         if count := sum(r["state"] == state for r in rows):
             words.append(f"{count} {told}")
@@ -787,6 +787,8 @@ def _sweep_screen(found: Sequence[Standing]) -> RenderableType:
                 parts.append(Text("         " + "; ".join(filter(None, [s.reason, s.mend])), style="dim"))
         if members[LINES:]:
             parts.append(Text(f"         and {len(members) - LINES} more: --json tells of all", style="dim"))
+    if counts.get("solved"):
+        parts.append(Text("solved   weighin weigh WORK … weighs them on a quiet machine: --json tells where they lie", style="dim"))
     if reasons := Counter(s.reason for s in found if s.state == "waiting" and s.reason):
         parts.append(Text("waiting  " + ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(4)), style="dim"))
     return Group(*parts)

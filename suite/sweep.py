@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
 import itertools
+import os
 import signal
+import sys
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -193,7 +194,7 @@ def _slurm_names(submitit: Any) -> list[str]:
 def _hand_over(executor: Any, part: Sequence[Order], settings: runner.Settings, plan: Plan, done: int, of: int) -> list[str]:
     """Submit orders at one stroke; returns their jobs' ids."""
     try:
-        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
+        with _unheard(), executor.batch():
             jobs = [executor.submit(Job(order, settings)) for order in part]
     except (RuntimeError, OSError) as e:  # submitit's own errors are RuntimeErrors
         said = [line.strip() for line in str(e).splitlines() if line.strip()]
@@ -201,6 +202,28 @@ def _hand_over(executor: Any, part: Sequence[Order], settings: runner.Settings, 
         rest = f"; {done} of {of} runs were submitted, the same command submits the others" if done else ""
         raise UserError(f"{plan.file}: {told}; mend [parameters], or ask who runs the cluster{rest}") from e
     return [str(j.job_id) for j in jobs]
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Standard output and error lead nowhere: submitit prints what it raises, and its local jobs keep both open until they end,
+    for which whoever reads this command through a pipe would wait.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = [(fd, os.dup(fd)) for fd in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for fd, _ in kept:
+            os.dup2(nowhere, fd)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for fd, before in kept:
+            os.dup2(before, fd)
+            os.close(before)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)

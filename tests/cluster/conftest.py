@@ -61,11 +61,11 @@ class Sweep:
             timeout=PATIENCE,
         )
 
-    def run(self, *words: str, seeds: range = range(1), cluster: str = "cluster.toml") -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, seeds: range = range(1)) -> subprocess.CompletedProcess[str]:
         """`weighin run` of the method that does as it is told, on the cluster."""
         asked = ["run", "forecast", "-m", "./held.py", "--set", f"folder={self.folder}", "--tier", "smoke", "--target", "lags=0.5"]
         seen = [w for s in seeds for w in ("-s", str(s))]
-        return self.weighin(*asked, "--threads", "1", *seen, *(("--cluster", cluster) if cluster else ()), *words)
+        return self.weighin(*asked, "--threads", "1", "--timeout", "600", *seen, "--cluster", "cluster.toml", *words)
 
     def status(self, *words: str) -> tuple[int, dict[str, int], dict[int, dict[str, Any]]]:
         """Exit code, counts and runs by their seeds."""

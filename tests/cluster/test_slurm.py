@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,28 @@ def test_a_controller_that_does_not_answer_or_refuses_is_told_and_nothing_is_sub
     code, counts, runs = slurm.status()
     assert (code, counts) == (0, {"waiting": 1})
     assert "squeue does not answer" in runs[0]["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [{"nodes": 2, "cpus": 1}], indirect=True)
+def test_of_two_commands_at_once_one_submits_and_a_lost_node_s_job_goes_on_on_another(slurm: Sweep) -> None:
+    assert slurm.cluster is not None
+    (slurm.folder / "hold-0").touch()
+    with ThreadPoolExecutor(2) as both:
+        told = [json.loads(f.result().stdout) for f in [both.submit(slurm.run, "--json", "--solve-only") for _ in range(2)]]
+    assert sorted(rows[0]["state"] == "submitted" for rows in told) == [False, True]
+    assert len(slurm.cluster.queue()) == 1
+    (job,) = slurm.cluster.queue()
+    slurm.until(lambda: slurm.lives(0), "it begins")
+    ((_, node, _),) = slurm.lives(0)
+    slurm.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+    slurm.until(lambda: slurm.cluster.queue()[job] == "PENDING", "it is put back")  # type: ignore[union-attr]
+    (slurm.folder / "hold-0").unlink()
+    slurm.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    code, counts, runs = slurm.status("--wait")
+    assert (code, counts) == (0, {"solved": 1}), runs
+    assert [life[0] for life in slurm.lives(0)] == ["0", "1"]
+    assert slurm.lives(0)[1][1] != node
 
 
 def _notes(slurm: Sweep) -> list[dict[str, str]]:
