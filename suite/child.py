@@ -360,7 +360,8 @@ def main(arguments: list[str]) -> int:
     try:
         stage = Stage(work, tell)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner hears Ctrl-C and says SIGTERM
-        signal.signal(signal.SIGTERM, lambda *_: stage.run.stopping.set())
+        if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:  # a scheduler's job works on until it is killed (suite.sweep)
+            signal.signal(signal.SIGTERM, lambda *_: stage.run.stopping.set())
         threading.Thread(target=_end_with_the_runner, daemon=True).start()
         workers = stage.order.processes if stage_name == "solve" else 1
         _prepare(stage.order.threads, workers, tune=stage_name in ("weigh", "memory"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import signal
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +20,7 @@ import typer
 from suite.naming import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
 
     from suite.bundle import RunRecord
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from suite.order import Order
     from suite.registry import MethodRef
     from suite.runner import Outcome, Settings
+    from suite.standing import Standing
+    from suite.sweep import Submitted
     from suite.system import SystemCard
     from suite.versions import Lineage
 
@@ -206,11 +211,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run methods on a task; what has a bundle is not run again, what was stopped goes on."""
-    from suite import naming, place, registry, runner, sweep
+    from suite import naming, place, registry, runner, standing, sweep
     from suite import system as machine
 
-    _check_device(device)
-    _check_threads(threads)
+    plan = sweep.read_plan(cluster) if cluster is not None else None
+    if plan is None:  # what a cluster's nodes have is for them to say
+        _check_device(device, threads)
     if submitter:
         naming.check_submitter(submitter)
     if timeout is not None and not 0 < timeout < float("inf"):
@@ -246,11 +252,51 @@ def run(
         _console(stderr=True).print(words, style="yellow", highlight=False, soft_wrap=True)
     for folder in (out, chosen.work):
         place.check_writable(folder)
-    if cluster is not None:
-        jobs = sweep.submit(todo, chosen, cluster)
-        return _print_json([{"job": j.job_id} for j in jobs]) if as_json else _console().print(f"submitted {len(jobs)} runs")
+    if plan is not None:
+        return _submitted(todo, sweep.submit(todo, chosen, plan), as_json)
+    standing.register(out, chosen.work, todo, solve_only=solve_only)
     outcomes = _run_shown(todo, chosen, machine.card(device, threads), quiet=as_json)
     return _finish(outcomes, as_json)
+
+
+@app.command()
+def status(
+    task: Annotated[str, typer.Argument(help="Only this task.")] = "",
+    out: Out = RESULTS,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every run that was asked for, not only the last command's and what is open.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing waits or runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how the runs of a sweep stand, on this machine or a cluster; exit 1 if one failed or has no bundle and no job."""
+    from suite import registry, standing
+
+    if task:
+        registry.task(task)  # or says which there are
+    work = _work(out)
+
+    def look() -> list[standing.Standing]:
+        entries = {k: e for k, e in standing.read(work).items() if e.order.spec.task == (task or e.order.spec.task)}
+        last = {standing.identity(e.order) for e in standing.latest(entries)}
+        found = standing.standings(out, work, sorted(entries.values(), key=standing.place))
+        return [s for s in found if all_ or standing.identity(s.order) in last or s.state not in standing.GOOD]
+
+    found = look()
+    if not found:
+        raise UserError(
+            f"no run was asked for whose results go to {_short(out)}; `weighin run` first, or name the folder with --out"
+        )
+    if wait:
+        with _stoppable():
+            found = _watched(look, found, quiet=as_json)
+    if as_json:
+        counts = standing.counts(found)
+        _print_json({"counts": counts, "runs": [_standing_row(s) for s in found]})
+    else:
+        _console().print(_sweep_screen(found))
+    if any(s.state in ("failed", "missing") for s in found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -763,6 +809,131 @@ def _missed(record: RunRecord) -> list[str]:
     ]
 
 
+def _submitted(todo: Sequence[Order], done: Sequence[Submitted], as_json: bool) -> None:
+    """What a cluster was given, what it has already, and by name what it is given again, and why."""
+    from suite import standing
+
+    rows = []
+    for order, d in zip(todo, done, strict=True):
+        stood = d.before or standing.Standing(order, "missing")
+        row = _standing_row(stood)
+        rows.append(row | ({"state": "submitted", "job": d.job, "before": row["reason"]} if d.job else {}))
+    if as_json:
+        _print_json(rows)
+    given = [d.job for d in done if d.job]
+    words = [f"submitted {len(given)} run{'s' * (len(given) != 1)}" + (f" as {_jobs(given)}" if given else "")]
+    for state, told in (("ok", "have their bundles"), ("solved", "are solved"), ("running", "run"), ("waiting", "wait")):
+        if count := sum(r["state"] == state for r in rows):
+            words.append(f"{count} {told}")
+    failed = [d.before for d in done if d.before and d.before.state == "failed" and not d.job]
+    if not as_json:
+        _console().print("; ".join(words), highlight=False, soft_wrap=True)
+        _console().print("[dim]weighin status shows how they stand[/]")
+    for d in done:
+        if d.before and d.job and d.before.reason:
+            told = f"{d.before.name}: {d.before.reason}; submitted again as {d.job}"
+            if "; " in d.before.mend:
+                told += f": {d.before.mend.rpartition('; ')[0]}"
+            _console(stderr=True).print(told, style="yellow", highlight=False, soft_wrap=True, markup=False)
+    for stood in failed:
+        told = "; ".join(filter(None, [f"{stood.name}: {stood.reason}", stood.mend]))
+        _console(stderr=True).print(told, style="red", highlight=False, soft_wrap=True, markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _jobs(jobs: Sequence[str]) -> str:
+    """Ids of jobs in a few words: an array's by one."""
+    arrays = dict.fromkeys(j.partition("_")[0] for j in jobs)
+    return f"job{'s' * (len(arrays) > 1)} {', '.join(arrays)}"
+
+
+def _standing_row(s: Standing) -> dict[str, Any]:
+    from suite import standing
+
+    spec = s.order.spec
+    told = {f: getattr(spec, f) for f in ("task", "tier", "division", "case", "target", "seed")}
+    told |= {"method": s.order.method, "variant": s.order.variant, "state": s.state, "job": s.job, "reason": s.reason}
+    return told | {
+        "mend": s.mend,
+        "path": s.path,
+        "node": s.node,
+        "stage": s.stage,
+        "since": s.since,
+        "run": standing.identity(s.order),
+    }
+
+
+COLOURS = {"ok": "green", "solved": "green", "running": "blue", "waiting": "dim", "failed": "red", "missing": "yellow"}
+LINES = 12  #: of the screen for runs that are told one by one
+
+
+def _sweep_screen(found: Sequence[Standing]) -> RenderableType:
+    """The whole sweep on one screen: a bar, a row a method, and by name what runs, and what failed and why."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from suite import standing
+
+    counts = {state: n for state, n in standing.counts(found).items() if n}
+    words = {"ok": "have bundles", "solved": "are solved", "running": "run", "waiting": "wait", "failed": "failed"}
+    bar, told, width = Text(), Text(f"{len(found)} runs: "), 60
+    for at, (state, n) in enumerate(counts.items()):
+        bar.append("━" * max(1, round(width * n / len(found))), style=COLOURS[state])
+        told.append(", " * (at > 0)).append(f"{n} {words.get(state, state)}", style=COLOURS[state])
+    groups: dict[tuple[str, ...], list[Standing]] = {}
+    for s in found:
+        o = s.order
+        groups.setdefault((o.spec.task, o.spec.case, " ".join(filter(None, [o.method, o.variant])), o.spec.target), []).append(s)
+    table = Table("task", "case", "method", "target", *counts, box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[4:]:
+        column.justify = "right"
+    for names, members in groups.items():
+        numbers = standing.counts(members)
+        table.add_row(*map(_escape, names), *(str(numbers[state] or "") for state in counts))
+    parts: list[RenderableType] = [bar, told, table]
+    for state in ("failed", "missing", "running"):
+        members = [s for s in found if s.state == state]
+        for s in members[:LINES]:
+            where = " ".join(
+                filter(None, [s.job and f"job {s.job}", s.stage, s.node and f"on {s.node}", s.since and f"since {s.since}"])
+            )
+            line = Text(f"{state:8}", style=COLOURS[state]).append(f" {s.name}", style="default")
+            parts.append(line.append(f"  {where}", style="dim") if state == "running" else line)
+            if state != "running":
+                parts.append(Text("         " + "; ".join(filter(None, [s.reason, s.mend])), style="dim"))
+        if members[LINES:]:
+            parts.append(Text(f"         and {len(members) - LINES} more: --json tells of all", style="dim"))
+    if counts.get("solved"):
+        parts.append(Text("solved   weighin weigh WORK … weighs them on a quiet machine: --json tells where they lie", style="dim"))
+    if reasons := Counter(s.reason for s in found if s.state == "waiting" and s.reason):
+        parts.append(Text("waiting  " + ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(4)), style="dim"))
+    return Group(*parts)
+
+
+def _watched(look: Callable[[], list[Standing]], found: list[Standing], *, quiet: bool) -> list[Standing]:
+    """Look again until nothing waits or runs; the screen is drawn anew each time."""
+    from rich.live import Live
+
+    from suite import standing
+
+    with contextlib.ExitStack() as shown:
+        console = _console(stderr=True)
+        live = (
+            None if quiet else shown.enter_context(Live(_sweep_screen(found), console=console, transient=True, auto_refresh=False))
+        )
+        pause = 1.0
+        while any(s.state in standing.ACTIVE for s in found):
+            time.sleep(pause)
+            pause = min(30.0, pause * 1.3)  # a scheduler is asked seldom once a sweep takes long
+            found = look()
+            if live is not None:
+                live.update(_sweep_screen(found), refresh=True)
+    return found
+
+
 def _results_table(records: Sequence[Any]) -> None:
     """What was weighed: the ranked measure, speed-up and saving, and what stands beside them as far as the window is wide."""
     from rich.box import SIMPLE_HEAD
@@ -886,20 +1057,10 @@ def _work(out: Path) -> Path:
     return Path(os.environ.get("WEIGHIN_WORK") or out / ".work").resolve()
 
 
-def _check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import torch
+def _check_device(device: str, threads: int = 0) -> None:
+    from suite import system as machine
 
-    if not device.startswith("cuda") or not torch.cuda.is_available():
-        raise UserError(f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU")
-
-
-def _check_threads(threads: int) -> None:
-    from suite.processors import cores
-
-    if threads > cores():
-        raise UserError(f"--threads {threads}: this machine grants {cores()} cores; name no more")
+    machine.check_machine(device, threads)
 
 
 def _need_results(results: Path) -> None:

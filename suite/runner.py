@@ -20,7 +20,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -40,6 +40,8 @@ SOLVE_AGAIN = "run the same `weighin run --solve-only` command again"
 MOMENTS = "moments.json"
 STAGES = ("solve", "examine", "weigh", "memory")  #: in their order; memory is one of each workload
 MEND_DATA = "take the file from the repository or install weighin again"
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  #: of schedulers
+KILLER = 1.0  #: seconds after which whoever kills all processes of a job, one by one, has come to the runner
 GRACE = 20.0  #: seconds a child has to stop by itself
 
 
@@ -61,16 +63,24 @@ Launch = Callable[[list[str], Path], Child]
 
 
 def launch(arguments: list[str], log: Path, extra: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
-    """Start a stage in a process that shares nothing with this one; `extra` goes to its environment."""
+    """Start a stage in a process that shares nothing with this one; `extra` goes to its environment.
+
+    Signals by which schedulers warn all processes of a job that its time is up are kept from it: they would end it as if it had
+    failed, and the runner is the one to answer.
+    """
     with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "suite.child", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            start_new_session=True,
-            env={**environment(), **extra},
-        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, WARNINGS)  # a process begins with the mask of whoever starts it
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "suite.child", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,
+                env={**environment(), **extra},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)
@@ -174,11 +184,16 @@ def _check_names(spec: Spec) -> None:
         ) from e
 
 
-def stored(out: Path, order: Order, key: str) -> tuple[Path, bundle.RunRecord] | None:
-    """The first whole bundle of this key, an `ok` one before others."""
-    base = out / order.spec.task / order.spec.tier / order.method
+def shelf(out: Path, order: Order) -> Path:
+    """The folder where bundles of such orders lie."""
+    return out / order.spec.task / order.spec.tier / order.method
+
+
+def stored(out: Path, order: Order, key: str, among: Sequence[Path] | None = None) -> tuple[Path, bundle.RunRecord] | None:
+    """The first whole bundle of this key, an `ok` one before others; `among`: the folders that can be it, where they are known."""
+    base = shelf(out, order)
     found = []
-    for path in sorted(base.glob(f"{key[:12]}-*")) if base.is_dir() else []:
+    for path in sorted((base.glob(f"{key[:12]}-*") if base.is_dir() else []) if among is None else among):
         with contextlib.suppress(UserError):  # a torn or foreign folder is not a result: run again
             record = bundle.read(path)
             if record.key == key and all(
@@ -365,6 +380,8 @@ def _child(work: Path, stage: str, outcome_path: Path, cap: float, progress: Pro
         _end(child, signal.SIGKILL)
     if child.returncode == STOPPED:
         raise Stopped
+    if child.returncode == -signal.SIGKILL:
+        time.sleep(KILLER)
     if outcome_path.exists():
         return
     words = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]

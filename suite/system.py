@@ -107,6 +107,19 @@ def card(device: str = "cpu", threads: int = 0) -> SystemCard:
     )
 
 
+def check_machine(device: str, threads: int = 0) -> None:
+    """Raises UserError where this machine has no such device, or grants fewer cores."""
+    if device != "cpu":
+        import torch
+
+        if not device.startswith("cuda") or not torch.cuda.is_available():
+            raise UserError(
+                f"no device {device!r} here; use --device cpu, or install a CUDA build of torch on a machine with a GPU"
+            )
+    if threads > (granted := processors.cores()):
+        raise UserError(f"--threads {threads}: this machine grants {granted} cores; name no more")
+
+
 def write_card(card: SystemCard, folder: Path) -> Path:
     """Store a card under its hash, once."""
     path = folder / f"{card.hash}.json"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from suite import bundle, runner, sweep
+from suite import bundle, sweep
 from suite.naming import UserError
 from tests.suite.conftest import CARD, settings
 
@@ -48,8 +51,8 @@ class Executor:
 
     made: list[Executor] = []
 
-    def __init__(self, folder: str, cluster: str) -> None:
-        self.folder, self.cluster, self.parameters, self.batched = folder, cluster, {}, 0
+    def __init__(self, folder: str, cluster: str, **how: object) -> None:
+        self.folder, self.cluster, self.how, self.parameters, self.batched = folder, cluster, how, {}, 0
         self.made.append(self)
 
     def update_parameters(self, **parameters: object) -> None:
@@ -64,32 +67,97 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def submit(self, function: object, *arguments: object) -> types.SimpleNamespace:
-        return types.SimpleNamespace(job_id="1", result=lambda: function(*arguments))  # type: ignore[operator]
+    def submit(self, function: Callable[[], str]) -> types.SimpleNamespace:
+        given.append(function)
+        return types.SimpleNamespace(job_id=f"{2**30 + len(given)}")  # no process has such an id
 
 
-def test_a_cluster_gets_one_job_a_run_and_a_job_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+given: list[Callable[[], str]] = []
+
+
+@pytest.fixture
+def submitit(monkeypatch: pytest.MonkeyPatch) -> None:
     Executor.made.clear()
+    given.clear()
     monkeypatch.setitem(sys.modules, "submitit", types.SimpleNamespace(AutoExecutor=Executor))
-    plan = tmp_path / "cluster.toml"
-    plan.write_text('executor = "slurm"\nfolder = "logs"\n[parameters]\nslurm_partition = "gpu"\ntimeout_min = 60\n')
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "cluster.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_cluster_gets_one_job_a_run_and_a_job_is_a_run(tmp_path: Path, submitit: None) -> None:
+    text = 'executor = "local"\nfolder = "logs"\nsolve_only = true\n[parameters]\nslurm_partition = "gpu"\ntimeout_min = 60\n'
+    plan = sweep.read_plan(written(tmp_path, text))
     todo = sweep.orders("image_pruning", methods=["dense"], seeds=[0, 1], tier="smoke", division="closed")
-    jobs = sweep.submit(todo, settings(tmp_path, solve_only=True), plan)
+    done = sweep.submit(todo, settings(tmp_path), plan)
     (executor,) = Executor.made
-    assert (executor.cluster, executor.folder, executor.batched) == ("slurm", "logs", 1)
+    assert (executor.cluster, executor.folder, executor.batched) == ("local", "logs", 1)
     assert executor.parameters == {"slurm_partition": "gpu", "timeout_min": 60}
-    assert len(jobs) == 2
-    status, _, path = jobs[0].result().partition(" ")
+    assert [bool(d.job) for d in done] == [True, True]
+    with ignored_sigterm_undone():
+        status, _, path = given[0]().partition(" ")
     assert status == "solved"
     assert (Path(path) / bundle.EVIDENCE).exists()
     assert Path(path).name == todo[0].key({"solve": CARD.hash, "weigh": CARD.hash})[:24]
+    again = sweep.submit(todo, settings(tmp_path), plan)
+    assert [d.before and d.before.state for d in again] == ["solved", "missing"]
+    assert [bool(d.job) for d in again] == [False, True], "its job is no process any more, and left nothing"
 
 
-def test_a_cluster_file_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def ignored_sigterm_undone() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("executor = ", r"cluster\.toml: .*write executor, folder and a table parameters"),
+        ('executer = "slurm"', "no key 'executer'.*do you mean executor"),
+        ('slurm_partition = "gpu"', r"no key 'slurm_partition'.*goes into the table \[parameters\]"),
+        ("folder = 3", "folder = 3: write text"),
+        ("restarts = true", "restarts = True: write a whole number"),
+        ("restarts = -1", "from 0 on"),
+        ('executor = "pbs"', 'write "slurm", or "local"'),
+        ('executor = "slurm"', "write timeout_min"),
+    ],
+)
+def test_a_cluster_file_that_is_none_is_told(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        sweep.read_plan(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_cluster_needs_and_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = sweep.read_plan(written(tmp_path, "[parameters]\ntimeout_min = 60\n"))
     monkeypatch.setitem(sys.modules, "submitit", types.SimpleNamespace(AutoExecutor=Executor))
-    (tmp_path / "bad.toml").write_text("executor = ")
-    with pytest.raises(UserError, match=r"bad\.toml"):
-        sweep.submit([], runner.Settings(tmp_path, tmp_path), tmp_path / "bad.toml")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="needs sbatch, which is not here"):
+        sweep.submit([], settings(tmp_path), plan)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match="pip install"):
-        sweep.submit([], runner.Settings(tmp_path, tmp_path), tmp_path / "bad.toml")
+        sweep.submit([], settings(tmp_path), plan)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("slurm_partitio = 'gpu'", "slurm_partitio.*do you mean slurm_partition"),
+        ("timeout_minutes = 5", "timeout_minutes.*do you mean timeout_min"),
+        ("mem_gb = '8'", "mem_gb.*expected type"),
+    ],
+)
+def test_a_parameter_that_submitit_does_not_know_is_told_in_a_line(parameters: str, said: str, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    text = f'executor = "local"\nfolder = "{tmp_path}/logs"\n[parameters]\ntimeout_min = 5\n{parameters}\n'
+    plan = sweep.read_plan(written(tmp_path, text))
+    with pytest.raises(UserError, match=said) as caught:
+        sweep.submit([], settings(tmp_path), plan)
+    assert "\n" not in str(caught.value)
