@@ -6,7 +6,7 @@ BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 HTTPFS := $(VENV)/httpfs
 
-.PHONY: quickstart test lint bench fuzz site clean help
+.PHONY: quickstart test lint bench fuzz cluster site clean help
 
 help:
 	@echo "make quickstart  install, run the main job (image_pruning, small tier), build the board"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
 	@echo "make fuzz        10,000 dishonest submissions against the checker"
+	@echo "make cluster     sweeps on a real Slurm of this machine, where it is installed"
 	@echo "make site        build the board from results/"
 
 $(BASE): pyproject.toml
@@ -53,6 +54,9 @@ bench: $(DEV)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz.campaign
+
+cluster: $(DEV)
+	WEIGHIN_SLURM=1 $(BIN)/python -m pytest tests/cluster -rs
 
 site: $(BASE)
 	$(BIN)/weighin site

@@ -98,6 +98,8 @@ def short() -> Iterator[Path]:
 def slurm(short: Path, request: pytest.FixtureRequest) -> Iterator[Sweep]:
     """A sweep's folder on a cluster; parametrised by how that is set up."""
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'weighin[cluster]'")
+    if not os.environ.get("WEIGHIN_SLURM"):  # daemons, queues and lives of jobs: a quarter of an hour
+        pytest.skip("on a real Slurm of this machine with WEIGHIN_SLURM=1, or `make cluster`")
     how = getattr(request, "param", {})
     if lacking := missing(how.get("accounting", False)):
         pytest.skip(f"no Slurm here ({', '.join(lacking)}): apt-get install slurmctld slurmd slurm-client munge")
