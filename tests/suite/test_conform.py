@@ -1,4 +1,4 @@
-"""The method that CONTRIBUTING shows passes `weighin conform` as it stands there; what breaks a rule is told."""
+"""The method that own-method.md shows passes `weighin conform` as it stands there; what breaks a rule is told."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def steps(file: str | Path) -> dict[str, Step]:
     return {s.name: s for s in conform(str(file))}
 
 
-def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
+def test_the_example_of_the_page_conforms(tmp_path: Path) -> None:
     found = benchmark.conform(benchmark.example(tmp_path), brief=True).steps
     assert [(s.name, s.detail) for s in found if not s.passed] == []
     assert len({s.name for s in found}) == len(found) == 8
