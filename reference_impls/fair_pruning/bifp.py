@@ -32,7 +32,7 @@ __all__ = ["Bifp"]
 
 @dataclass(frozen=True)
 class Bifp:
-    """Symbols as in bifp.md 2: lambda_theta is `fair_weights`, lambda_m `fair_masks`, 1/gamma `inverse_gamma`, tau `tolerance`."""
+    """Symbols as in the paper: lambda_theta is `fair_weights`, lambda_m `fair_masks`, 1/gamma `inverse_gamma`, tau `tolerance`."""
 
     version: ClassVar[int] = 1
 

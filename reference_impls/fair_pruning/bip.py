@@ -24,7 +24,7 @@ __all__ = ["Bip"]
 
 @dataclass(frozen=True)
 class Bip:
-    """Symbols as in bifp.md 2."""
+    """Symbols as in BiP."""
 
     version: ClassVar[int] = 1
 

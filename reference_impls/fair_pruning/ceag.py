@@ -37,7 +37,7 @@ Kind = Literal["accuracy", "loss"]
 
 @dataclass(frozen=True)
 class Ceag(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.4."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -36,7 +36,7 @@ PIECE = 2**24  #: squared derivatives held at once
 
 @dataclass(frozen=True)
 class FairPrune(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -29,7 +29,7 @@ __all__ = ["Fpgm"]
 
 @dataclass(frozen=True)
 class Fpgm(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.1."""
+    """Symbols as in the released code."""
 
     version: ClassVar[int] = 1
 

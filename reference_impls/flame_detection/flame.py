@@ -5,7 +5,7 @@ Dataset. IEEE Access 10, 2022.
 
 Departs: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; one logit
 without the dropout that the authors' code applies to logits; no label smoothing; the rate is the best of three on the synthetic
-validation patches, three times the authors' (flame_baselines.md 2.1).
+validation patches, three times the authors'.
 """
 
 from __future__ import annotations

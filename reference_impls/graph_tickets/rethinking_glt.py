@@ -30,7 +30,7 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class RethinkingGlt:
-    """`lam=0` is the min-max part alone, or with `mode=wd` neither.  Modes (rethinking_glt.md 2.3):
+    """`lam=0` is the min-max part alone, or with `mode=wd` neither.  Modes:
 
     `wd`: the graph's mask descends with the rest; `minmax_perturb`: weights are trained at the worst mask within rho;
     `minmax_literal`: the mask climbs by eta1 and the lowest go, alpha = 1 for the total derivative; `minmax_flip`: it climbs, and
@@ -139,7 +139,7 @@ def minmax_gradient(
     eta1: float,
     alpha: int,
 ) -> tuple[float, torch.Tensor, list[torch.Tensor | None], torch.Tensor]:
-    """One step of the literal game (rethinking_glt.md 2.3).
+    """One step of the literal game of the abstract: masks of the graph maximise what weights minimise.
 
     Args:
         loss: L(m_g, theta), a scalar.

@@ -25,7 +25,7 @@ __all__ = ["Teddy"]
 
 @dataclass(frozen=True)
 class Teddy:
-    """Symbols as in graph_baselines.md 5."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -24,7 +24,7 @@ __all__ = ["Ugs"]
 
 @dataclass(frozen=True)
 class Ugs:
-    """Symbols as in ugs.md 2."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -40,7 +40,7 @@ DIMENSION = {
 
 @dataclass(frozen=True)
 class Depgraph(OneShot):
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

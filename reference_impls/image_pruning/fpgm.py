@@ -35,7 +35,7 @@ __all__ = ["Fpgm"]
 
 @dataclass(frozen=True)
 class Fpgm:
-    """Symbols as in pruning_baselines.md 3: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
+    """Symbols as in the released code: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
 
     version: ClassVar[int] = 1
 

@@ -21,7 +21,7 @@ __all__ = ["Gmp"]
 
 @dataclass(frozen=True)
 class Gmp:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -25,7 +25,7 @@ __all__ = ["Rigl"]
 
 @dataclass(frozen=True)
 class Rigl:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

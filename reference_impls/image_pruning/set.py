@@ -26,7 +26,7 @@ __all__ = ["Set"]
 
 @dataclass(frozen=True)
 class Set:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

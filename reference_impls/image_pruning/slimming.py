@@ -28,7 +28,7 @@ __all__ = ["Slimming"]
 
 @dataclass(frozen=True)
 class Slimming(OneShot):
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -45,7 +45,7 @@ JOINS = 512
 
 @dataclass(frozen=True)
 class StructureLth:
-    """Symbols as in structure_lth.md 2; `extra` above 0 is refill+."""
+    """Symbols as in the paper and the released code; `extra` above 0 is refill+."""
 
     version: ClassVar[int] = 1
 

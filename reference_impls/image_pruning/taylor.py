@@ -30,7 +30,7 @@ __all__ = ["Taylor"]
 
 @dataclass(frozen=True)
 class Taylor:
-    """Settings as in pruning_baselines.md 3."""
+    """Settings as in the released code."""
 
     version: ClassVar[int] = 1
 

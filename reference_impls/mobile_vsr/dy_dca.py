@@ -134,7 +134,7 @@ class DyDca:
 
 
 class DynamicNetwork(nn.Module):
-    """Whole networks that share no weights; the patch's height says which one is used (dy_dca.md 2.2).
+    """Whole networks that share no weights; the patch's height says which one is used (the released `models/dyna_wdsr.py`).
 
     Args:
         networks: from the one for the lowest patches to the one for the highest.

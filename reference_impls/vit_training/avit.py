@@ -34,7 +34,7 @@ WIDE = 384  #: DeiT-S's width, from which on the gate's other centre is the defa
 
 @dataclass(frozen=True)
 class Avit:
-    """vit_baselines.md 5.6."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

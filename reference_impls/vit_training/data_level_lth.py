@@ -62,7 +62,7 @@ WEIGHT_DECAY = 1e-6  #: of the selector's fine-tuning
 
 @dataclass(frozen=True)
 class DataLevelLth:
-    """Symbols as in data_level_lth.md 2: a ticket is what three prunes that each keep a share `k` leave of the patches."""
+    """A ticket is what three prunes that each keep a share `k` leave of the patches."""
 
     version: ClassVar[int] = 1
 
@@ -191,7 +191,7 @@ class DataLevelLth:
         return trainer.fit(stage, problem.network(), before=True)
 
     def tuned(self, trainer: VitTrainer, problem: VitProblem, dense: Fitted, k: float) -> Fitted:
-        """Dense weights fine-tuned as an EViT without fusion, k constant, in evaluation mode (data_level_lth.md 2.2, 6)."""
+        """Dense weights fine-tuned as an EViT without fusion, k constant, in evaluation mode, as released."""
         network = connect(problem.network(TokenBlock), Flow(keep=k, target=k))
         network.load_state_dict(dense.model.state_dict())
         if not self.selector_share:

@@ -39,7 +39,7 @@ WARMUP = 1 / 6  #: of the stage: 5 of 30 epochs, in which the backbone does not 
 
 @dataclass(frozen=True)
 class DynamicVit:
-    """vit_baselines.md 5.4."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

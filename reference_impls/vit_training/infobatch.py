@@ -32,7 +32,7 @@ Choose = Callable[[torch.Tensor, int], torch.Tensor]  #: so many of these rows
 
 @dataclass(frozen=True)
 class InfoBatch:
-    """Symbols as in vit_baselines.md 5.13."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

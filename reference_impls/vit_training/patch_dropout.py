@@ -28,7 +28,7 @@ __all__ = ["PatchDropout"]
 
 @dataclass(frozen=True)
 class PatchDropout:
-    """vit_baselines.md 5.2."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

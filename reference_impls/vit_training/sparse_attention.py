@@ -30,7 +30,7 @@ Pattern = Literal["topk", "window", "bigbird", "random"]
 
 @dataclass(frozen=True)
 class SparseAttention:
-    """vit_baselines.md 5.8."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

@@ -27,7 +27,7 @@ Score = Literal["random", "inverted", "variance", "class"]
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """vit_baselines.md 5.7, and the random tokens of tri_level_evit.md 6."""
+    """Tokens chosen by class attention in the first layers, and random tokens as a control."""
 
     version: ClassVar[int] = 1
 

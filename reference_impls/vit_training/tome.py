@@ -29,7 +29,7 @@ __all__ = ["Tome"]
 
 @dataclass(frozen=True)
 class Tome:
-    """vit_baselines.md 5.5."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

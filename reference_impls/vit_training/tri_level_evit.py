@@ -40,7 +40,7 @@ SWIN_RATIO = 0.9  #: of the released code, a constant there
 
 @dataclass(frozen=True)
 class TriLevelEvit:
-    """tri_level_evit.md 2; a level is switched off by a share of 1.  Shares are those that are kept, at the end of the schedule."""
+    """A level is switched off by a share of 1.  Shares are those that are kept, at the end of the schedule."""
 
     version: ClassVar[int] = 1
 

@@ -1,4 +1,4 @@
-"""Paired patches that are rendered: flames, hot decoys and background, clear and under smoke.  flamefinder.md 6.
+"""Paired patches that are rendered: flames, hot decoys and background, clear and under smoke.
 
 The set is one and the same for every run: its seed is fixed, a run's seed only changes the training.  A frame is 12 patches of
 24x24, flame, decoy and background in turn, laid out in 3 rows of 4.  Twelve patches are scaled together by their least and largest

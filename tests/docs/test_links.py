@@ -14,7 +14,8 @@ from suite.registry import HOUSE
 from tests.docs.examples import DOCS
 
 PAGES = sorted(DOCS.glob("*.md"))
-MADE = ("index.md", "compare.md", "claims.md", "changes.md", "schema.md", "tasks/", "methods/", "systems/", "data/")  #: by the board
+#: by the board
+MADE = ("index.md", "compare.md", "claims.md", "changes.md", "schema.md", "tasks/", "methods/", "systems/", "data/")
 README, CONTRIBUTING = HOUSE / "README.md", HOUSE / "CONTRIBUTING.md"
 
 
@@ -34,7 +35,7 @@ def anchors(page: Path) -> set[str]:
     """Where a link into a page may lead: its headings as MkDocs names them, and ids that it gives itself."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     given = set(re.findall(r'id="([\w-]+)"', text)) | set(re.findall(r"\{ #([\w-]+) \}", text))
-    heads = (re.sub(r"[^\w\s-]", "", head.replace("`", "")).strip().lower() for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    heads = (re.sub(r"[^\w\s-]", "", head).strip().lower() for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
     return given | {re.sub(r"[\s-]+", "-", head) for head in heads}
 
 

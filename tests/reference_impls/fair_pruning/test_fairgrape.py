@@ -1,4 +1,4 @@
-"""FairGRAPE against the authors' code and against a plain reading of fair_pruning_baselines.md 2.2."""
+"""FairGRAPE against the authors' code and against a plain reading of the paper."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_one_whole_update() -> None:
 
 @pytest.mark.parametrize("net", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_the_release_counts_operations_so(net: str) -> None:
-    """chex.md 2.4: multiply-adds of convolutions and the linear layer, plus the linear layer's biases."""
+    """CHEX's released `compute_flops.py`: multiply-adds of convolutions and the linear layer, plus the linear layer's biases."""
     from suite.meters import operations
 
     with torch.device("meta"):

@@ -110,7 +110,7 @@ def test_backbones_have_the_sheets_parameters(name: str, params: tuple[int, ...]
     folded = [sum(p.numel() for n, p in m.named_parameters() if not n.endswith("original0")) for m in found]
     assert tuple(folded) == params
     assert build("wdsr16_n16", 4, normed=False).head.out_channels == 16
-    assert sum(p.numel() for p in build("wdsr16_n16", 4, normed=False).parameters()) == 307_248  # stdo.md 3.2
+    assert sum(p.numel() for p in build("wdsr16_n16", 4, normed=False).parameters()) == 307_248  # STDO's released `models/wdsr.py`
 
 
 @pytest.mark.parametrize(("quality", "params"), [("low", 38_133), ("medium", 195_913), ("high", 502_559), ("ultra", 1_087_930)])

@@ -1,4 +1,4 @@
-"""Data-level tickets against the authors' functions and against a plain reading of data_level_lth.md."""
+"""Data-level tickets against the authors' functions and against plain ones."""
 
 from __future__ import annotations
 

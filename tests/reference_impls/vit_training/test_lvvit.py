@@ -1,4 +1,4 @@
-"""LV-ViT-S by its layer table (data_level_lth.md 2.6), and the methods' parts on it."""
+"""LV-ViT-S by its layer table (LV-ViT as released in `lvvit/tlt`), and the methods' parts on it."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def golden_block(z: dict[str, Any], exact: bool) -> MaskedBlock:
 
 
 def released(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The released softmax, line by line (tri_level_evit.md 2.2)."""
+    """The released softmax, line by line."""
     largest = torch.max(logits, dim=-1, keepdim=True)[0]
     weights = (logits - largest).exp_() * mask
     return (weights + 1e-6 / logits.shape[-1]) / (weights.sum(dim=-1, keepdim=True) + 1e-6)
@@ -149,7 +149,7 @@ def test_a_network_is_the_authors(exact: bool) -> None:
     torch.testing.assert_close(model(z["images"]), z["logits_dense"], atol=1e-5, rtol=0)
 
 
-# --- what follows from them (tri_level_evit.md 2.3)
+# --- what follows from them
 
 
 @torch.no_grad()
