@@ -3,9 +3,10 @@
 Paper: Lin, Kim, Joo. FairGRAPE: Fairness-Aware GRAdient Pruning mEthod for Face Attribute Classification. ECCV 2022,
 arXiv 2207.10888.
 
-Departs: importance as the paper defines it, where the authors' code accumulates gradients and trains while it estimates (`as_run`);
-the group is chosen anew before every pick (the code: every second, `rechoose_every=2`). Masks are tightened while one training goes
-on, the iterations being as many as it has steps for; how long it and the training after it are is what all have together.
+Deviations: importance as the paper defines it, where the authors' code accumulates gradients and trains while it estimates
+(`as_run`); the group is chosen anew before every pick (the code: every second, `rechoose_every=2`). Masks are tightened while one
+training goes on, the iterations being as many as it has steps for; how long it and the training after it are is what all have
+together.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper: He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016, arXiv 1512.03385.
 
-Departs: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
+Deviations: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
 rate is the better of two on the synthetic validation patches.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Hui, Yan, Ma, Ku. Rethinking Graph Lottery Tickets: Graph Sparsity Matters. ICLR 2023, arXiv 2305.02190.
 
-Departs: neither the paper's body nor its code could be had. The loss follows a public re-implementation, the min-max part is
+Deviations: neither the paper's body nor its code could be had. The loss follows a public re-implementation, the min-max part is
 our reading of the abstract, in four modes of which none can be called the paper's. Distances are over at most 128 nodes a side
 and class, with eps 1e-2. Rounds, rewinding, rates, learning rate and decay are UGS's, without its L1 terms. An edge whose mask the
 clamp has brought to 0 goes in every mode but `minmax_flip`, also where the target keeps all edges.

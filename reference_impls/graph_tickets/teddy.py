@@ -2,7 +2,7 @@
 
 Paper: Seo, Yun, Yang. TEDDY: Trimming Edges with Degree-based Discrimination Strategy. ICLR 2024, arXiv 2402.01261.
 
-Departs: learning rate and decay are the table's; the weights that the projection may zero are the prunable ones.
+Deviations: learning rate and decay are the table's; the weights that the projection may zero are the prunable ones.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Paper: Yin, Li, Fang, Shen, Huang, Wang, Menkovski, Ma, Pechenizkiy, Liu. Dynamic Sparsity Is Channel-Level Sparsity Learner.
 NeurIPS 2023, arXiv 2305.19454.
 
-Departs: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
+Deviations: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
 would meet it in every run; with ``nonzero=`` alone it runs on channels as in the paper. With a target of operations the weights
 that a channel holds count beside its score, as little as is needed for a region that holds K_0 and the exploration. Counts are
 exact where the released code is off by one (`parity` brings that back), a layer always keeps a channel, and the last of the

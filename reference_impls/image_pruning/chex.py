@@ -3,7 +3,7 @@
 Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression.
 CVPR 2022, arXiv 2203.15794.
 
-Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
+Deviations: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
 scales, so that the network that is kept meets the operations target (`share` fixes it as in the paper). Counts are
 exact integers, the residual is solved in float64, one channel a layer always stays, and BN parameters do not decay;
 `parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros. The last

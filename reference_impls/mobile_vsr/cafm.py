@@ -3,7 +3,7 @@
 Paper: Liu, Lu, Wu, Zhang, Zhang, Cui, Zou, Zhang. Overfitting the Data: Compact Neural Video Delivery via Content-aware Feature
 Modulation. ICCV 2021, arXiv 2108.08202.
 
-Departs: network, patches and recipe are the table's instead of the authors' (random crops, lr 1e-4, 500 epochs);
+Deviations: network, patches and recipe are the table's instead of the authors' (random crops, lr 1e-4, 500 epochs);
 for WDSR, which they do not use, modulations stand where EDSR has them; chunks are equal parts of the clip.
 """
 

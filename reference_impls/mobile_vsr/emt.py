@@ -3,7 +3,7 @@
 Paper: Li, Liu, Wang, Lu, Wu, Chen, Zhang, et al. Efficient Meta-Tuning for Content-aware Neural Video Delivery. ECCV 2022,
 arXiv 2207.09691.
 
-Departs: without meta-training, which needs other videos: the general model ranks patches, and the first chunk starts from it
+Deviations: without meta-training, which needs other videos: the general model ranks patches, and the first chunk starts from it
 (paper tier: from fresh weights); key frames are the first of each chunk, not the encoder's; 200 free and 200 masked steps a chunk
 instead of 2,000 and 200 batches, on low-resolution patches of 32 instead of high-resolution ones of 144;
 biases are frozen, since the released code trains and does not send them; PatchNet is left out; the first chunk's network is sent

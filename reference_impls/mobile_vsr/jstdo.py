@@ -3,7 +3,7 @@
 Paper: Li, Ji, Qin, Niu, Ren, Afghah, Guo, Ma. Towards High-Quality and Efficient Video Super-Resolution via Spatial-Temporal
 Data Overfitting. CVPR 2023, arXiv 2303.08331.
 
-Departs: no code of it is released and its shares are not known: chunk k of K keeps 1 - k / (K - 1) of its patches, drawn once
+Deviations: no code of it is released and its shares are not known: chunk k of K keeps 1 - k / (K - 1) of its patches, drawn once
 by the run's seed instead of 226; as stdo otherwise, the order of patches and the general model included.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018, and its repository.
 
-Departs: one network for the case's scale instead of four for a stream of many resolutions; patches, learning rate, start and
+Deviations: one network for the case's scale instead of four for a stream of many resolutions; patches, learning rate, start and
 steps are the table's, so that methods can be compared.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: no paper; the control of equally many examples.
 
-Departs: the number of examples is the one whose steps come nearest to the target, since an epoch is a whole number of batches.
+Deviations: the number of examples is the one whose steps come nearest to the target, since an epoch is a whole number of batches.
 """
 
 from __future__ import annotations
