@@ -103,7 +103,7 @@ def test_data_of_ones_own_are_trained_on(reader: Reader) -> None:
         "image_pruning": ("ok", "mine/resnet20"),
         "fair_pruning": ("ok", "people/mlp-32-16"),
     }
-    assert found["fair_pruning"].measure("group_accuracy", "b") is not None
+    assert found["fair_pruning"].measure("group_accuracy", "group 1") is not None
 
 
 def test_a_task_of_ones_own_gets_its_page(reader: Reader) -> None:
