@@ -26,9 +26,9 @@ def measure(
     CPU: `memory_peak` is what a pass needs above what is resident before it (the second pass: the first
     fills caches), `memory_resident` the high-water mark of the whole process over both passes, libraries and
     data included, loading and `prepare` not (VmHWM; ru_maxrss would inherit the caller's).  The kernel counts
-    pages and books them in batches: differences below about 2 MiB mean little.
+    pages and counts them in batches: differences below about 2 MiB mean little.
     CUDA: `memory_peak` above what is allocated before, `memory_allocated` and `memory_reserved` at their
-    highest in the allocator, `memory_device` what the driver books for this process, CUDA's context
+    highest in the allocator, `memory_device` what the driver counts for this process, CUDA's context
     included, or, where it does not tell processes apart, by how much free memory shrank (others' use and
     not the context then included; a warning says so).
     """
@@ -114,7 +114,7 @@ def _cuda(prepare: Callable[[], Callable[[], object]], device: str, workload: st
 
 
 def _booked(device: str) -> int:
-    """Device memory that the driver books for this process; 0 where it does not say (containers, some drivers)."""
+    """Device memory that the driver counts for this process; 0 where it does not say (containers, some drivers)."""
     import pynvml
 
     handle, _ = nvml.open_gpu(device)
