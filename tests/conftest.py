@@ -13,6 +13,7 @@ the processor: they want the mark.
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def _slow(item: pytest.Item) -> bool:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     began = _processor()
     item.user_properties.append(("began", began))
-    return (yield)
+    try:
+        return (yield)
+    finally:
+        if torch := sys.modules.get("torch"):  # a test may have prepared this process, and hypothesis draws denormal numbers
+            torch.set_flush_denormal(False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,6 +20,7 @@ def steps(file: str | Path) -> dict[str, Step]:
     return {s.name: s for s in conform(str(file))}
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_conforms(tmp_path: Path) -> None:
     found = benchmark.conform(benchmark.example(tmp_path), brief=True).steps
     assert [(s.name, s.detail) for s in found if not s.passed] == []
@@ -27,6 +28,7 @@ def test_the_example_of_the_page_conforms(tmp_path: Path) -> None:
     assert found[-1].name == "its bundle passes the checker"
 
 
+@pytest.mark.slow
 def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
     # answers by where a class lies that was there before any fork: alike in processes forked from one, and only otherwise in an
     # interpreter of its own, whatever the seed; ignores the target, and says so nowhere
@@ -42,6 +44,7 @@ def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
     assert "torch.Generator" in found["the same seed gives the same evidence, bit for bit"].detail
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_repeats(tmp_path: Path) -> None:
     body = (
         "import pathlib, time\n"

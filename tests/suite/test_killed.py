@@ -93,6 +93,7 @@ def _wait_for(moment: str, work: Path, victim: BaseProcess) -> None:
     pytest.fail(f"never seen {moment}: the runner ended first ({victim.exitcode})")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_in_order_and_the_same_command_goes_on(tmp_path: Path) -> None:
     again = tmp_path / "again"
     slow = method_file(  # its first life waits in the second epoch for the signal, however slow this machine is

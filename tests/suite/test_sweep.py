@@ -68,6 +68,7 @@ class Executor:
         return types.SimpleNamespace(job_id="1", result=lambda: function(*arguments))  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_cluster_gets_one_job_a_run_and_a_job_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Executor.made.clear()
     monkeypatch.setitem(sys.modules, "submitit", types.SimpleNamespace(AutoExecutor=Executor))
