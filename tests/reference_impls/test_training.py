@@ -77,6 +77,7 @@ def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its
         ChexWidths().solve(problem())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [5, 15, 18, 22])
 def test_the_control_of_chex_goes_on_in_either_training(moment: int) -> None:
     _, whole = straight(ChexWidths(), "open")
@@ -167,6 +168,7 @@ def test_norm_parameters_decay_only_where_asked() -> None:
     assert [g["weight_decay"] for g in Sgd(norm_decay=True).optimizer(model).param_groups] == [5e-4]
 
 
+@pytest.mark.slow
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
     from reference_impls.image_pruning.chex import Exploration
 

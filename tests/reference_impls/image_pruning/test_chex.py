@@ -249,6 +249,7 @@ def test_parity_decays_the_norms_of_shortcuts_alone() -> None:
     assert {id(q) for g in groups for q in g["params"]} == {id(q) for q in model.parameters()}
 
 
+@pytest.mark.slow
 def test_a_share_of_channels_is_met_and_never_undershot_before() -> None:
     p = shrunk(problem(tier="small", division="open", target="macs=0.5"), 6, train=640, val=100, test=100)
     share, delta0 = 0.4, 0.2

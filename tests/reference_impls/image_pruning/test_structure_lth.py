@@ -310,6 +310,7 @@ def test_the_speed_division_gives_shapes(target: str, settings: dict[str, Any]) 
     assert kept(p, network)[f"kept.{name}"] == pytest.approx(float(share), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["released", "intended"])
 def test_a_regrouped_ticket(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks.VGG_PLANS, "vgg16", (16, 64, "M", 64))  # two layers that may have blocks

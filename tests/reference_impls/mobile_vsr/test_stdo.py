@@ -139,6 +139,7 @@ def test_two_pools_fill_their_buffers_in_order_of_arrival() -> None:
         assert torch.cat([i for p, i in batches if p == pool]).sort().values.tolist() == list(range(size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stdo", "nas_chunks", "nas_anytime"])
 def test_a_stopped_run_ends_as_if_it_had_not_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.overfitting.SAVE_STEPS", 1)

@@ -103,6 +103,7 @@ def test_where_nothing_is_mixed_labels_stay_labels(deit: Deit) -> None:
         assert still.mix(x, y, 4, 0) == (x, y)
 
 
+@pytest.mark.slow
 def test_a_network_learns_under_deits_augmentation_and_draws_the_same_again(deit: Deit) -> None:
     def solve(workers: int) -> tuple[list[float], torch.Tensor]:
         p = problem(InMemory(pictures(), deit, workers), "resnet20", AdamW(lr=5e-3, warmup=1, stepwise=True), epochs=4, batch=16)
