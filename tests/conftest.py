@@ -4,9 +4,9 @@
 
 - it lies in a folder that looks at the whole: a browser, benchmarks, fuzzing, the worked examples of the documentation;
 - it uses a fixture that is shared by a module or a session, which a fixture is when it is costly;
-- its author marked it, as it takes more than about a second by itself.
+- its author marked it, as it takes more than about half a second of the processor.
 
-What is none of these is in the lane from the day it is written.  At the end the lane names tests that took over two seconds of
+What is none of these is in the lane from the day it is written.  At the end the lane names tests that took over half a second of
 the processor: they want the mark.
 """
 
@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 HERE = Path(__file__).parent
 WHOLE = ("benchmarks", "browser", "docs", "fuzz")  #: folders whose tests look at the whole
 COSTLY = ("session", "package", "module")  #: scopes of fixtures that are shared, as they cost something
-NOTICED = 2.0  #: processor seconds of a test of the fast lane that are told
+NOTICED = 0.5  #: processor seconds of a test of the fast lane that are told
 
 # a test says what is right, never how fast: beside other work an example may take long
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -205,6 +205,7 @@ def straight(name: str) -> tuple[Any, Any]:
     return p, configured(name).solve(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 def test_every_method_meets_its_target_within_its_budget(name: str) -> None:
     p, trained = straight(name)
@@ -252,6 +253,7 @@ def test_pieces_score_like_one_batch() -> None:
     assert saliency.piece((3, 4096, 4096)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["snip", "grasp"])
 def test_many_classes_do_not_overdraw_a_small_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saliency, "PIECE_PIXELS", 200 * 16 * 16)
@@ -338,6 +340,7 @@ def test_exploring_conserves_the_count_drops_the_smallest_and_starts_at_zero(gro
     assert all(hooks.masks[n] is m for n, m in held.items())
 
 
+@pytest.mark.slow
 def test_another_target_is_one_clear_line() -> None:
     p = problem(target="macs=0.5")
     with pytest.raises(UserError, match="nonzero=SHARE"):
@@ -347,6 +350,7 @@ def test_another_target_is_one_clear_line() -> None:
         registry.configure(registry.load(registry.method("image_pruning", "magnitude")), []).solve(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp", "snip", "grasp"])
 def test_a_stopped_run_ends_alike(name: str) -> None:
     asked, method = spec(target="nonzero=0.2"), configured(name)

@@ -199,6 +199,7 @@ def test_no_method_ranks_by_a_poor_general_model(name: str, tmp_path: Path, monk
         registry.load(registry.method("mobile_vsr", name))().solve(problem(tier="small", case="mine/x2", data=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_networks_of_all_chunks_start_alike_and_cost_as_many_times_one() -> None:
     p = problem(division="speed")  # no step is taken
     one = Jstdo(chunks=4).solve(p)

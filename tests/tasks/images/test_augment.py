@@ -29,6 +29,7 @@ def epoch(source: InMemory, seed: int = 2, mine: slice = slice(None)) -> tuple[t
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
+@pytest.mark.slow
 def test_deits_augmentation_is_the_same_whatever_the_number_of_workers(deit: Deit) -> None:
     x, y = epoch(InMemory(pictures(), deit))
     assert x.shape == (64, 3, 16, 16)
