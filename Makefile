@@ -6,11 +6,12 @@ BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 HTTPFS := $(VENV)/httpfs
 
-.PHONY: quickstart test lint bench fuzz cluster site clean help
+.PHONY: quickstart test test-fast lint bench fuzz cluster site clean help
 
 help:
 	@echo "make quickstart  install, run the main job (image_pruning, small tier), build the board"
 	@echo "make test        install, run all tests and checks"
+	@echo "make test-fast   the tests that an editor runs on save: under two minutes on 2 cores"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
 	@echo "make fuzz        10,000 dishonest submissions against the checker"
@@ -45,6 +46,10 @@ test: $(DEV) $(HTTPFS)
 	$(BIN)/lint-imports
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -rs -n auto --dist loadfile
 	@if ls results/*/*/*/*/run.json >/dev/null 2>&1; then $(BIN)/weighin check results; else echo 'no bundles in results/ yet'; fi
+
+# Which these are is a rule, in tests/conftest.py.
+test-fast: $(DEV)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' tests/suite tests/tasks tests/reference_impls
 
 lint: $(DEV)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -175,7 +175,7 @@ class Stage:
 
 
 def solve(stage: Stage) -> dict[str, Any]:
-    """Let the method solve the problem; keep the Solution, the books and the high-water memory."""
+    """Let the method solve the problem; keep the Solution, the budget counters and the high-water memory."""
     import torch
 
     from suite.meters import environment, memory

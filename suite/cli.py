@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="weighin",
-    help="Weigh efficient and fair deep learning on one scale: run methods, check and publish what they weigh.",
+    help="Benchmark efficient and fair deep learning on one scale: run methods, check their results, publish them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -184,13 +184,15 @@ def run(
     task: Annotated[str, typer.Argument(help="Name of the task: see `weighin list`; with --claims it may be left out.")] = "",
     method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Name of a method, or ./file.py; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="Repeatable.")] = None,
-    tier: Annotated[str, typer.Option(help="smoke, small or paper.")] = "small",
+    tier: Annotated[str, typer.Option(help="Scale of the task: smoke, small or paper.")] = "small",
     case: Annotated[list[str] | None, typer.Option(help="Data and architecture; repeatable; default: the tier's first.")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="What to keep, name=share as `weighin list` shows them; repeatable.")
+        list[str] | None, typer.Option(help="Compression target: name=share to keep, as in `weighin list`; repeatable.")
     ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the method, key=value; repeatable.")] = None,
-    division: Annotated[str, typer.Option(help="closed, open or speed.")] = "closed",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyper-parameter of the method, key=value; repeatable.")
+    ] = None,
+    division: Annotated[str, typer.Option(help="Rules of the ranking: closed, open or speed (timing alone).")] = "closed",
     data: Data = "",
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
@@ -200,7 +202,7 @@ def run(
     out: Out = RESULTS,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again (out of memory, timeout, error, killed).")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds a stage may take; default: the tier's cap.")] = None,
-    solve_only: Annotated[bool, typer.Option("--solve-only", help="Solve now, weigh later with `weighin weigh`.")] = False,
+    solve_only: Annotated[bool, typer.Option("--solve-only", help="Train and test now, measure later: `weighin weigh`.")] = False,
     cluster: Annotated[Path | None, typer.Option(help="Submit to a cluster: a TOML for submitit.")] = None,
     submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
     claims: Annotated[
@@ -306,7 +308,7 @@ def weigh(
     out: Out = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Weigh solved runs on this machine and write their bundles; what a GPU solved, a CPU may weigh."""
+    """Measure (weigh) solved runs on this machine and write their bundles; what a GPU solved, a CPU may weigh."""
     from suite import place, runner
     from suite.order import Order
 
@@ -344,7 +346,7 @@ def check(
     against: Annotated[Path | None, typer.Option(help="Other results, to find duplicates and cards in.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Derive every number of bundles again from their evidence; exit 1 if one does not hold."""
+    """Validate bundles: derive every number again from the evidence; exit 1 if one does not hold."""
     from suite import bundle
     from suite import check as checker
 
@@ -411,7 +413,7 @@ def replay(
     results: Annotated[Path | None, typer.Option(help="Where the confirmation goes; default: the bundle's results.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a row again from its bundle and say whether it agrees; exit 1 if not."""
+    """Reproduce a row: run it again from its bundle and say whether it agrees; exit 1 if not."""
     from suite import confirming
     from suite import replay as again
     from suite import system as machine
@@ -444,7 +446,7 @@ def conform(
     task: Annotated[str, typer.Option(help="The task it is for; default: the one the file imports.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Test a method of your own against the protocol, in seconds, before any long run; exit 1 if it fails."""
+    """Validate a method of your own against the protocol, in seconds, before any long run; exit 1 if it fails."""
     from suite import conform as trial
 
     steps = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PROC = Path("/proc")
+from suite import proc
+
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -19,7 +20,7 @@ def cores() -> int:
 def quota() -> float | None:
     """Processors whose time the control groups of this process grant it (Docker's --cpus, Kubernetes' limits); None: all."""
     shares = []
-    for line in _lines(PROC / "self" / "cgroup"):
+    for line in proc.lines("self", "cgroup"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         # version 2 names no controller; a container sees its own group as the root

@@ -116,7 +116,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Operations:
-    """What one item costs on paper, by layer, by the task's own count or `suite.meters.operations`."""
+    """Theoretical cost of one item, by layer, by the task's own count or `suite.meters.operations`."""
 
     layers: tuple[Mapping[str, Any], ...]  #: name, kind, macs, params, nonzero
     warnings: tuple[str, ...] = ()  #: names heavy operators that were not counted
@@ -156,17 +156,17 @@ S = TypeVar("S")
 
 
 class Task(ABC, Generic[P, S]):
-    """One family.  Class attributes are its card; heavy imports belong inside the methods."""
+    """One family.  Class attributes are its definition; heavy imports belong inside the methods."""
 
     name: ClassVar[str]
     version: ClassVar[int]  #: raised by whatever can change a number
     question: ClassVar[str]
     tiers: ClassVar[Mapping[str, Tier]]
     parent_method: ClassVar[str]  #: the method whose rows every change is measured from
-    ranked: ClassVar[str]  #: the measure that ranks; its direction comes with it
-    beside: ClassVar[Sequence[str]]  #: measures shown beside it, ``name`` or ``name:part``
-    speed: ClassVar[str]  #: the workload whose speed-up is the board's second axis
-    promised: ClassVar[str]  #: ``kept.<x>`` or ``<x>/<x of the parent>``, whose inverse is the saving on paper, or empty
+    ranked: ClassVar[str]  #: the primary metric, which ranks; its direction comes with it
+    beside: ClassVar[Sequence[str]]  #: secondary metrics, shown beside it: ``name`` or ``name:part``
+    speed: ClassVar[str]  #: the primary workload: its measured speed-up is the board's second axis
+    promised: ClassVar[str]  #: ``kept.<x>`` or ``<x>/<x of the parent>``, whose inverse is the theoretical speed-up, or empty
     columns: ClassVar[Mapping[str, str]]  #: evidence columns and their numpy types
     truth: ClassVar[Sequence[str]]  #: evidence columns that the data dictates, held to truth.toml
     evidence_bytes: ClassVar[int] = 1_000_000
@@ -186,7 +186,7 @@ class Task(ABC, Generic[P, S]):
     show: ClassVar[Show] = Show()  #: words, curves, charts and pictures on the board
 
     def of(self, case: str) -> Task[P, S]:
-        """The card of a case: another one's where a case asks another kind of question (edges, not nodes); never raises."""
+        """The definition for a case: another one's where a case asks another kind of question (edges, not nodes); never raises."""
         return self
 
     @abstractmethod
@@ -219,7 +219,7 @@ class Task(ABC, Generic[P, S]):
     def operations(self, problem: P, solution: S) -> Operations: ...
 
     def weigh(self, problem: P, solution: S) -> Sequence[Measure]:
-        """Further facts, metered after the timings (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
+        """Extra metrics, metered after the timings (bytes sent, kept shares); ``kept.<x>`` is held against target ``x``."""
         return ()
 
     def export(self, problem: P, solution: S, folder: Path) -> None:

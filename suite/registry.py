@@ -1,7 +1,7 @@
 """Finds tasks and methods: by folder here, by entry point in other packages, by file for one's own.
 
 Listing imports nothing: a file's stem is the name, the first line of its docstring the summary, and
-the paragraphs ``Paper:`` and ``Departs:`` say where a method comes from and what was changed.
+the paragraphs ``Paper:`` and ``Deviations:`` say where a method comes from and what was changed.
 """
 
 from __future__ import annotations
@@ -395,11 +395,12 @@ def _describe(path: Path, task_name: str, origin: Literal["reference", "package"
     for paragraph in rest.split("\n\n"):
         head, _, words = " ".join(paragraph.split()).partition(": ")
         said[head] = without_sheets(words)
-    return MethodRef(path.stem, task_name, origin, path, summary, said.get("Paper", ""), said.get("Departs", ""))
+    departs = said.get("Deviations", said.get("Departs", ""))  # the second is how methods called it at first
+    return MethodRef(path.stem, task_name, origin, path, summary, said.get("Paper", ""), departs)
 
 
 def without_sheets(text: str) -> str:
-    """Without references such as `(chex.md 2.3)`: they are for who reads the source beside the sheet that it was written from."""
+    """Without references such as `(notes.md 2.3)`: they are for who reads the source beside the notes that it was written from."""
     return re.sub(r" ?\(\w+\.md [\d., and]+\)", "", text)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from suite import bundle, nvml, processors
+from suite import bundle, nvml, proc, processors
 from suite.naming import UserError, digest
 from suite.nvml import UNREADABLE
 
@@ -93,7 +93,7 @@ def card(device: str = "cpu", threads: int = 0) -> SystemCard:
     return SystemCard(
         processor=processor | {"threads_used": threads or processor["cores"]},
         memory={
-            "total_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "total_gib": round(proc.total_memory() / 2**30, 1),
             "huge_pages": _chosen(_read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
         },
         system={
@@ -175,7 +175,7 @@ def _processor() -> dict[str, Any]:
     info = _cpuinfo()
     flags = (info.get("flags") or info.get("Features") or "").split()
     frequency = CPU / "cpu0/cpufreq"
-    sockets = {info.get("physical id") for info in _cpus()} - {None}
+    sockets = {info.get("physical id") for info in proc.processors()} - {None}
     return {
         "model": info.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
@@ -300,17 +300,7 @@ def _gpu_now(device: str) -> dict[str, Any]:
 
 def _cpuinfo() -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo."""
-    return next(iter(_cpus()), {})
-
-
-def _cpus() -> list[dict[str, str]]:
-    """All blocks of /proc/cpuinfo."""
-    try:
-        blocks = Path("/proc/cpuinfo").read_text().strip().split("\n\n")
-    except OSError:
-        return []
-    pairs = ((line.partition(":") for line in block.splitlines()) for block in blocks)
-    return [{key.strip(): value.strip() for key, _, value in block} for block in pairs]
+    return next(iter(proc.processors()), {})
 
 
 def _caches() -> dict[str, str] | str:

@@ -5,7 +5,7 @@ Pruning in a Single Run: a Bi-level Optimization Perspective). 2023, arXiv 2312.
 
 BiFP-uns is asked for by ``nonzero=SHARE``, BiFP-str, whose masks take whole filters, by ``filters=SHARE``.
 
-Departs: no code was published, so the two levels are those of BiP's (Zhang et al., NeurIPS 2022), which BiFP is built on, with
+Deviations: no code was published, so the two levels are those of BiP's (Zhang et al., NeurIPS 2022), which BiFP is built on, with
 its closed form of the implicit gradient; of the penalty's Eq. 8 the signed form is taken that Eq. 7 gives, of its absolute value
 (a signed one, `penalty=signed`, can be driven below 0 for ever). Filters go where they can be cut out: inner ones of residual
 blocks, with their bias and batch norm.
@@ -32,7 +32,7 @@ __all__ = ["Bifp"]
 
 @dataclass(frozen=True)
 class Bifp:
-    """Symbols as in bifp.md 2: lambda_theta is `fair_weights`, lambda_m `fair_masks`, 1/gamma `inverse_gamma`, tau `tolerance`."""
+    """Symbols as in the paper: lambda_theta is `fair_weights`, lambda_m `fair_masks`, 1/gamma `inverse_gamma`, tau `tolerance`."""
 
     version: ClassVar[int] = 1
 

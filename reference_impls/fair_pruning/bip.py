@@ -3,7 +3,7 @@
 Paper: Zhang, Yao, Ram, Zhao, Chen, Hong, Wang, Liu. Advancing Model Pruning via Bi-level Optimization. NeurIPS 2022,
 arXiv 2210.04092.
 
-Departs: scores are a copy of the weights, in the authors' code they share their storage; each level has an optimizer of its own,
+Deviations: scores are a copy of the weights, in the authors' code they share their storage; each level has an optimizer of its own,
 and the scores no weight decay; the scores' rate follows a cosine.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["Bip"]
 
 @dataclass(frozen=True)
 class Bip:
-    """Symbols as in bifp.md 2."""
+    """Symbols as in BiP."""
 
     version: ClassVar[int] = 1
 

@@ -3,7 +3,7 @@
 Paper: Hashemizadeh, Ramirez, Sukumaran, Farnadi, Lacoste-Julien, Gallego-Posada. Balancing Act: Constraining Disparate Impact in
 Sparse Models. ICLR 2024, arXiv 2310.20673.
 
-Departs: all convolutions and linear layers are pruned, by one threshold, where the paper leaves the first and the last dense;
+Deviations: all convolutions and linear layers are pruned, by one threshold, where the paper leaves the first and the last dense;
 accuracy of all groups is that of the batch, where the code takes it over the full memories. Pruned and constrained on the pruning
 rows, which the dense network has not seen, and not on those that it was trained on. It is pruned for as many epochs as
 others are fine-tuned, and trained under the constraints for as many again; the multipliers' rate and the memory are larger than
@@ -37,7 +37,7 @@ Kind = Literal["accuracy", "loss"]
 
 @dataclass(frozen=True)
 class Ceag(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.4."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

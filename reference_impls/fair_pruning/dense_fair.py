@@ -1,6 +1,6 @@
 """A dense network trained on under a fairness penalty: what fairness costs where nothing is pruned.
 
-Departs: the accuracy gap's penalty is BiFP's; parity, odds and covariance are the usual regularisers (covariance: Zafar, Valera,
+Deviations: the accuracy gap's penalty is BiFP's; parity, odds and covariance are the usual regularisers (covariance: Zafar, Valera,
 Gomez Rodriguez, Gummadi. Fairness Constraints. AISTATS 2017).
 """
 

@@ -4,7 +4,7 @@ Paper: Agarwal, Beygelzimer, Dudik, Langford, Wallach. A Reductions Approach to 
 
 The answer is a draw: measures are expectations over it, all members are stored, one answers.
 
-Departs: fairlearn's implementation, on the network that magnitude pruning leaves; the answers to its weighted examples share the
+Deviations: fairlearn's implementation, on the network that magnitude pruning leaves; the answers to its weighted examples share the
 gradients that a method of two levels takes, each going on from the one before, so there are fewer iterations than its 50.
 """
 

@@ -1,6 +1,6 @@
 """Make fair, then prune: the dense network trained under a penalty on the gap between groups, pruned and fine-tuned blindly.
 
-Departs: the order that BiFP compares itself with (Dai et al. 2023); it does not say how it is trained.
+Deviations: the order that BiFP compares itself with (Dai et al. 2023); it does not say how it is trained.
 """
 
 from __future__ import annotations

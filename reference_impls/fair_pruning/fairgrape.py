@@ -3,9 +3,10 @@
 Paper: Lin, Kim, Joo. FairGRAPE: Fairness-Aware GRAdient Pruning mEthod for Face Attribute Classification. ECCV 2022,
 arXiv 2207.10888.
 
-Departs: importance as the paper defines it, where the authors' code accumulates gradients and trains while it estimates (`as_run`);
-the group is chosen anew before every pick (the code: every second, `rechoose_every=2`). Masks are tightened while one training goes
-on, the iterations being as many as it has steps for; how long it and the training after it are is what all have together.
+Deviations: importance as the paper defines it, where the authors' code accumulates gradients and trains while it estimates
+(`as_run`); the group is chosen anew before every pick (the code: every second, `rechoose_every=2`). Masks are tightened while one
+training goes on, the iterations being as many as it has steps for; how long it and the training after it are is what all have
+together.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Ranking = Literal[0, 1, 2]  #: delta_p: by I_g, by its share I_g / sum I, by I_g
 
 @dataclass(frozen=True)
 class FairGrape(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.2."""
+    """Symbols as in the released `prune.py`."""
 
     version: ClassVar[int] = 1
 
@@ -122,7 +123,7 @@ class Tightening(Exploring):
 
 
 def importance(model: nn.Module, layers: Layers, batches: Iterable[Batch], groups: int) -> Importances:
-    """Mean over batches of (weight x gradient of a group's mean cross-entropy)^2 (fair_pruning_baselines.md 2.2).
+    """Mean over batches of (weight x gradient of a group's mean cross-entropy)^2 (Lin et al. 2022, and the released `prune.py`).
 
     A group is averaged over the batches that have it; one that no batch has is all zeros.  In eval mode, so that batch-norm
     statistics stay; the model is left as it was.
@@ -203,7 +204,7 @@ def select(
 
 
 def greedy(table: np.ndarray, count: int, delta_p: Ranking = 0, rechoose_every: int = 1, as_run: bool = False) -> np.ndarray:
-    """Rows that keep each group's share of the importance near what all rows give it (fair_pruning_baselines.md 2.2, step 3).
+    """Rows that keep each group's share of the importance near what all rows give it (the paper's greedy selection).
 
     The group that lacks most picks the next row of its own ranking, whose whole line counts for all groups; a row picked
     already is passed over.  Ties: the lowest group, the lowest row.  Until something was gained all shares are 1 / groups.

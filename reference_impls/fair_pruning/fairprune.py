@@ -3,7 +3,7 @@
 Paper: Wu, Zeng, Xu, Shi, Hu. FairPrune: Achieving Fairness Through Pruning for Dermatological Disease Diagnosis. MICCAI 2022,
 arXiv 2203.02110.
 
-Departs: prunes to the share that is asked for, at once, by a ranking of the weights alone, so that biases use up no places;
+Deviations: prunes to the share that is asked for, at once, by a ranking of the weights alone, so that biases use up no places;
 fine-tunes afterwards, since at these shares a network without would be useless (the paper, which removes a third at most, does
 not).  Of more than two groups all but the privileged one are taken together.
 """
@@ -36,7 +36,7 @@ PIECE = 2**24  #: squared derivatives held at once
 
 @dataclass(frozen=True)
 class FairPrune(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -3,7 +3,7 @@
 Paper: He, Liu, Wang, Hu, Yang. Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration.
 CVPR 2019, arXiv 1811.00250.
 
-Departs: starts from the dense network; zeroed filters are held within an epoch, as in the authors' code, with their bias; in the
+Deviations: starts from the dense network; zeroed filters are held within an epoch, as in the authors' code, with their bias; in the
 last third of the epochs the smaller network is trained, filters that can be cut out being the only ones that go.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["Fpgm"]
 
 @dataclass(frozen=True)
 class Fpgm(Pruner):
-    """Symbols as in fair_pruning_baselines.md 2.1."""
+    """Symbols as in the released code."""
 
     version: ClassVar[int] = 1
 

@@ -2,7 +2,7 @@
 
 Paper: Wang, Zhang, Grosse. Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
 
-Departs: the last layer keeps the table's initial weights (the authors draw it anew); trained like snip.
+Deviations: the last layer keeps the table's initial weights (the authors draw it anew); trained like snip.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Paper: Agarwal, Dudik, Wu. Fair Regression: Quantitative Definitions and Reduction-based Algorithms. ICML 2019; for classifiers
 Agarwal, Beygelzimer, Dudik, Langford, Wallach. A Reductions Approach to Fair Classification. ICML 2018, arXiv 1803.02453.
 
-Departs: fairlearn's implementation, on the network that magnitude pruning leaves; all networks share the gradients that a method
+Deviations: fairlearn's implementation, on the network that magnitude pruning leaves; all networks share the gradients that a method
 of two levels takes, each going on from the one before; the best is chosen by fairlearn on the pruning rows.
 """
 

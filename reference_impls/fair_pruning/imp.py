@@ -5,9 +5,9 @@ Paper: Frankle, Carbin. The Lottery Ticket Hypothesis: Finding Sparse, Trainable
 `rewind=start` goes back to the initial weights, as lottery tickets do; `rewind=dense` to the trained dense network's, as
 FairGRAPE's own "Lottery" does, which is iterative pruning with fine-tuning and no lottery ticket.
 
-Departs: the trainings between the levels share the epochs that pruning has, so there are at most `levels` levels and each removes
-more than `rate`; the last ticket is trained for as many epochs again, which makes as many gradients as a method of two levels
-takes.
+Deviations: the trainings between the levels share the epochs that pruning has, so there are at most `levels` levels and each
+removes more than `rate`; the last ticket is trained for as many epochs again, which makes as many gradients as a method of two
+levels takes.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Paper: Han, Pool, Tran, Dally. Learning both Weights and Connections for Efficient Neural Networks. NeurIPS 2015. Of filters: Li,
 Kadav, Durdanovic, Samet, Graf. Pruning Filters for Efficient ConvNets. ICLR 2017, arXiv 1608.08710.
 
-Departs: one threshold for the whole network (`layerwise=true`: one share for each layer), the first and the last layer are pruned
-like the others; of filters one share for each layer, by their L1 norm.
+Deviations: one threshold for the whole network (`layerwise=true`: one share for each layer), the first and the last layer are
+pruned like the others; of filters one share for each layer, by their L1 norm.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prune, then make fair: any pruner's mask, fine-tuned under a penalty on the gap between groups (two stages).
 
-Departs: this is what BiFP compares itself with (Dai et al. 2023) and calls its two-stage baselines; it does not say how they are
+Deviations: this is what BiFP compares itself with (Dai et al. 2023) and calls its two-stage baselines; it does not say how they are
 trained. Here as blind pruners are, with the penalty added; `bip` has half the iterations that it has alone.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Lee, Ajanthan, Torr. SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
 
-Departs: scored by `batches` batches on the table's initial weights (the authors draw others to score by); trained on the
+Deviations: scored by `batches` batches on the table's initial weights (the authors draw others to score by); trained on the
 pre-training and then on the pruning rows, as long on each as the others, so that there is no dense network that it lost anything
 against.
 """

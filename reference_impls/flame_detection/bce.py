@@ -3,7 +3,7 @@
 Paper: Rajoli, Khoshdel, Afghah, Ma. FlameFinder: Illuminating Obscured Fire through Smoke with Attentive Deep Metric Learning. IEEE
 TGRS 2024, arXiv 2404.06653.
 
-Departs: FlameFinder, reconstructed: no code was published and only the abstract names the pieces, so layers and recipe are this
+Deviations: FlameFinder, reconstructed: no code was published and only the abstract names the pieces, so layers and recipe are this
 project's.
 """
 

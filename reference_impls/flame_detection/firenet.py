@@ -3,7 +3,7 @@
 Paper: Jadon, Omama, Varshney, Ansari, Sharma. FireNet: A Specialized Lightweight Fire & Smoke Detection Model for Real-Time IoT
 Applications. 2019, arXiv 1905.11922.
 
-Departs: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; patches are
+Deviations: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; patches are
 enlarged to its 64 pixels; one logit; the rate is the better of two on the synthetic validation patches.
 """
 

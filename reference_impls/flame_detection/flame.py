@@ -3,9 +3,9 @@
 Paper: Chen, Hopkins, Wang, O'Neill, Afghah et al. Wildland Fire Detection and Monitoring Using a Drone-Collected RGB/IR Image
 Dataset. IEEE Access 10, 2022.
 
-Departs: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; one logit
+Deviations: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; one logit
 without the dropout that the authors' code applies to logits; no label smoothing; the rate is the best of three on the synthetic
-validation patches, three times the authors' (flame_baselines.md 2.1).
+validation patches, three times the authors'.
 """
 
 from __future__ import annotations

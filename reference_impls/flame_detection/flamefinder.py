@@ -5,9 +5,9 @@ TGRS 2024, arXiv 2404.06653.
 
 Rows of the ablation are settings: ``losses`` adds term after term, ``attention=none`` leaves the gate out.
 
-Departs: FlameFinder, reconstructed: no code was published and only the abstract names the pieces (local features, reconstruction,
-attention, BCE, CL, TCL, TCCL), so layers, weights of the terms, the gate's form and the recipe are this project's; the losses are
-those of public implementations. Centres follow the unweighted sum of their losses (flamefinder.md 2.4).
+Deviations: FlameFinder, reconstructed: no code was published and only the abstract names the pieces (local features,
+reconstruction, attention, BCE, CL, TCL, TCCL), so layers, weights of the terms, the gate's form and the recipe are this project's;
+the losses are those of public implementations. Centres follow the unweighted sum of their losses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Flamefinder:
-    """Symbols as in flamefinder.md 2: lambda of a term is `lambda_<term>`, m `margin`, m_c `cosine_margin`."""
+    """Symbols as in the paper's abstract: lambda of a term is `lambda_<term>`, m `margin`, m_c `cosine_margin`."""
 
     version: ClassVar[int] = 1
 

@@ -1,7 +1,7 @@
 """Fire where a patch has a part of a warm region that is hot somewhere (two thresholds): a rule, not a network.
 
-Departs: a baseline of FLAME 3's utilities; a mask there, here a patch is fire where the mask has a pixel in it, and regions go
-across the patches of a frame, unless it is laid together of patches that know nothing of each other (flame_baselines.md 3). A mask
+Deviations: a baseline of FLAME 3's utilities; a mask there, here a patch is fire where the mask has a pixel in it, and regions go
+across the patches of a frame, unless it is laid together of patches that know nothing of each other. A mask
 gives no degrees of belief, so its scores do not.
 """
 

@@ -2,9 +2,9 @@
 
 Paper: LeCun, Bottou, Bengio, Haffner. Gradient-Based Learning Applied to Document Recognition. Proc. IEEE 1998.
 
-Departs: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; its dense
+Deviations: stands in for one of the three flame networks that FlameFinder compares itself with, which it does not name; its dense
 layer is as wide as the patch leaves it, and patches under 32 pixels are enlarged to 32; one logit; the rate is the best
-of three on the synthetic validation patches (flame_baselines.md 2.1).
+of three on the synthetic validation patches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Logistic regression on the pixels of a thermal patch.
 
-Departs: a baseline of FLAME 2's authors, trained like the networks (flame_baselines.md 2.1); one logit; the rate is the best of
+Deviations: a baseline of FLAME 2's authors, trained like the networks; one logit; the rate is the best of
 three on the synthetic validation patches.
 """
 

@@ -1,6 +1,6 @@
 """Fire where a thermal patch is bright enough, the threshold being the best of the training patches: a rule, not a network.
 
-Departs: a baseline, from no paper (flame_baselines.md 2.1); brightness is relative to the patch's frame, since nothing else is left
+Deviations: a baseline, from no paper; brightness is relative to the patch's frame, since nothing else is left
 of a thermal picture that is not radiometric.
 """
 

@@ -1,6 +1,6 @@
 """Fire where the warmest pixel of a patch is above 150 degrees: a rule, not a network.
 
-Departs: a baseline, from no paper (flame_baselines.md 2.1); it needs a radiometric camera and is not possible without.
+Deviations: a baseline, from no paper; it needs a radiometric camera and is not possible without.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Paper: Sandler, Howard, Zhu, Zhmoginov, Chen. MobileNetV2: Inverted Residuals and Linear Bottlenecks. CVPR 2018, arXiv 1801.04381.
 
-Departs: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
-rate is the better of two on the synthetic validation patches (flame_baselines.md 2.1).
+Deviations: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
+rate is the better of two on the synthetic validation patches.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Paper: Otsu. A Threshold Selection Method from Gray-Level Histograms. IEEE Transactions on Systems, Man, and Cybernetics 1979.
 
-Departs: as FLAME 3's utilities use it, on whole degrees from 0 to 256 of a whole frame; a mask there, here a patch is fire where
-the mask has a pixel in it (flame_baselines.md 3). A frame without fire has a threshold as well, so it always finds some.
+Deviations: as FLAME 3's utilities use it, on whole degrees from 0 to 256 of a whole frame; a mask there, here a patch is fire where
+the mask has a pixel in it. A frame without fire has a threshold as well, so it always finds some.
 """
 
 from __future__ import annotations

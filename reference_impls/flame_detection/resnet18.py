@@ -2,8 +2,8 @@
 
 Paper: He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016, arXiv 1512.03385.
 
-Departs: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
-rate is the better of two on the synthetic validation patches (flame_baselines.md 2.1).
+Deviations: torchvision's network; patches under 32 pixels are enlarged to 32; one logit; from scratch unless `pretrained`; the
+rate is the better of two on the synthetic validation patches.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Paper: Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015, arXiv 1409.1556.
 
-Departs: torchvision's network; patches under 32 pixels are enlarged to 32, and the pooling before the dense layers shrinks in
-proportion; one logit; from scratch unless `pretrained` (flame_baselines.md 2.1).
+Deviations: torchvision's network; patches under 32 pixels are enlarged to 32, and the pooling before the dense layers shrinks in
+proportion; one logit; from scratch unless `pretrained`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A random spanning forest first, then random edges: what keeping the graph connected is worth.
 
-Departs: a baseline (graph_baselines.md 5); a target below the forest's size keeps a random part of it, which is noted.
+Deviations: a baseline; a target below the forest's size keeps a random part of it, which is noted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Edges kept by the degrees of their ends, without training: hubs, the poorly connected, or each node's best neighbours.
 
-Departs: a baseline in three forms (graph_baselines.md 5). `product` keeps edges between hubs, `inverse` those of nodes with few,
+Deviations: a baseline in three forms. `product` keeps edges between hubs, `inverse` those of nodes with few,
 `local` of each node the neighbours of highest degree.
 """
 

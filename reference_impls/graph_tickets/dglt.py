@@ -2,7 +2,7 @@
 
 Paper: Wang, Liang, Wang, Wang, Huang, Zhang. Searching Lottery Tickets in Graph Neural Networks: A Dual Perspective. ICLR 2023.
 
-Departs: no code and no numbers of it could be had. This is a surrogate by its idea alone, that what is to go hands on what it
+Deviations: no code and no numbers of it could be had. This is a surrogate by its idea alone, that what is to go hands on what it
 knows: an L2 penalty on edges and weights outside a random target mask grows with every epoch; the rest goes on from its weights.
 The fade is as long as a search of the other methods and what it leaves is cut: about a tenth of a mask after 100 epochs on Cora.
 """

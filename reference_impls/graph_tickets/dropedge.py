@@ -3,7 +3,7 @@
 Paper: Rong, Huang, Xu, Huang. DropEdge: Towards Deep Graph Convolutional Networks on Node Classification. ICLR 2020,
 arXiv 1907.10903.
 
-Departs: width, rates and dropout are the table's and not the paper's (graph_baselines.md 5). Nothing is pruned, so it runs under
+Deviations: width, rates and dropout are the table's and not the paper's. Nothing is pruned, so it runs under
 `--target edges=1`.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Spielman, Srivastava. Graph Sparsification by Effective Resistances. SIAM Journal on Computing 40(6), 2011, arXiv 0803.0929.
 
-Departs: edges are ranked and not drawn (`spectral` draws them); exact up to 5,000 nodes a component.
+Deviations: edges are ranked and not drawn (`spectral` draws them); exact up to 5,000 nodes a component.
 """
 
 from __future__ import annotations

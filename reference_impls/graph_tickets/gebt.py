@@ -3,7 +3,7 @@
 Paper: You, Lu, Zhou, Fu, Lin. Early-Bird GCNs: Graph-Network Co-Optimization Towards More Efficient GCN Training and Inference via
 Drawing Early-Bird Lottery Tickets. AAAI 2022, arXiv 2103.00794.
 
-Departs: width, rate and decay of the weights are the table's; the adjacency follows its gradient without the ADMM penalty.
+Deviations: width, rate and decay of the weights are the table's; the adjacency follows its gradient without the ADMM penalty.
 """
 
 from __future__ import annotations

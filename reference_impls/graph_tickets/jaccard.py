@@ -1,6 +1,6 @@
 """Edges kept by how many neighbours their ends share, or how alike their features are: over the graph, or a node's own edges.
 
-Departs: a baseline (graph_baselines.md 5). By `rule=local` each node keeps its ceil(d^e) best, with the largest e that stays
+Deviations: a baseline. By `rule=local` each node keeps its ceil(d^e) best, with the largest e that stays
 within the target; what is then missing comes by the global rule.
 """
 

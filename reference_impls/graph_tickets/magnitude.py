@@ -1,6 +1,6 @@
 """Weights of smallest magnitude removed in rounds with rewinding; the graph stays whole.
 
-Departs: a round's rate is such that the last one meets the target (usual is a fixed 20 %).
+Deviations: a round's rate is such that the last one meets the target (usual is a fixed 20 %).
 """
 
 from __future__ import annotations

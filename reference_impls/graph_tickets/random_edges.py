@@ -1,6 +1,6 @@
 """Random edges removed before training, and random weights of each layer where the target names weights: the control of all.
 
-Departs: nothing; masks are drawn anew for each target, at once and not along a ladder (graph_baselines.md 5).
+Deviations: nothing; masks are drawn anew for each target, at once and not along a ladder.
 """
 
 from __future__ import annotations

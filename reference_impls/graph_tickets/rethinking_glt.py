@@ -2,7 +2,7 @@
 
 Paper: Hui, Yan, Ma, Ku. Rethinking Graph Lottery Tickets: Graph Sparsity Matters. ICLR 2023, arXiv 2305.02190.
 
-Departs: neither the paper's body nor its code could be had. The loss follows a public re-implementation, the min-max part is
+Deviations: neither the paper's body nor its code could be had. The loss follows a public re-implementation, the min-max part is
 our reading of the abstract, in four modes of which none can be called the paper's. Distances are over at most 128 nodes a side
 and class, with eps 1e-2. Rounds, rewinding, rates, learning rate and decay are UGS's, without its L1 terms. An edge whose mask the
 clamp has brought to 0 goes in every mode but `minmax_flip`, also where the target keeps all edges.
@@ -30,7 +30,7 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class RethinkingGlt:
-    """`lam=0` is the min-max part alone, or with `mode=wd` neither.  Modes (rethinking_glt.md 2.3):
+    """`lam=0` is the min-max part alone, or with `mode=wd` neither.  Modes:
 
     `wd`: the graph's mask descends with the rest; `minmax_perturb`: weights are trained at the worst mask within rho;
     `minmax_literal`: the mask climbs by eta1 and the lowest go, alpha = 1 for the total derivative; `minmax_flip`: it climbs, and
@@ -139,7 +139,7 @@ def minmax_gradient(
     eta1: float,
     alpha: int,
 ) -> tuple[float, torch.Tensor, list[torch.Tensor | None], torch.Tensor]:
-    """One step of the literal game (rethinking_glt.md 2.3).
+    """One step of the literal game of the abstract: masks of the graph maximise what weights minimise.
 
     Args:
         loss: L(m_g, theta), a scalar.

@@ -3,7 +3,7 @@
 Paper: Li, Zhang, Tian, Jin, Fardad, Zafarani. SGCN: A Graph Sparsifier Based on Graph Convolutional Networks. PAKDD 2020.
 UGS (Chen et al., ICML 2021) compares with it under the name ADMM.
 
-Departs: the schedule was not to be read and is the table's: a training, then as many epochs of the adjacency in four steps,
+Deviations: the schedule was not to be read and is the table's: a training, then as many epochs of the adjacency in four steps,
 then another training from the initial weights.  The pruned copy starts as the whole graph: at the start all edges are equal, and
 a copy pruned then would draw by their order.
 """

@@ -2,7 +2,7 @@
 
 Paper: Spielman, Srivastava. Graph Sparsification by Effective Resistances. SIAM Journal on Computing 40(6), 2011, arXiv 0803.0929.
 
-Departs: draws go on until as many distinct edges were met as the target asks for; a kept edge weighs 1 like any other unless
+Deviations: draws go on until as many distinct edges were met as the target asks for; a kept edge weighs 1 like any other unless
 `weighted`.
 """
 

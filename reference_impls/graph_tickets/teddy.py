@@ -2,7 +2,7 @@
 
 Paper: Seo, Yun, Yang. TEDDY: Trimming Edges with Degree-based Discrimination Strategy. ICLR 2024, arXiv 2402.01261.
 
-Departs: learning rate and decay are the table's; the weights that the projection may zero are the prunable ones.
+Deviations: learning rate and decay are the table's; the weights that the projection may zero are the prunable ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Teddy"]
 
 @dataclass(frozen=True)
 class Teddy:
-    """Symbols as in graph_baselines.md 5."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

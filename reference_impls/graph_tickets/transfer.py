@@ -2,7 +2,7 @@
 
 Paper: Hui, Yan, Ma, Ku. Rethinking Graph Lottery Tickets: Graph Sparsity Matters. ICLR 2023, arXiv 2305.02190.
 
-Departs: a reconstruction of its transfer experiment (rethinking_glt.md 2.5). Weights move between graphs whose features were
+Deviations: a reconstruction of its transfer experiment. Weights move between graphs whose features were
 projected to the same width (`cora-128`, `sbm-128`, ...) and onto the whole target graph; a last layer of another width is new and
 unmasked, and the others are pruned so much the more. Edges move between networks of the same graph.
 """

@@ -2,7 +2,7 @@
 
 Paper: Chen, Sui, Chen, Zhang, Wang. A Unified Lottery Ticket Hypothesis for Graph Neural Networks. ICML 2021, arXiv 2102.06790.
 
-Departs: a round's rate is such that the last one meets the target (the paper's fixed 5 % and 20 % meet none); a pruned edge
+Deviations: a round's rate is such that the last one meets the target (the paper's fixed 5 % and 20 % meet none); a pruned edge
 leaves the softmax of GAT and the mean of GIN (`algebra=legacy` searches as the released code does, where it stays in both);
 dropout acts in every epoch of GIN and GAT, where the released code loses it after the first; self-loops are never pruned, by
 `algebra=legacy` neither, where the released GAT has its own among the edges. The released schedule of ogbn-proteins, all at once
@@ -24,7 +24,7 @@ __all__ = ["Ugs"]
 
 @dataclass(frozen=True)
 class Ugs:
-    """Symbols as in ugs.md 2."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -2,10 +2,10 @@
 
 Paper: Hui, Yan, Ma, Ku. Rethinking Graph Lottery Tickets: Graph Sparsity Matters. ICLR 2023, arXiv 2305.02190.
 
-Departs: a reconstruction, as `rethinking_glt` is, whose mode `wd` this is. `auxiliary` puts another loss in the distance's place
-(rethinking_glt.md 5), of which the sheet has names alone. Ours are: classes those that are predicted, as for the distance, means of
-softmax outputs, the divergence over ordered pairs of classes and the squared distance over unordered ones, both subtracted, so that
-descent drives classes apart; the entropy is the nodes' mean and is added, so that outputs grow certain. lambda is the same for all.
+Deviations: a reconstruction, as `rethinking_glt` is, whose mode `wd` this is. `auxiliary` puts another loss in the distance's
+place, of which names alone are known. Ours are: classes those that are predicted, as for the distance, means of softmax outputs,
+the divergence over ordered pairs of classes and the squared distance over unordered ones, both subtracted, so that descent drives
+classes apart; the entropy is the nodes' mean and is added, so that outputs grow certain. lambda is the same for all.
 """
 
 from __future__ import annotations

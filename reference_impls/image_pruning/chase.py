@@ -3,7 +3,7 @@
 Paper: Yin, Li, Fang, Shen, Huang, Wang, Menkovski, Ma, Pechenizkiy, Liu. Dynamic Sparsity Is Channel-Level Sparsity Learner.
 NeurIPS 2023, arXiv 2305.19454.
 
-Departs: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
+Deviations: a target of operations (``macs=``) lets the cubic schedule run on multiply-adds, since another share of channels
 would meet it in every run; with ``nonzero=`` alone it runs on channels as in the paper. With a target of operations the weights
 that a channel holds count beside its score, as little as is needed for a region that holds K_0 and the exploration. Counts are
 exact where the released code is off by one (`parity` brings that back), a layer always keeps a channel, and the last of the
@@ -38,13 +38,13 @@ __all__ = ["Chase"]
 
 Flags = dict[str, torch.Tensor]
 Sample = Callable[[list[int], int], list[int]]
-PAPER_INTERVAL = 1000  #: steps between explorations (chase.md 2.2)
+PAPER_INTERVAL = 1000  #: steps between explorations (Chase's released scripts)
 STEPS = 8  #: halvings for how much a channel's weights count beside its score
 
 
 @dataclass(frozen=True)
 class Chase:
-    """Symbols as in chase.md 2.2."""
+    """Symbols as in the paper and the released scripts."""
 
     version: ClassVar[int] = 1
 
@@ -74,7 +74,7 @@ class Chase:
 
 
 class Chasing(Masked):
-    """chase.md 2.4: after each step channels may be deleted, then weights dropped and grown."""
+    """As in the released code: after each step channels may be deleted, then weights dropped and grown."""
 
     def __init__(self, method: Chase, problem: ImageProblem, model: nn.Module) -> None:
         self.method, self.problem, self.model = method, problem, model
@@ -178,7 +178,7 @@ class Chasing(Masked):
     ) -> dict[str, int]:
         """Widths that meet `goal` multiply-adds with channels of the highest scores, and whose region holds `room` weights.
 
-        In the end these are N_tot (d + r) (chase.md 6).  Where the scores alone leave a smaller region, a channel is ranked by
+        In the end these are N_tot (d + r).  Where the scores alone leave a smaller region, a channel is ranked by
         its share of all scores mixed with its share of all weights: as little of these, to `STEPS` halvings, as is needed.
         """
         widths = ranked_widths(scores, self.problem.macs_of, goal, floors)
@@ -233,7 +233,7 @@ class Chasing(Masked):
         """How unlike a layer's channels are, a mean over layers: the paper's observation is that sparse training parts them.
 
         `umm`: standard deviation of the scores over their mean; `density`: 10th over 50th percentile of the channels' shares of
-        weights (chase.md 6, iv).
+        weights.
         """
         umm, density = [], []
         for g in self.groups:
@@ -319,22 +319,22 @@ class Chasing(Masked):
 
 
 def channel_rate(t: float, t_channels: float) -> float:
-    """chase.md 2.4 step 2: s_c(t) / S_c = 1 - (1 - t/T_c)^3, clipped to [0, 1]."""
+    """s_c(t) / S_c = 1 - (1 - t/T_c)^3, clipped to [0, 1]."""
     return min(1.0, max(0.0, 1 - (1 - t / t_channels) ** 3)) if t < t_channels else 1.0
 
 
 def is_deletion(t: int, t_channels: int, interval: int, channel_interval: int) -> bool:
-    """chase.md 2.4 step 3: every `channel_interval` steps before T_c, half an exploration interval off its multiples."""
+    """Every `channel_interval` steps before T_c, half an exploration interval off its multiples."""
     return t < t_channels and (t + interval // 2) % channel_interval == 0
 
 
 def density_budget(t: int, t_explore: int, density: float, overshoot: float) -> float:
-    """chase.md 2.4 step 2: D(t) = d + r (1 + cos(pi t / T_1)) / 2."""
+    """D(t) = d + r (1 + cos(pi t / T_1)) / 2."""
     return density + overshoot * (1 + math.cos(math.pi * t / t_explore)) / 2
 
 
 def swap_rate(t: int, t_end: int) -> float:
-    """chase.md 2.4 step 2: q(t) = 0.005 + 0.495 (1 + cos(pi t / (E n_it))) / 2."""
+    """q(t) = 0.005 + 0.495 (1 + cos(pi t / (E n_it))) / 2."""
     return 0.005 + 0.495 * (1 + math.cos(math.pi * t / t_end)) / 2
 
 
@@ -356,7 +356,7 @@ def delete_channels(
     strict: bool = False,
     thin: bool = True,
 ) -> Flags:
-    """chase.md 2.4 step 3b to 3e: flags after the weakest alive channels of all layers were deleted.
+    """As in the released `core_dst_chase.py`: flags after the weakest alive channels of all layers were deleted.
 
     Args:
         scores: (C,) a layer.
@@ -422,7 +422,7 @@ def apply_region(masks: Masks, flags: Flags, consumers: Mapping[str, str]) -> Ma
 def drop(
     strength: Mapping[str, torch.Tensor], masks: Masks, region: Mapping[str, torch.Tensor], count: int, *, exact: bool = True
 ) -> Masks:
-    """chase.md 2.4 step 4i: masks without the `count` smallest magnitudes of the region; as released one fewer goes.
+    """Masks without the `count` smallest magnitudes of the region; as in the released code one fewer goes.
 
     A masked position never comes alive here, also where zeros stand at alive ones.
     """
@@ -439,7 +439,7 @@ def drop(
 def grow(
     wish: Mapping[str, torch.Tensor], masks: Masks, region: Mapping[str, torch.Tensor], count: int, *, exact: bool = True
 ) -> Masks:
-    """chase.md 2.4 step 4ii: masks with the `count` largest gradients of the region's free places; as released one fewer."""
+    """Masks with the `count` largest gradients of the region's free places; as in the released code one fewer."""
     free = {n: region[n] & ~masks[n] for n in masks}
     places = alive(free)
     if count <= 0 or places == 0:
@@ -456,7 +456,7 @@ def grow(
 
 @torch.no_grad()
 def recompute_statistics(model: nn.Module, problem: ImageProblem, epoch: int) -> None:
-    """chase.md 2.4 step 5: batch-norm statistics anew, plain averages over one epoch of training batches."""
+    """As in the released code: batch-norm statistics anew, plain averages over one epoch of training batches."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     batches = iter(problem.batches(epoch))

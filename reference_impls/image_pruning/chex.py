@@ -3,7 +3,7 @@
 Paper: Hou, Qin, Sun, Ma, Yuan, Xu, Chen, Jin, Xie, Kung. CHEX: CHannel EXploration for CNN Model Compression.
 CVPR 2022, arXiv 2203.15794.
 
-Departs: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
+Deviations: the paper fixes a share S of channels; here S is found at each update by bisection over the present BN
 scales, so that the network that is kept meets the operations target (`share` fixes it as in the paper). Counts are
 exact integers, the residual is solved in float64, one channel a layer always stays, and BN parameters do not decay;
 `parity` brings the released code's ways back. Deployment slices the channels away, the released networks keep zeros. The last
@@ -43,13 +43,13 @@ Masks = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Chex:
-    """Symbols as in chex.md 2.2."""
+    """Symbols as in the released code's options: S `channel_sparsity`, delta_0 `init_channel_ratio`, Delta T `delta_T`, T_max."""
 
     version: ClassVar[int] = 1
 
     share: float | None = None  #: S, final share of channels pruned; None: whatever meets the operations target
     delta0: float | None = None  #: initial regrow share of all channels; None: half of S; 0: no regrowing
-    interval: int = 0  #: Delta T, epochs between updates; 0: two as in the paper, one where a run is too short for that (chex.md 6)
+    interval: int = 0  #: Delta T, epochs between updates; 0: two as in the paper, one where a run is too short for that
     last: float = 0.72  #: T_max, the last update, as a share of the epochs
     score: Literal["css", "l1"] = "css"  #: who stays in a layer: column subset selection, or the filters' L1 norms
     sampling: Literal["importance", "uniform"] = "importance"  #: who regrows: those that the kept ones explain least, or any
@@ -87,7 +87,7 @@ class Released(Sgd):
 
 
 class Exploration(Hooks):
-    """Steps 0 to 3 of chex.md 2.3: masks, memory, and the update at the start of an epoch."""
+    """As in the released `training.py` and `prune_utils.py`: masks, memory, and the update at the start of an epoch."""
 
     def __init__(self, method: Chex, problem: ImageProblem, model: nn.Module) -> None:
         self.method, self.problem, self.model = method, problem, model
@@ -214,23 +214,23 @@ def widen(widths: Mapping[str, int], scores: Mapping[str, torch.Tensor], count: 
 
 
 def is_update(epoch: int, t_max: int, interval: int) -> bool:
-    """chex.md 2.3, step 1: epochs 1 .. T_max that are multiples of Delta T."""
+    """Epochs 1 .. T_max that are multiples of Delta T."""
     return 1 <= epoch <= t_max and epoch % interval == 0
 
 
 def regrow_share(epoch: int, t_max: int, delta0: float) -> float:
-    """chex.md 2.3, 1a: delta_0 (1 + cos(pi e / T_max)) / 2."""
+    """delta_0 (1 + cos(pi e / T_max)) / 2."""
     return delta0 * (1 + math.cos(math.pi * epoch / t_max)) / 2
 
 
 def initial_masks(groups: Sequence[ChannelGroup], ratio: float, floor: int) -> Masks:
-    """chex.md 2.3, step 0: in every layer the int(C (1 - ratio)) filters of largest L1 norm."""
+    """In every layer the int(C (1 - ratio)) filters of largest L1 norm."""
     counts = {g.name: max(floor, int(g.width * (1 - ratio))) for g in groups}
     return {g.name: largest(l1_norms(g.layer.weight), counts[g.name]) for g in groups}
 
 
 def layer_ratios(scales: Mapping[str, torch.Tensor], share: float) -> dict[str, float]:
-    """chex.md 2.3, 1b: each layer's share of BN scales at or under the network's `share`-quantile.
+    """Each layer's share of BN scales at or under the network's `share`-quantile.
 
     The threshold is sort(g)[int(N share)], counted from 0, over all scales.
     """
@@ -246,7 +246,7 @@ def kept_counts(groups: Sequence[ChannelGroup], ratios: Mapping[str, float], flo
 
 
 def css_scores(weight: torch.Tensor, kept: int) -> torch.Tensor:
-    """chex.md 2.3, 1c: column subset selection scores of the filters, (C, C_in, k, k) to (C,) float64.
+    """Column subset selection scores of the filters, (C, C_in, k, k) to (C,) float64.
 
     With X the (d, C) filter matrix and V its right singular vectors, the score of filter j is the norm of
     row j of the first `kept` columns of V: the root of its leverage score.  Where d < C: its L1 norm.
@@ -263,7 +263,7 @@ def css_scores(weight: torch.Tensor, kept: int) -> torch.Tensor:
 
 
 def regrow_probabilities(weight: torch.Tensor, keep: torch.Tensor, power: int = 1) -> torch.Tensor:
-    """chex.md 2.3, 1e: softmax of the residuals of the not-kept filters after projection on the kept, (C,) float64.
+    """Softmax of the residuals of the not-kept filters after projection on the kept, (C,) float64.
 
     Zero for kept channels.  The projection is exact in float64, by the singular vectors of the kept
     filters that carry weight: with K >= d every residual is 0 and the draw is uniform.
@@ -295,7 +295,7 @@ def explore(
     *,
     rows: bool = True,
 ) -> Masks:
-    """chex.md 2.3, 1c to 1f: keep by score on the masked weights, restore the dead, regrow up to `total`.
+    """Keep by score on the masked weights, restore the dead, regrow up to `total`.
 
     Leaves the network restored and unmasked, as the memory needs it; returns the new masks.
     """
@@ -319,7 +319,7 @@ def draw(probabilities: torch.Tensor, count: int, generator: torch.Generator) ->
 
 @torch.no_grad()
 def restore_pruned(groups: Sequence[ChannelGroup], memory: Mapping[str, torch.Tensor], *, rows: bool = True) -> Masks:
-    """chex.md 2.3, 1d: give zero filters their most recently used values back; returns who was dead.
+    """Give zero filters their most recently used values back; returns who was dead.
 
     The dead are found in all layers before anything is copied, since copied input columns would hide
     dead filters of the next layer.  `rows=False` leaves the filters themselves at zero.

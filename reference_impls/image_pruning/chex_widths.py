@@ -1,6 +1,6 @@
 """The control of CHEX: random channels, as many in each layer as CHEX ends with, trained from scratch.
 
-Departs: a control, from no paper (chex.md 5). CHEX runs first, with the same seed and a whole training, and hands on its widths
+Deviations: a control, from no paper. CHEX runs first, with the same seed and a whole training, and hands on its widths
 alone; with the control's own training that is twice the examples, so the closed division has no room for it (`--division open`).
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Fang, Ma, Song, Bi Mi, Wang. DepGraph: Towards Any Structural Pruning. CVPR 2023, arXiv 2301.12900.
 
-Departs: 30 steps down to the operations target instead of 400 to a speed-up; every layer keeps a tenth. By default only the
+Deviations: 30 steps down to the operations target instead of 400 to a speed-up; every layer keeps a tenth. By default only the
 groups of residual blocks' inner channels are pruned, as by every other method of the table; `groups=coupled` takes what
 shortcuts tie together too, where the traced indices allow it. Budget: 200 parts training, with `sparse` 100 parts of
 sparse learning, 100 parts fine-tuning.
@@ -40,7 +40,7 @@ DIMENSION = {
 
 @dataclass(frozen=True)
 class Depgraph(OneShot):
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

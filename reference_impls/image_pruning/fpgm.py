@@ -8,7 +8,7 @@ Within an epoch a zeroed filter gets no gradient, as in the authors' code (`prun
 moves it.  Where it may learn (`hold=false`, as SFP's filters do) batch norm stretches its first small steps to full size at
 once, and zeroing it for good costs as much at the end as at the beginning.
 
-Departs: one rate for all layers is bisected to the operations target (the paper's is 0.4; `rate` fixes it); only the inner
+Deviations: one rate for all layers is bisected to the operations target (the paper's is 0.4; `rate` fixes it); only the inner
 channels of residual blocks go. A zeroed filter still sends its batch norm's shift on; before it is sliced away, that is
 moved into the next layer, so that the deployed network is the zeroed one but for the borders of its maps.
 """
@@ -35,7 +35,7 @@ __all__ = ["Fpgm"]
 
 @dataclass(frozen=True)
 class Fpgm:
-    """Symbols as in pruning_baselines.md 3: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
+    """Symbols as in the released code: rate_norm is a share kept, rate = rate_dist (sfp: rate) a share removed."""
 
     version: ClassVar[int] = 1
 

@@ -2,7 +2,7 @@
 
 Paper: Zhu, Gupta. To prune, or not to prune: exploring the efficacy of pruning for model compression. 2017, arXiv 1710.01878.
 
-Departs: one threshold for the whole network instead of one a layer, over all but the first layer, classifier included;
+Deviations: one threshold for the whole network instead of one a layer, over all but the first layer, classifier included;
 starts at random weights; the interval is 100 steps on the paper tier alone, half an epoch where runs are small.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Gmp"]
 
 @dataclass(frozen=True)
 class Gmp:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

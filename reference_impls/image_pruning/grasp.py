@@ -2,7 +2,7 @@
 
 Paper: Wang, Zhang, Grosse. Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
 
-Departs: the classifier keeps the table's initial weights (the authors draw it anew by Xavier's rule); the scoring images
+Deviations: the classifier keeps the table's initial weights (the authors draw it anew by Xavier's rule); the scoring images
 are booked against the budget, so the training is one epoch shorter. All convolutions and linear layers are pruned, the
 first (`stem=false`: not that one) and the classifier too; batch norms are scored in eval mode.
 """

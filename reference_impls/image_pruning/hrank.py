@@ -3,7 +3,7 @@
 Paper: Lin, Ji, Wang, Zhang, Zhang, Tian, Shao. HRank: Filter Pruning using High-Rank Feature Map. CVPR 2020,
 arXiv 2002.10179.
 
-Departs: one ratio for all layers is bisected to the operations target, where the paper sets one a layer by hand. Layers go
+Deviations: one ratio for all layers is bisected to the operations target, where the paper sets one a layer by hand. Layers go
 in as many rounds as leave each three epochs of fine-tuning (the paper: a layer a round, 15 epochs). The scoring images are
 booked against the budget, so the training is one epoch shorter. In residual blocks only the inner channels go.
 """
@@ -48,7 +48,7 @@ class Hrank:
         trainer.fit("train", model, recipe, epochs=before)
         choice = Once(lambda: self.choose(problem, model, widths))
         trainer.fit("rank", model, recipe, epochs=0, hooks=choice)
-        # the sheet's rates of a round: a tenth of training's, which falls after each third
+        # the rates of a round: a tenth of training's, which falls after each third
         recipe = replace(recipe.fine_tune(), milestones=(1 / 3, 2 / 3))
         names = list(choice.made)
         rounds = max(1, min(self.rounds or tune // 3, tune, len(names)))

@@ -3,7 +3,7 @@
 Paper: Frankle, Dziugaite, Roy, Carbin. Linear Mode Connectivity and the Lottery Ticket Hypothesis. ICML 2020,
 arXiv 1912.05671.
 
-Departs: all trainings share one budget, so there are at most `levels` of them and each is short; a level then removes
+Deviations: all trainings share one budget, so there are at most `levels` of them and each is short; a level then removes
 more than `rate`. In the open division every training has the whole budget, and levels are as many as `rate` asks for.
 First layer and classifier stay dense (`stem=true`, `classifier=true`: they do not). A level removes exactly
 ceil(rate x alive) weights; the authors keep those strictly above a threshold, so that one more goes.

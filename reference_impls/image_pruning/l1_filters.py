@@ -1,6 +1,6 @@
 """Filters of smallest L1 norm removed from a trained network, which is then fine-tuned (Li et al.), at equal budget.
 
-Departs: the paper prunes by hand-set ratios a stage; here one ratio for all layers is bisected to the operations
+Deviations: the paper prunes by hand-set ratios a stage; here one ratio for all layers is bisected to the operations
 target, and there is no ranking over all layers together. In residual blocks only the inner channels go. Two thirds of the
 budget train the dense network, one third fine-tunes, so that the total equals every other method's; it does so at a tenth of
 the training's rate (0.01 with the CIFAR recipe, the paper: 0.001).

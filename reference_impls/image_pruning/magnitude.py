@@ -2,7 +2,7 @@
 
 Paper: Han, Pool, Tran, Dally. Learning both Weights and Connections for Efficient Neural Networks. NeurIPS 2015.
 
-Departs: one threshold for the whole network, over all but the first layer (`stem=true`: that too), classifier included;
+Deviations: one threshold for the whole network, over all but the first layer (`stem=true`: that too), classifier included;
 two thirds of the budget train, one third fine-tunes.
 """
 

@@ -1,6 +1,6 @@
 """The control of filter pruning: as many channels in each layer as another rule keeps, but random ones, fine-tuned alike.
 
-Departs: a control, from no paper (pruning_baselines.md 2.2).
+Deviations: a control, from no paper.
 """
 
 from __future__ import annotations

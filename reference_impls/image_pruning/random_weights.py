@@ -1,6 +1,6 @@
 """Random weights removed before training, at ERK densities: the control of every sparse network.
 
-Departs: a control, from no paper. The first layer stays dense, the classifier does not. `layerwise=uniform` gives every
+Deviations: a control, from no paper. The first layer stays dense, the classifier does not. `layerwise=uniform` gives every
 other layer the same density, `layerwise=global` the same odds to every weight of them.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: Evci, Gale, Menick, Castro, Elsen. Rigging the Lottery: Making All Tickets Winners. ICML 2020, arXiv 1911.11134.
 
-Departs: the interval is 100 steps on the paper tier alone, max(50 steps, half an epoch) where runs are small; momentum is
+Deviations: the interval is 100 steps on the paper tier alone, max(50 steps, half an epoch) where runs are small; momentum is
 masked; the first layer stays dense, the classifier does not. `grow=random` is SET with a cosine-annealed drop;
 `interval=4000` (steps) and `drop=0.5` give RigL-ITOP's schedule.
 """
@@ -25,7 +25,7 @@ __all__ = ["Rigl"]
 
 @dataclass(frozen=True)
 class Rigl:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -3,7 +3,7 @@
 Paper: Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta. Scalable training of artificial neural networks with adaptive sparse
 connectivity inspired by network science. Nature Communications 2018.
 
-Departs: drops by smallest magnitude (the original: smallest positive and largest negative), at the constant share until
+Deviations: drops by smallest magnitude (the original: smallest positive and largest negative), at the constant share until
 the end; ERK densities; the first layer stays dense, the classifier does not; new weights may not be those just dropped;
 the optimizer's step is taken as well. The interval is RigL's: 100 steps on the paper tier, max(50 steps, half an epoch) where
 runs are small.
@@ -26,7 +26,7 @@ __all__ = ["Set"]
 
 @dataclass(frozen=True)
 class Set:
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -3,7 +3,7 @@
 Paper: Liu, Li, Shen, Huang, Yan, Zhang. Learning Efficient Convolutional Networks through Network Slimming. ICCV 2017,
 arXiv 1708.06519.
 
-Departs: the share p of channels is bisected to the operations target (`share` fixes it); every layer keeps a tenth. Only
+Deviations: the share p of channels is bisected to the operations target (`share` fixes it); every layer keeps a tenth. Only
 the inner channels of residual blocks are ranked and pushed. Two thirds of the budget train, one third fine-tunes, at a
 tenth of the rate; the paper trains again with the whole recipe.
 """
@@ -28,7 +28,7 @@ __all__ = ["Slimming"]
 
 @dataclass(frozen=True)
 class Slimming(OneShot):
-    """Symbols as in pruning_baselines.md 3."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

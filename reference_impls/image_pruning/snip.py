@@ -2,7 +2,7 @@
 
 Paper: Lee, Ajanthan, Torr. SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
 
-Departs: the scoring images are booked against the budget, so the training is one epoch shorter. All convolutions and linear
+Deviations: the scoring images are booked against the budget, so the training is one epoch shorter. All convolutions and linear
 layers are pruned, the first (`stem=false`: not that one) and the classifier too; batch norms are scored in eval mode.
 """
 

@@ -3,7 +3,7 @@
 Paper: Chen, Chen, Ma, Wang, Wang. Coarsening the Granularity: Towards Structurally Sparse Lottery Tickets.
 ICML 2022, arXiv 2202.04736.
 
-Departs: all trainings share one budget, each under the table's whole schedule, and how many weights the last mask keeps is
+Deviations: all trainings share one budget, each under the table's whole schedule, and how many weights the last mask keeps is
 bisected, so that the network that is deployed meets the target; its last epoch is deployed, without a choice by validation. The
 other channels tied at refill's threshold lose their partial masks, scores come from the weights that the mask was cut from,
 dead channels hold their batch norm at 0, and their rows are not computed. Regroup partitions by Mt-KaHyPar in place of hMETIS,
@@ -45,7 +45,7 @@ JOINS = 512
 
 @dataclass(frozen=True)
 class StructureLth:
-    """Symbols as in structure_lth.md 2; `extra` above 0 is refill+."""
+    """Symbols as in the paper and the released code; `extra` above 0 is refill+."""
 
     version: ClassVar[int] = 1
 

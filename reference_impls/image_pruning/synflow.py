@@ -3,7 +3,7 @@
 Paper: Tanaka, Kunin, Yamins, Ganguli. Pruning neural networks without any data by iteratively conserving synaptic flow.
 NeurIPS 2020, arXiv 2006.05467.
 
-Departs: nothing in the rule. All convolutions and linear layers are pruned, the first (`stem=false`: not that one) and the
+Deviations: nothing in the rule. All convolutions and linear layers are pruned, the first (`stem=false`: not that one) and the
 classifier too.
 """
 

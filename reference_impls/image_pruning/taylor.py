@@ -2,7 +2,7 @@
 
 Paper: Molchanov, Mallya, Tyree, Frosio, Kautz. Importance Estimation for Neural Network Pruning. CVPR 2019, arXiv 1906.10771.
 
-Departs: channels are removed down to the operations target, in 30 removals of equal number, every 10 batches or as often as
+Deviations: channels are removed down to the operations target, in 30 removals of equal number, every 10 batches or as often as
 makes them fit into half of the fine-tuning; every layer keeps a tenth. Only the inner channels of residual blocks go, so no
 gate is shared and none is divided. No gates are built: their gradient is had from those of the batch norm. Two thirds of
 the budget train the dense network; the last third fine-tunes at a tenth of its rate and with its weight decay (the paper:
@@ -30,7 +30,7 @@ __all__ = ["Taylor"]
 
 @dataclass(frozen=True)
 class Taylor:
-    """Settings as in pruning_baselines.md 3."""
+    """Settings as in the released code."""
 
     version: ClassVar[int] = 1
 

@@ -1,6 +1,6 @@
 """A thin network, all layers by one ratio, trained from scratch with the whole budget: the honest control.
 
-Departs: a control, from no paper. In residual blocks only the inner channels are thinner, so the network is not the
+Deviations: a control, from no paper. In residual blocks only the inner channels are thinner, so the network is not the
 uniformly thin one in its stem and in its blocks' outputs. It gets as many examples as every row, not as many operations
 (scratch-E, not scratch-B); other widths that methods find are not trained from scratch.
 """

@@ -2,7 +2,7 @@
 
 Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018; as M0 in Liu et al., ICCV 2021.
 
-Departs: the network, its patches and its recipe are the table's (stdo.md 2.4), so that methods differ by their partition alone;
+Deviations: the network, its patches and its recipe are the table's, so that methods differ by their partition alone;
 the quality levels and early exits of NAS are left out.
 """
 

@@ -1,6 +1,6 @@
 """Bicubic enlargement of whole frames: no network is sent, only the video.
 
-Departs: a baseline, from no paper; Pillow's filter (a = -0.5), as the low-resolution frames were made (vsr_baselines.md 2.1).
+Deviations: a baseline, from no paper; Pillow's filter (a = -0.5), as the low-resolution frames were made.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Paper: Liu, Lu, Wu, Zhang, Zhang, Cui, Zou, Zhang. Overfitting the Data: Compact Neural Video Delivery via Content-aware Feature
 Modulation. ICCV 2021, arXiv 2108.08202.
 
-Departs: network, patches and recipe are the table's (stdo.md 2.4) instead of the authors' (random crops, lr 1e-4, 500 epochs);
+Deviations: network, patches and recipe are the table's instead of the authors' (random crops, lr 1e-4, 500 epochs);
 for WDSR, which they do not use, modulations stand where EDSR has them; chunks are equal parts of the clip.
 """
 
@@ -58,7 +58,7 @@ def modulated(problem: VideoProblem, model: nn.Module, chunks: int) -> nn.Module
 def chunk_loss(
     model: nn.Module, chunk: torch.Tensor, pool: Pool, index: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Each chunk's part of a batch goes through its own modulation: sum of |part| L1 over |batch| (vsr_baselines.md 2.4)."""
+    """Each chunk's part of a batch goes through its own modulation: sum of |part| L1 over |batch|."""
     total = torch.zeros((), device=x.device)
     for k in chunk.unique().tolist():
         part = (chunk == k).to(x.device)

@@ -1,6 +1,6 @@
 """The control of JSTDO: one network, trained on the hardest chunk alone and used for all patches.
 
-Departs: a control, from no paper (stdo.md 5).
+Deviations: a control, from no paper.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Paper: Li, Shu, Ji, Qin, Afghah, Niu, Ma. Data Overfitting for On-Device Super-Resolution with Dynamic Algorithm and Compiler
 Co-Design. ECCV 2024, arXiv 2407.02813.
 
-Departs: two patch sizes and two branches, as the released code has (dy_dca_3path has the three of the paper's figure); the
+Deviations: two patch sizes and two branches, as the released code has (dy_dca_3path has the three of the paper's figure); the
 released trainer does not run, so its intent is followed: a stream of batches for each size, one optimizer. On the paper tier 50
 epochs instead of 80, as all methods have; the general model has the case's backbone instead of always 16 blocks of WDSR; the
 paper's grid at x4, 5 x 10, has no coarse one and is refused. On the small tier branches are thin like the table's network (2 and 1
@@ -134,7 +134,7 @@ class DyDca:
 
 
 class DynamicNetwork(nn.Module):
-    """Whole networks that share no weights; the patch's height says which one is used (dy_dca.md 2.2).
+    """Whole networks that share no weights; the patch's height says which one is used (the released `models/dyna_wdsr.py`).
 
     Args:
         networks: from the one for the lowest patches to the one for the highest.

@@ -3,9 +3,9 @@
 Paper: Li, Shu, Ji, Qin, Afghah, Niu, Ma. Data Overfitting for On-Device Super-Resolution with Dynamic Algorithm and Compiler
 Co-Design. ECCV 2024, arXiv 2407.02813.
 
-Departs: as dy_dca, with its 50 epochs instead of 80 on the paper tier; the released code has two sizes, so the third (a quadrant
+Deviations: as dy_dca, with its 50 epochs instead of 80 on the paper tier; the released code has two sizes, so the third (a quadrant
 that is restored badly is cut once more), its threshold of 35 dB and branches of 2, 4 and 6 blocks (small tier: 1, 2 and 3) are
-chosen here (dy_dca.md 2.1).
+chosen here.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Paper: Li, Liu, Wang, Lu, Wu, Chen, Zhang, et al. Efficient Meta-Tuning for Content-aware Neural Video Delivery. ECCV 2022,
 arXiv 2207.09691.
 
-Departs: without meta-training, which needs other videos: the general model ranks patches, and the first chunk starts from it
+Deviations: without meta-training, which needs other videos: the general model ranks patches, and the first chunk starts from it
 (paper tier: from fresh weights); key frames are the first of each chunk, not the encoder's; 200 free and 200 masked steps a chunk
-instead of 2,000 and 200 batches, on low-resolution patches of 32 instead of high-resolution ones of 144 (vsr_baselines.md 6);
+instead of 2,000 and 200 batches, on low-resolution patches of 32 instead of high-resolution ones of 144;
 biases are frozen, since the released code trains and does not send them; PatchNet is left out; the first chunk's network is sent
 whole.
 """
@@ -36,7 +36,7 @@ GATHERED = 50  #: batches whose patches are cut at a time
 
 @dataclass(frozen=True)
 class Emt:
-    """Symbols as in vsr_baselines.md 2."""
+    """Symbols as in the released code."""
 
     version: ClassVar[int] = 1
 
@@ -134,7 +134,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 def gradient_mask(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], p_mask: float) -> dict[str, torch.Tensor]:
     """Ones where a weight moved most: |after - before| at least the value at index floor(P p_mask) of the descending order.
 
-    Weights alone are given; a bias has the mask 0 (vsr_baselines.md 2.5, step 4).
+    Weights alone are given; a bias has the mask 0 (EMT's released `trainer_gradmask.py`).
     """
     moved = {n: (after[n] - before[n]).abs() for n in before}
     every = torch.cat([m.flatten() for m in moved.values()]).sort(descending=True).values
@@ -143,7 +143,7 @@ def gradient_mask(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.
 
 
 def psnr_map(sr: torch.Tensor, hr: torch.Tensor, scale: int, hr_patch: int) -> torch.Tensor:
-    """PSNR of every inner window of a frame, dB (vsr_baselines.md 2.5, step 2).
+    """PSNR of every inner window of a frame, dB (EMT's released `generate_mask.py`).
 
     Args:
         sr, hr: (1, 3, H, W), whole numbers in 0..255 as floats.

@@ -1,6 +1,6 @@
 """The general model: the same network, trained on other content and not overfitted to the clip.
 
-Departs: trained here on a few shipped images (DIV2K on the paper tier), since the authors' general model is not handed out.
+Deviations: trained here on a few shipped images (DIV2K on the paper tier), since the authors' general model is not handed out.
 """
 
 from __future__ import annotations

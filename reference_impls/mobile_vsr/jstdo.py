@@ -3,8 +3,8 @@
 Paper: Li, Ji, Qin, Niu, Ren, Afghah, Guo, Ma. Towards High-Quality and Efficient Video Super-Resolution via Spatial-Temporal
 Data Overfitting. CVPR 2023, arXiv 2303.08331.
 
-Departs: no code of it is released and its shares are not known: chunk k of K keeps 1 - k / (K - 1) of its patches, drawn once
-by the run's seed instead of 226 (stdo.md 2.5); as stdo otherwise, the order of patches and the general model included.
+Deviations: no code of it is released and its shares are not known: chunk k of K keeps 1 - k / (K - 1) of its patches, drawn once
+by the run's seed instead of 226; as stdo otherwise, the order of patches and the general model included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Jstdo"]
 
 @dataclass(frozen=True)
 class Jstdo:
-    """Symbols as in stdo.md 2."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -2,8 +2,8 @@
 
 Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018, and its repository.
 
-Departs: one network for the case's scale instead of four for a stream of many resolutions; patches, learning rate, start and
-steps are the table's (vsr_baselines.md 2.2), so that methods can be compared.
+Deviations: one network for the case's scale instead of four for a stream of many resolutions; patches, learning rate, start and
+steps are the table's, so that methods can be compared.
 """
 
 from __future__ import annotations
@@ -55,6 +55,6 @@ def drawn(problem: VideoProblem, model: NAS, epoch: int) -> Iterator[tuple[Pool,
 
 
 def draws(blocks: int) -> list[int]:
-    """What an exit is drawn from: each of the early ones once, the last as often as they together (vsr_baselines.md 2.3)."""
+    """What an exit is drawn from: each of the early ones once, the last as often as they together (NAS's released `model.py`)."""
     *early, last = exits(blocks)
     return [*early, *[last] * max(1, len(early))]

@@ -3,7 +3,7 @@
 Paper: Yeo, Jung, Kim, Shin, Han. Neural Adaptive Content-aware Internet Video Delivery. OSDI 2018; as S1 to Sn in Liu et al.,
 ICCV 2021.
 
-Departs: as awdnn; chunks are equal parts of the clip instead of five seconds each, as many as the compared methods have.
+Deviations: as awdnn; chunks are equal parts of the clip instead of five seconds each, as many as the compared methods have.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The control of STDO: as many chunks of equal size, but of random patches.
 
-Departs: a control, from no paper (stdo.md 5).
+Deviations: a control, from no paper.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Paper: Li, Ji, Qin, Niu, Ren, Afghah, Guo, Ma. Towards High-Quality and Efficient Video Super-Resolution via Spatial-Temporal
 Data Overfitting. CVPR 2023, arXiv 2303.08331.
 
-Departs: the map of chunks is sent and counted, which the released code leaves out; the lowest threshold is minus infinity; K is
+Deviations: the map of chunks is sent and counted, which the released code leaves out; the lowest threshold is minus infinity; K is
 2; on the small tier networks start from the general model instead of from scratch, and the last weights are sent.  The order of
 patches is drawn for each chunk's network by the run's seed, instead of by 226 for all; the general model has the case's backbone
 instead of always 16 blocks of WDSR.

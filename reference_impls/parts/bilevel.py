@@ -1,6 +1,7 @@
 """Pruning as two levels: scores choose the mask, weights learn under it, each on batches of its own (BiP; BiFP adds fairness).
 
-Sheet: bifp.md 2.3 to 2.6.  Scores of all layers lie in one vector, and so does what is computed of them at every step.
+Source: Dai et al. 2023 (BiFP), its update in the closed form of BiP (Zhang et al. 2022).  Scores of all layers lie in one vector,
+and so does what is computed of them at every step.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def score_gradient(
     rate: float,
     implicit: Implicit = "paper",
 ) -> torch.Tensor:
-    """grad(s) = sign(s) (theta g - rate m g_theta g), the straight-through gradient of the scores (bifp.md 2.4, step 3).
+    """grad(s) = sign(s) (theta g - rate m g_theta g), the straight-through gradient of the scores (Zhang et al. 2022).
 
     Args:
         scores: s, of any shape, as everything here.
@@ -124,7 +125,7 @@ class Bilevel(Hooks):
         # what a mask multiplies: of channels all that is theirs
         self.parameters = [p for g in groups for p in g.parts()] if groups else self.weights
         self.norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-        # a copy: BiP's code lets scores and weights share their storage (bifp.md 2.6)
+        # a copy: BiP's code lets scores and weights share their storage (BiP's released `trainer/bilevel.py`)
         self.scores = _flat(self.weights)
         self.velocity = torch.zeros_like(self.scores)
         self.moves = 0

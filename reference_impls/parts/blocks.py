@@ -1,4 +1,4 @@
-"""A convolution whose weights stand in a few dense blocks, executed block by block (structure_lth.md 3, "Time").
+"""A convolution whose weights stand in a few dense blocks, executed block by block (Chen et al. 2022 time such blocks).
 
 A block is some rows (output channels) times some columns (places in the flattened filter).  Where its columns are
 whole input channels it is a small convolution of those channels; else its columns of the unfolded input are gathered,

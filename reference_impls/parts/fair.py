@@ -72,7 +72,7 @@ def held(model: nn.Module, masks: Masks) -> Hooks:
 
 
 def kept_count(problem: FairProblem, total: int) -> int:
-    """Weights of all convolutions and linear layers that stay: all but int((1 - k) N) of them (bifp.md 2.3).
+    """Weights of all convolutions and linear layers that stay: all but int((1 - k) N) of them (BiP's released `models/layers.py`).
 
     Raises UserError where the target is of another kind.
     """

@@ -1,8 +1,8 @@
 """Named parts of fair training: differentiable stand-ins for how far groups lie apart, and the penalties made of them.
 
-The accuracy gap's is BiFP's (bifp.md 2.2; Wu, Zhang, Wu 2019), the others are the usual regularisers (fair_pruning_baselines.md
-2.5). All take logits (n, C), labels (n,) and groups (n,) from 0 and give a scalar; a batch that a rate cannot be formed of gives
-0.
+The accuracy gap's is BiFP's (Dai et al. 2023; Wu, Zhang, Wu 2019), the others are the usual regularisers (demographic
+parity, equalised odds, covariance: Zafar et al. 2017). All take logits (n, C), labels (n,) and groups (n,) from 0 and give a
+scalar; a batch that a rate cannot be formed of gives 0.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 def signed_gap(
     margin: torch.Tensor, sign: torch.Tensor, surrogate: Surrogate = "sigmoid", share: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """F, the accuracy of the favoured group less that of the other, relaxed: mean of u(s y f) / P(s), less 1 (bifp.md 2.2).
+    """F, the accuracy of the favoured group less that of the other, relaxed: mean of u(s y f) / P(s), less 1 (Dai et al. 2023).
 
     The paper's Eq. 8 leaves s out of u; what it then measures is no gap but the sum of both accuracies.
 
@@ -91,7 +91,7 @@ def accuracy_penalty(
     shares: Sequence[float] = (),
     groups: int = 0,
 ) -> torch.Tensor:
-    """The penalty on the accuracy gap: max(0, |F| - tolerance), or F itself where a literal run asks for it (bifp.md 2.2).
+    """The penalty on the accuracy gap: max(0, |F| - tolerance), or F itself where a literal run asks for it (Dai et al. 2023).
 
     With a bound from above as surrogate both signs are bounded and the larger counts.  At a kink the gradient is 0.  Of more than
     two groups: the sum of the distances between each group's mean probability of the true class and that of all.

@@ -81,7 +81,7 @@ def inner(groups: Iterable[ChannelGroup]) -> list[ChannelGroup]:
 
 
 def protected(widths: Mapping[str, int], floor: float = 0.1) -> dict[str, int]:
-    """Channels that each layer keeps whatever its scores: max(1, ceil(floor C)) (pruning_baselines.md 2.2, c2)."""
+    """Channels that each layer keeps whatever its scores: max(1, ceil(floor C)) (our own rule, for all global methods)."""
     # 0.1 x 30 is a little more than 3 in floating point
     return {n: max(1, math.ceil(round(floor * c, 9))) for n, c in widths.items()}
 

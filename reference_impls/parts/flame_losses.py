@@ -1,4 +1,4 @@
-"""The terms of FlameFinder's loss that read centres, and the reconstruction's (flamefinder.md 2.4), as functions of a batch.
+"""The terms of FlameFinder's loss that read centres, and the reconstruction's, as functions of a batch.
 
 Sources: center loss, Wen et al. ECCV 2016, without its 1/2 as pytorch-center-loss has it; triplet-center loss, He et al. CVPR 2018,
 and its cosine form, as public implementations have them.

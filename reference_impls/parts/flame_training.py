@@ -61,7 +61,7 @@ class _FoldRun:
 
 
 class Best(Hooks):
-    """Keeps the network of the epoch with the best validation score, of equal ones the last (flamefinder.md 2.4).
+    """Keeps the network of the epoch with the best validation score, of equal ones the last.
 
     Without a validation block nothing is kept, and the last epoch's network stays.
     """
@@ -127,7 +127,7 @@ def fit(problem: FlameProblem, make: Callable[[FlameProblem], nn.Module], recipe
 def fit_backbone(
     problem: FlameProblem, name: backbones.Name, mode: backbones.Mode, lr: float, *, pretrained: bool = False
 ) -> Detectors:
-    """A network of flame_baselines.md 2 trained by binary cross-entropy on each fold.
+    """A network of FLAME 2's authors trained by binary cross-entropy on each fold.
 
     Raises UserError where the mode reads RGB and there is none, or ImageNet weights are asked for that are not there.
     """

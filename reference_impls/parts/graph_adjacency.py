@@ -1,6 +1,6 @@
 """A graph's adjacency as something to train: one value an undirected edge, moved by Adam, and the rule that prunes it.
 
-Source: graph_baselines.md 5, after the sparsifier that GEBT (You et al., AAAI 2022) took over from SGCN (Li et al., PAKDD 2020).
+Source: the sparsifier that GEBT (You et al., AAAI 2022) took over from SGCN (Li et al., PAKDD 2020).
 The original holds a matrix for each layer, masks their gradients to existing entries, symmetrises them and gives every layer
 the mean; all start alike, so they stay one, and one is held here.
 """

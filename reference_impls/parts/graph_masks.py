@@ -1,6 +1,6 @@
 """Masks of edges and weights as graph lottery tickets share them: the pruning rule, the ladder of rounds, the soft masks' search.
 
-Source of the rules: ugs.md 2.1 to 2.3 (Chen et al., A Unified Lottery Ticket Hypothesis for Graph Neural Networks, ICML 2021).
+Source of the rules: Chen et al., A Unified Lottery Ticket Hypothesis for Graph Neural Networks, ICML 2021, and its released code.
 Masks live on edges: those that are left at a round, never on pairs of nodes.
 """
 
@@ -27,7 +27,7 @@ NOISE = 1e-5  #: c of the soft masks' tie-breaking
 
 
 def removed_index(count: int, p: float) -> int:
-    """Position of the threshold among `count` ascending magnitudes at rate p: one more than it is removed (ugs.md 2.3)."""
+    """Position of the threshold among `count` ascending magnitudes at rate p: one more than it is removed (UGS's code)."""
     return int(count * p)
 
 
@@ -166,7 +166,7 @@ def _trained(trainer: GraphTrainer, graph: Graph, weights: Masks, notes: Mapping
 
 class Search(Learner):
     """Stage 1 of a round: weights and soft masks of edges and weights are trained together; kept are the masks of the epoch of best
-    validation accuracy, measured with the soft masks in place (ugs.md 2.2)."""
+    validation accuracy, measured with the soft masks in place."""
 
     project = False  #: whether the graph's mask is held in [0, 1] from the start
     decays = True  #: whether Adam moves the graph's mask
@@ -328,7 +328,7 @@ class Search(Learner):
 
 
 class ByMagnitude(Retrain):
-    """A round of magnitude pruning: trained weights, one threshold for all layers (graph_baselines.md 5)."""
+    """A round of magnitude pruning: trained weights, one threshold for all layers."""
 
     def __init__(
         self, problem: GraphProblem, model: GraphNetwork, graph: Graph, edges: torch.Tensor, weights: Masks, rung: Rung

@@ -1,6 +1,6 @@
 """What sparsifiers without training share: undirected pairs, ranking under a budget, similarity, effective resistance.
 
-No label is looked at.  Source: graph_baselines.md 5.
+No label is looked at.  Sources: the papers that each names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Full-graph training: what a stage does is a `Learner`, what a stopped run goes on from is kept by `stages`.
 
 A solve is a sequence of named stages.  Dropout is seeded by the epoch within a stage, so that every round of a ladder
-sees the same draws (ugs.md 2.2 re-seeds alike) and a run that goes on from a checkpoint ends bit for bit as if it had never
+sees the same draws (UGS re-seeds alike) and a run that goes on from a checkpoint ends bit for bit as if it had never
 been stopped.
 """
 
@@ -118,7 +118,7 @@ def apply_masks(model: GraphNetwork, masks: Masks) -> None:
 
 
 class Retrain(Learner):
-    """Weights alone are trained, on a fixed graph and under fixed masks; the epoch of best validation is kept (ugs.md 2.2)."""
+    """Weights alone are trained, on a fixed graph and under fixed masks; the epoch of best validation is kept."""
 
     ties_to_later = False  #: whether an equal accuracy replaces the kept one
 

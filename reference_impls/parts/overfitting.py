@@ -26,7 +26,7 @@ from tasks.mobile_vsr.task import BATCH, VideoProblem
 RATE, FLOOR = 1e-3, 4e-8
 SAVE_STEPS = 200  #: least steps between two checkpoints
 SCORE_BATCH = 64
-BELOW_BICUBIC = 2.0  #: dB that a general model may lie below bicubic interpolation and still rank patches (stdo.md 6)
+BELOW_BICUBIC = 2.0  #: dB that a general model may lie below bicubic interpolation and still rank patches
 
 Loss = Callable[[nn.Module, "Pool", torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -48,7 +48,7 @@ class Pool:
 
 
 def cosine(progress: float, rate: float = RATE, floor: float = FLOOR) -> float:
-    """Learning rate after a share of the training: floor + (rate - floor) (1 + cos(pi progress)) / 2 (stdo.md 2.4)."""
+    """Learning rate after a share of the training: floor + (rate - floor) (1 + cos(pi progress)) / 2."""
     return floor + 0.5 * (rate - floor) * (1 + math.cos(math.pi * progress))
 
 
@@ -62,9 +62,9 @@ def shuffled_batches(
 ) -> list[tuple[int, torch.Tensor]]:
     """One epoch as (pool, indices) batches, from all pools shuffled together.
 
-    A pool of its own drops what does not fill a batch, or is one batch where it is smaller than one (stdo.md 2.4).  Several
+    A pool of its own drops what does not fill a batch, or is one batch where it is smaller than one.  Several
     pools, or one with `keep_rest`, fill a buffer each in the order of arrival; a full buffer is a batch, and so is what is
-    left at the end (dy_dca.md 2.3).
+    left at the end (Dy-DCA's released `trainer.py`).
     """
     order = torch.randperm(sum(sizes), generator=generator)
     if len(sizes) == 1 and not keep_rest:
@@ -233,7 +233,7 @@ def clip_pool(problem: VideoProblem) -> Pool:
 
 
 def general_model(fitter: Overfitter, name: str = "", *, coarse: bool = False, stage: str = "general") -> nn.Module:
-    """f0: a network trained on other content than the clip (stdo.md 2.2 and 6)."""
+    """f0: a network trained on other content than the clip."""
     problem = fitter.problem
     x, y = problem.general_patches(coarse)
     pool = Pool(x, y, 4.0 if coarse else 1.0)
@@ -242,10 +242,10 @@ def general_model(fitter: Overfitter, name: str = "", *, coarse: bool = False, s
 
 
 def ranking_model(fitter: Overfitter) -> tuple[nn.Module, torch.Tensor]:
-    """f0, and how well it restores every fine patch: (N,) PSNR, dB, what patches are ranked by (stdo.md 2.2).
+    """f0, and how well it restores every fine patch: (N,) PSNR, dB, what STDO ranks patches by.
 
     Raises UserError where it is too far below bicubic interpolation: it would rank by how foreign a patch looks, not by how
-    hard it is (stdo.md 6).  Not asked on the smoke tier and in the `speed` division, where it is hardly trained.
+    hard it is.  Not asked on the smoke tier and in the `speed` division, where it is hardly trained.
     """
     problem, general = fitter.problem, general_model(fitter)
     errors = patch_errors(problem, general, *problem.patches, shave_of(problem))
@@ -272,7 +272,7 @@ def bicubic_psnr(problem: VideoProblem) -> float:
 
 
 def shave_of(problem: VideoProblem) -> int:
-    """Pixels of border that are cut where a fine patch is judged (stdo.md 2.2)."""
+    """Pixels of border that are cut where a fine patch is judged."""
     return problem.scale + 4
 
 
@@ -338,7 +338,7 @@ def by_time(problem: VideoProblem, sent: Sequence[Sent], notes: Mapping[str, Any
 
 
 def time_chunks(problem: VideoProblem, count: int) -> list[torch.Tensor]:
-    """Indices of the fine patches of `count` time chunks: frame t of T is in chunk floor(t K / T) (vsr_baselines.md 2.2)."""
+    """Indices of the fine patches of `count` time chunks: frame t of T is in chunk floor(t K / T) (NAS as CaFM has it)."""
     frames = len(problem.numbers)
     cells = problem.grid[0] * problem.grid[1]
     chunk = (torch.arange(frames) * count // frames).repeat_interleave(cells)

@@ -1,4 +1,4 @@
-"""Rows of a mask gathered into parts that share columns: hypergraph partitioning (structure_lth.md 2.3, step 1).
+"""Rows of a mask gathered into parts that share columns: hypergraph partitioning (the regrouping of Chen et al. 2022).
 
 Mt-KaHyPar takes the place of hMETIS, which is closed source.  Its deterministic preset gives the same parts on every
 machine, whatever the threads, and needs no seed.

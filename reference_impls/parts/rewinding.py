@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning with rewinding, as lottery tickets share it (pruning_baselines.md 3, structure_lth.md 2.1)."""
+"""Iterative magnitude pruning with rewinding, as lottery tickets share it (Frankle et al. 2020; Chen et al. 2022)."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def plan(epochs: int, trainings: int, rewind: float, *, fresh: bool = False) -> 
         epochs: the budget, at least an epoch for each training.
         trainings: the dense one included.
         rewind: share of a training, rounded up to an epoch (0: to the initial weights).
-        fresh: rewound networks are trained for a whole length under a schedule from its start (structure_lth.md 2.1), instead of
-            from the rewind point on (pruning_baselines.md 3).
+        fresh: rewound networks are trained for a whole length under a schedule from its start (Chen et al. 2022), instead of
+            from the rewind point on (Frankle et al. 2020).
     """
 
     def point(length: int) -> int:

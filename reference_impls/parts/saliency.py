@@ -1,4 +1,4 @@
-"""Scores of single weights before training: SNIP, GraSP, SynFlow (pruning_baselines.md 3).
+"""Scores of single weights before training: SNIP (Lee 2019), GraSP (Wang 2020), SynFlow (Tanaka 2020).
 
 All take the network in eval mode, so that batch-norm statistics stay as they are, and leave its weights
 as they were.  A larger score stays.  Images come in pieces that a device can hold; scores are of the mean

@@ -99,7 +99,7 @@ def apply_masks(layers: Mapping[str, nn.Conv2d | nn.Linear], masks: Mapping[str,
 
 
 def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
-    """Erdos-Renyi-Kernel densities (chase.md 2.3; Evci et al. 2020): share of weights that each layer keeps.
+    """Erdos-Renyi-Kernel densities (Chase's initialisation; Evci et al. 2020): share of weights that each layer keeps.
 
     A layer's raw share is the sum of its dimensions over their product; one factor scales all shares to
     the total, and layers that would exceed 1 are dense.
@@ -214,5 +214,5 @@ class Exploring(Masked):
 
 
 def small_interval(steps_per_epoch: int, tier: str = "small", least: int = 50) -> int:
-    """Steps between two changes of the masks (pruning_baselines.md 3): 100 on the paper tier, else max(least, half an epoch)."""
+    """Steps between two changes of the masks (RigL's Delta T): 100 on the paper tier, else max(least, half an epoch)."""
     return 100 if tier == "paper" else max(least, steps_per_epoch // 2)

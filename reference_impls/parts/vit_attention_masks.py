@@ -58,7 +58,7 @@ class MaskFlow(Flow):
 
 
 def masked_softmax(q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Weights of attention as released (tri_level_evit.md 2.2), (B, H, n, n) in float32.
+    """Weights of attention as released (Tri-Level E-ViT's `models_attn_tok.py`), (B, H, n, n) in float32.
 
     Args:
         mask: (B, 1, n, n) of 0 and 1; None: all 1.

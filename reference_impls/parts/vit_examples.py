@@ -208,8 +208,8 @@ class Recorder:
     def record(self, logits: torch.Tensor, y: torch.Tensor, class_variance: torch.Tensor | None = None) -> None:
         """Book a step.
 
-        An answer to a mixed image is right if it is the label of the image that the other one was mixed into (2.7 of
-        tri_level_evit.md); how much of it is left is what the soft target says of this label.
+        An answer to a mixed image is right if it is the label of the image that the other one was mixed into (as Tri-Level E-ViT's
+        released code has it); how much of it is left is what the soft target says of this label.
 
         Args:
             logits: (n, C)
@@ -370,7 +370,7 @@ class Counted(VitHooks):
 def swap(
     train: torch.Tensor, shuffled: torch.Tensor, ranking: torch.Tensor, count: int, keep_lowest: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exchange the least forgotten training examples for some of the pool (tri_level_evit.md 2.4, steps 2 to 4).
+    """Exchange the least forgotten training examples for some of the pool (Tri-Level E-ViT).
 
     Args:
         train: rows, each once.
@@ -403,7 +403,7 @@ def swap_epochs(epochs: int) -> tuple[int, ...]:
 
 
 class SwappedExamples(Counted):
-    """Training on part of the examples, of which the never forgotten are exchanged for removed ones (tri_level_evit.md 2.4, 2.5).
+    """Training on part of the examples, of which the never forgotten are exchanged for removed ones (Tri-Level E-ViT).
 
     The part is drawn by the seed.  A swap ranks what was seen since the last one by its score: forgetting events within the first
     E/10 presentations, or E/10 of what was never answered rightly in them.  After half of the epochs the part stays as it is.

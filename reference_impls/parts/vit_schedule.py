@@ -25,7 +25,7 @@ def kept(count: int, ratio: float) -> int:
 
 
 def keep_ratio(epoch: int, iteration: int, base: float, per_epoch: int, warmup: int, total: int) -> float:
-    """Keep ratio of a step: 1 until `warmup`, then along a cosine to `base` at epoch `total` (tri_level_evit.md 2.1).
+    """Keep ratio of a step: 1 until `warmup`, then along a cosine to `base` at epoch `total` (Tri-Level E-ViT).
 
     Args:
         iteration: steps that are over, counted over the whole training.

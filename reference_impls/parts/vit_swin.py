@@ -33,7 +33,7 @@ class Standing:
 
 
 def policy_softmax(logits: torch.Tensor, policy: torch.Tensor | None) -> torch.Tensor:
-    """Weights of attention in which only some keys count, and each query's own (tri_level_evit.md 2.6).
+    """Weights of attention in which only some keys count, and each query's own (Tri-Level E-ViT's `swin_transformer_prune.py`).
 
     Args:
         logits: (B, H, n, n)

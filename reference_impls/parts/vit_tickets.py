@@ -1,6 +1,6 @@
 """Which patches of an image a ViT is given: trained, cheap and random selectors, and how a training step uses them.
 
-Methods: data_level_lth.md.  A ticket is (B, T) int64, patches in raster order counted from 0, in the selector's order: the place of
+Source: Shen et al. 2023.  A ticket is (B, T) int64, patches in raster order counted from 0, in the selector's order: the place of
 a patch was added to it before, so a network does not mind the order.
 """
 
@@ -35,7 +35,7 @@ Pick = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 def nested(patches: int, ratio: float, prunes: int = PRUNES) -> tuple[int, ...]:
-    """How many patches are left after each prune (data_level_lth.md 2.3): at a keep ratio of 0.9, 177, 160 and 144 of 196."""
+    """How many patches are left after each prune: at a keep ratio of 0.9, 177, 160 and 144 of 196."""
     counts = []
     for _ in range(prunes):
         patches = kept(patches, ratio)
@@ -111,7 +111,7 @@ class Selector(nn.Module):
 
 
 class TicketSelector(Selector):
-    """The patches that a network of `TokenBlock`s has left after its last prune (data_level_lth.md 2.3).
+    """The patches that a network of `TokenBlock`s has left after its last prune (EViT's rule, as released).
 
     Args:
         network: connected, without fusion (`reference_impls.parts.vit_blocks.connect`).
@@ -126,7 +126,7 @@ class TicketSelector(Selector):
 
 
 class InvertedSelector(TicketSelector):
-    """As many patches from the other end: what is dropped first, lowest score first (data_level_lth.md 5)."""
+    """As many patches from the other end: what is dropped first, lowest score first (a control of ours)."""
 
     def select(self, images: torch.Tensor, ratio: float, count: int) -> torch.Tensor:
         return inverted(rankings(self.network, images, ratio), nested(self.patches, ratio, self.prunes))
@@ -185,7 +185,7 @@ def _all(order: torch.Tensor) -> torch.Tensor:
 
 
 class VarianceSelector(Selector):
-    """The patches whose pixels vary most, over positions and channels: a control without a network (data_level_lth.md 5)."""
+    """The patches whose pixels vary most, over positions and channels: a control of ours, without a network."""
 
     def __init__(self, patches: int, ratio: float, patch: int, prunes: int = PRUNES) -> None:
         super().__init__(patches, ratio, prunes)
@@ -200,7 +200,7 @@ class VarianceSelector(Selector):
 
 
 class EdgeSelector(VarianceSelector):
-    """The patches of most edges: squared differences of neighbouring pixels, down and across (data_level_lth.md 5)."""
+    """The patches of most edges: squared differences of neighbouring pixels, down and across (a control of ours)."""
 
     def score(self, images: torch.Tensor) -> torch.Tensor:
         # a difference belongs to the patch of its upper or left pixel; the frame's last row and column have none
@@ -210,7 +210,7 @@ class EdgeSelector(VarianceSelector):
 
 
 class RandomPatches:
-    """As many patches as a ticket has, drawn anew for every image and step (data_level_lth.md 2.4).
+    """As many patches as a ticket has, drawn anew for every image and step (the released `deit/engine.py`).
 
     Three nested uniform draws come to one: it is made at once.  Drawn by seed, epoch and step, so that no other stream moves and a
     stopped run draws the same again.
@@ -359,7 +359,7 @@ def join(patches: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 def zeroed(images: torch.Tensor, index: torch.Tensor, patch: int) -> torch.Tensor:
-    """Images whose patches outside `index` (B, T) are 0, which is the mean colour of normalised ones (data_level_lth.md 2.7).
+    """Images whose patches outside `index` (B, T) are 0, which is the mean colour of normalised ones (the released `swin/main.py`).
 
     The patches may be a selector's or drawn: the released code never zeroes random ones in training, against its intention.
     """
@@ -370,7 +370,7 @@ def zeroed(images: torch.Tensor, index: torch.Tensor, patch: int) -> torch.Tenso
 
 
 def packed(images: torch.Tensor, index: torch.Tensor, patch: int) -> torch.Tensor:
-    """The patches of `index` (B, T) in raster order as a smaller square image (data_level_lth.md 2.7, small dense).
+    """The patches of `index` (B, T) in raster order as a smaller square image (the released `swin/main.py`, small dense).
 
     Raises UserError where they fill no square.
     """

@@ -1,4 +1,4 @@
-"""Token labelling of a ViT that is given some patches: its loss, and mix-token's boxes (data_level_lth.md 2.6).
+"""Token labelling of a ViT that is given some patches: its loss, and mix-token's boxes (LV-ViT as released in `lvvit/tlt`).
 
 Paper: Jiang et al., All Tokens Matter: Token Labeling for Training Better Vision Transformers, NeurIPS 2021.  The network that has
 the two heads is `tasks.vit_training.lvvit`.

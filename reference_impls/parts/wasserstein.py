@@ -1,4 +1,4 @@
-"""Entropic Wasserstein distance between the outputs of nodes predicted in a class and the rest (rethinking_glt.md 2.2).
+"""Entropic Wasserstein distance between the outputs of nodes predicted in a class and the rest (Hui et al. 2023).
 
 The formulas are those of a public re-implementation (in TEDDY's repository); the paper's own code could not be found.
 """

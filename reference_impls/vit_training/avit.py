@@ -3,10 +3,10 @@
 Paper: Yin, Vahdat, Alvarez, Mallya, Kautz, Molchanov. A-ViT: Adaptive Tokens for Efficient Vision Transformer. CVPR 2022,
 arXiv 2112.07658.
 
-Departs: stopped tokens are masked, in training and at test, so a step is no cheaper, and the row is off its target. It starts from
-dense weights and trains on for a third of the epochs (the paper: 100 after 300) at the table's own rate; the dense training is
-counted with it. The prior over blocks takes in all images of a batch, patches only, where the released code leaves out the first
-image. Another depth than 12 has its centre at two thirds.
+Deviations: stopped tokens are masked, in training and at test, so a step is no cheaper, and the row is off its target. It starts
+from dense weights and trains on for a third of the epochs (the paper: 100 after 300) at the table's own rate; the dense training
+is counted with it. The prior over blocks takes in all images of a batch, patches only, where the released code leaves out the
+first image. Another depth than 12 has its centre at two thirds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WIDE = 384  #: DeiT-S's width, from which on the gate's other centre is the defa
 
 @dataclass(frozen=True)
 class Avit:
-    """vit_baselines.md 5.6."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

@@ -7,14 +7,14 @@ A dense network is trained on all patches; its weights are fine-tuned as an EViT
 network of the same initial weights is trained on the patches (the ticket) that the frozen selector has left of the very batch. Both
 trainings before it are on the clock, as `before`. `arm` says which patches that network is given instead.
 
-Departs: the keep ratio follows from the target, tokens=SHARE or train_macs=SHARE, in which a step's selector counts, unless `k` is
-given. Accuracy is that of Figure 1's caption (the ticket arm tested on tickets), not
-the released log's on all patches. The selector stops where its last prune has ranked the patches and builds no graph; the released
-loop runs all of it, with a graph. Its learning rate starts at a tenth of the training's and falls to a hundredth; the authors start
-at a 25th on ImageNet (`selector_rate=0.04`). Random patches are drawn by a seed, and in one draw, which equals three nested ones.
-`arm=all` trains on all patches and is off target; that training is also the dense one that its selector starts from. Of arms whose
-training asks no trained selector, what only their tests ask for is trained off the clock. The authors' ablation that swaps keys and
-values is left out. Of LV-ViT and Swin there are the paper's functions in `reference_impls.parts`, and no arm.
+Deviations: the keep ratio follows from the target, tokens=SHARE or train_macs=SHARE, in which a step's selector counts, unless `k`
+is given. Accuracy is that of Figure 1's caption (the ticket arm tested on tickets), not the released log's on all patches. The
+selector stops where its last prune has ranked the patches and builds no graph; the released loop runs all of it, with a graph. Its
+learning rate starts at a tenth of the training's and falls to a hundredth; the authors start at a 25th on ImageNet
+(`selector_rate=0.04`). Random patches are drawn by a seed, and in one draw, which equals three nested ones. `arm=all` trains on
+all patches and is off target; that training is also the dense one that its selector starts from. Of arms whose training asks no
+trained selector, what only their tests ask for is trained off the clock. The authors' ablation that swaps keys and values is left
+out. Of LV-ViT and Swin there are the paper's functions in `reference_impls.parts`, and no arm.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ WEIGHT_DECAY = 1e-6  #: of the selector's fine-tuning
 
 @dataclass(frozen=True)
 class DataLevelLth:
-    """Symbols as in data_level_lth.md 2: a ticket is what three prunes that each keep a share `k` leave of the patches."""
+    """A ticket is what three prunes that each keep a share `k` leave of the patches."""
 
     version: ClassVar[int] = 1
 
@@ -191,7 +191,7 @@ class DataLevelLth:
         return trainer.fit(stage, problem.network(), before=True)
 
     def tuned(self, trainer: VitTrainer, problem: VitProblem, dense: Fitted, k: float) -> Fitted:
-        """Dense weights fine-tuned as an EViT without fusion, k constant, in evaluation mode (data_level_lth.md 2.2, 6)."""
+        """Dense weights fine-tuned as an EViT without fusion, k constant, in evaluation mode, as released."""
         network = connect(problem.network(TokenBlock), Flow(keep=k, target=k))
         network.load_state_dict(dense.model.state_dict())
         if not self.selector_share:

@@ -3,10 +3,10 @@
 Paper: Rao, Zhao, Liu, Lu, Zhou, Hsieh. DynamicViT: Efficient Vision Transformers with Dynamic Token Sparsification. NeurIPS 2021,
 arXiv 2106.02034.
 
-Departs: by default trained from scratch, without a teacher and at one learning rate, as the arm that Tri-Level E-ViT compares with;
-the paper starts from dense weights (`start=dense`), whose training is counted with it. Masks save no arithmetic, so the ratio is
-the paper's whatever the target asks for, and the row is off it. Where all patches of an image are hidden their mean is zero.
-Attention takes its fused form in blocks that hide nothing, where the masked softmax is the same to about 1e-6.
+Deviations: by default trained from scratch, without a teacher and at one learning rate, as the arm that Tri-Level E-ViT compares
+with; the paper starts from dense weights (`start=dense`), whose training is counted with it. Masks save no arithmetic, so the
+ratio is the paper's whatever the target asks for, and the row is off it. Where all patches of an image are hidden their mean is
+zero. Attention takes its fused form in blocks that hide nothing, where the masked softmax is the same to about 1e-6.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WARMUP = 1 / 6  #: of the stage: 5 of 30 epochs, in which the backbone does not 
 
 @dataclass(frozen=True)
 class DynamicVit:
-    """vit_baselines.md 5.4."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

@@ -3,7 +3,7 @@
 Paper: Paul, Ganguli, Dziugaite. Deep Learning on a Data Diet: Finding Important Examples Early in Training. NeurIPS 2021,
 arXiv 2107.07075.
 
-Departs: three runs score instead of ten, after a tenth of the epochs; they are booked and timed as part of the whole.  Scored on
+Deviations: three runs score instead of ten, after a tenth of the epochs; they are booked and timed as part of the whole.  Scored on
 images that are not augmented, in evaluation mode.  The number of examples is the one whose steps come nearest to the target.
 """
 

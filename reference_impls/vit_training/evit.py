@@ -3,7 +3,7 @@
 Paper: Liang, Ge, Tong, Song, Wang, Xie. Not All Patches are What You Need: Expediting Vision Transformers via Token
 Reorganizations. ICLR 2022, arXiv 2202.07800.
 
-Departs: the keep ratio is solved from what the training may cost; the paper's is 0.7. The ramp's epochs, 10 to 110 of 300, are
+Deviations: the keep ratio is solved from what the training may cost; the paper's is 0.7. The ramp's epochs, 10 to 110 of 300, are
 scaled to the training's. Pruning blocks stand at a quarter, half and three quarters of another depth than 12.
 """
 
@@ -27,7 +27,7 @@ Way = Literal["cosine", "constant"]
 
 @dataclass(frozen=True)
 class Evit:
-    """vit_baselines.md 5.3, its schedule tri_level_evit.md 2.1."""
+    """Settings as in the paper; the schedule is that of Tri-Level E-ViT's released `adjust_keep_rate`."""
 
     version: ClassVar[int] = 1
 

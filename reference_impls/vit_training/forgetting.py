@@ -3,7 +3,7 @@
 Paper: Toneva, Sordoni, Tachet des Combes, Trischler, Bengio, Gordon. An Empirical Study of Example Forgetting during Deep Neural
 Network Learning. ICLR 2019, arXiv 1812.05159.
 
-Departs: the pre-run takes a fifth of the epochs, with a schedule of its own, instead of a whole training; the network that is
+Deviations: the pre-run takes a fifth of the epochs, with a schedule of its own, instead of a whole training; the network that is
 trained on the subset starts anew.  The number of examples is the one whose steps come nearest to the target.  A setting gives
 DeepCore's convention, which keeps the same share of each class and scores lowest what was never learned.
 """

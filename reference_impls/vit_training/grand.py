@@ -3,8 +3,8 @@
 Paper: Paul, Ganguli, Dziugaite. Deep Learning on a Data Diet: Finding Important Examples Early in Training. NeurIPS 2021,
 arXiv 2107.07075.
 
-Departs: the gradient is that of the last layer, as in DeepCore, unless the whole one is asked for; three runs score instead of ten,
-after a tenth of the epochs; they are booked and timed as part of the whole.  Scored on images that are not augmented, in
+Deviations: the gradient is that of the last layer, as in DeepCore, unless the whole one is asked for; three runs score instead of
+ten, after a tenth of the epochs; they are booked and timed as part of the whole.  Scored on images that are not augmented, in
 evaluation mode.  The number of examples is the one whose steps come nearest to the target.
 """
 

@@ -3,7 +3,7 @@
 Paper: Qin, Wang, Zheng, Gu, Peng, Xu, Zhou, Shang, Sun, Xie, You. InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
 Pruning. ICLR 2024, arXiv 2303.04947.
 
-Departs: what is saved follows from the losses and not from the target, so its rows are off target: r stays 0.5.  Draws are
+Deviations: what is saved follows from the losses and not from the target, so its rows are off target: r stays 0.5.  Draws are
 addressed by the epoch.  Of an example that an epoch shows several times the last loss is kept.
 """
 
@@ -32,7 +32,7 @@ Choose = Callable[[torch.Tensor, int], torch.Tensor]  #: so many of these rows
 
 @dataclass(frozen=True)
 class InfoBatch:
-    """Symbols as in vit_baselines.md 5.13."""
+    """Symbols as in the paper."""
 
     version: ClassVar[int] = 1
 

@@ -3,8 +3,8 @@
 Paper: Liu, Matsoukas, Strand, Azizpour, Smith. PatchDropout: Economizing Vision Transformers Using Patch Dropout. WACV 2023,
 arXiv 2208.07220.
 
-Departs: the share is solved from what the training may cost, or how many patches it may see; whole patches only, so a small image's
-training costs what comes nearest. Optional last steps on all patches are FLIP's (Li et al., CVPR 2023, arXiv 2212.00794).
+Deviations: the share is solved from what the training may cost, or how many patches it may see; whole patches only, so a small
+image's training costs what comes nearest. Optional last steps on all patches are FLIP's (Li et al., CVPR 2023, arXiv 2212.00794).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["PatchDropout"]
 
 @dataclass(frozen=True)
 class PatchDropout:
-    """vit_baselines.md 5.2."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

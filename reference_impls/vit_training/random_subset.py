@@ -1,8 +1,8 @@
 """Training on randomly chosen examples, drawn once or anew each epoch: what every choice of examples has to beat.
 
-Paper: no paper; vit_baselines.md 5.9.
+Paper: no paper; the control of equally many examples.
 
-Departs: the number of examples is the one whose steps come nearest to the target, since an epoch is a whole number of batches.
+Deviations: the number of examples is the one whose steps come nearest to the target, since an epoch is a whole number of batches.
 """
 
 from __future__ import annotations

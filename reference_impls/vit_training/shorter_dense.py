@@ -1,6 +1,6 @@
 """The dense training with fewer epochs: what every method that saves steps has to beat.
 
-Paper: no paper; the equal-compute control of vit_baselines.md 3.2 (9) and 5.14.
+Paper: no paper; the control of equal compute.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Paper: Zaheer et al. Big Bird: Transformers for Longer Sequences. NeurIPS 2020, arXiv 2007.14062, for near and random connections
 with a global token; Kong et al. Peeling the Onion. AAAI 2023, arXiv 2211.10801, for the strongest.
 
-Departs: a mask in every block from the first step on, with as many connections whatever the pattern. The class token attends to all
-and is attended to by all; it is the only global token. Half of BigBird's connections are near, half are drawn. Masks save no
+Deviations: a mask in every block from the first step on, with as many connections whatever the pattern. The class token attends to
+all and is attended to by all; it is the only global token. Half of BigBird's connections are near, half are drawn. Masks save no
 arithmetic, so the share is Tri-Level's default whatever the target asks for, and the row is off it.
 """
 
@@ -30,7 +30,7 @@ Pattern = Literal["topk", "window", "bigbird", "random"]
 
 @dataclass(frozen=True)
 class SparseAttention:
-    """vit_baselines.md 5.8."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

@@ -1,6 +1,6 @@
 """Patches leave at three blocks by another score than the largest class attention: controls that tell whether the score matters.
 
-Departs: EViT's blocks, schedule and counts, nothing fused; the score is drawn uniformly, the class attention turned round, the
+Deviations: EViT's blocks, schedule and counts, nothing fused; the score is drawn uniformly, the class attention turned round, the
 variance of a patch's pixels, or for comparison the class attention itself. All four keep equally many.
 """
 
@@ -27,7 +27,7 @@ Score = Literal["random", "inverted", "variance", "class"]
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """vit_baselines.md 5.7, and the random tokens of tri_level_evit.md 6."""
+    """Tokens chosen by class attention in the first layers, and random tokens as a control."""
 
     version: ClassVar[int] = 1
 

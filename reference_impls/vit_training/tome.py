@@ -2,8 +2,8 @@
 
 Paper: Bolya, Fu, Dai, Zhang, Feichtenhofer, Hoffman. Token Merging: Your ViT But Faster. ICLR 2023, arXiv 2210.09461.
 
-Departs: trained with merging from the first step. How many merge in each block is solved from what the training may cost: equally
-many in all blocks, and one more in some, so that it is met closely; the paper takes 13 in every block of DeiT.
+Deviations: trained with merging from the first step. How many merge in each block is solved from what the training may cost:
+equally many in all blocks, and one more in some, so that it is met closely; the paper takes 13 in every block of DeiT.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Tome"]
 
 @dataclass(frozen=True)
 class Tome:
-    """vit_baselines.md 5.5."""
+    """Settings as in the paper and the released code."""
 
     version: ClassVar[int] = 1
 

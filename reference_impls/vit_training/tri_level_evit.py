@@ -3,10 +3,10 @@
 Paper: Kong, Ma, Yuan, Sun, Xie, Dong, Meng, Shen, Tang, Qin, Chen, Ma, Xie, Wang, Wang. Peeling the Onion: Hierarchical Reduction
 of Data Redundancy for Efficient Vision Transformer Training. AAAI 2023, arXiv 2211.10801.
 
-Departs: one ratio, solved from what the training may cost, serves examples and patches, as the paper's labels (Tri-level/0.9) read;
-an epoch is a whole number of batches, and the patches make up for what that leaves over. Masked connections weigh exactly 0, where
-the released softmax leaves about 1e-6 over the number of tokens (`masked=eps`). All processes share one choice of examples, and
-equal scores are drawn. Masks save no arithmetic: what they would save is told apart. On a Swin patches stand still instead of
+Deviations: one ratio, solved from what the training may cost, serves examples and patches, as the paper's labels (Tri-level/0.9)
+read; an epoch is a whole number of batches, and the patches make up for what that leaves over. Masked connections weigh exactly 0,
+where the released softmax leaves about 1e-6 over the number of tokens (`masked=eps`). All processes share one choice of examples,
+and equal scores are drawn. Masks save no arithmetic: what they would save is told apart. On a Swin patches stand still instead of
 leaving, which saves nothing either, and no connection is masked: the examples alone make up what is asked for.
 """
 
@@ -40,7 +40,7 @@ SWIN_RATIO = 0.9  #: of the released code, a constant there
 
 @dataclass(frozen=True)
 class TriLevelEvit:
-    """tri_level_evit.md 2; a level is switched off by a share of 1.  Shares are those that are kept, at the end of the schedule."""
+    """A level is switched off by a share of 1.  Shares are those that are kept, at the end of the schedule."""
 
     version: ClassVar[int] = 1
 

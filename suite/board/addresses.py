@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from suite.board.tables import Ranking, named
 from suite.naming import digest
 
-BETWEEN = "-between"  #: what the page of rungs ends with
+BETWEEN = "-between"  #: what the address of a page of targets in between ends with
 MOST = 12  #: rankings of a page, where some may stand on another
 
 

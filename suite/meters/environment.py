@@ -6,12 +6,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from suite import proc
 from suite.processors import cores
 
 BUSY = 0.15  #: cores used by others that are worth a warning
-PROC = Path("/proc")
 
 
 def prepare_process(threads: int | None = None, *, tune: bool = False) -> None:
@@ -47,50 +46,21 @@ def tf32() -> Iterator[None]:
 
 
 class Ledger:
-    """Processor time that others take, from the kernel's counters; 0 where they cannot be read.
+    """Processor time that others take, from the kernel's counters; 0 where they cannot be read (`suite.proc`).
 
     Others are all but this process and its children, on the processors that this process may use; time that a
     hypervisor gave to its other guests counts as theirs.
     """
 
     def __init__(self) -> None:
-        self._began, self._all, self._own = time.perf_counter(), _busy_seconds(), _own_seconds()
+        self._began, self._all, self._own = time.perf_counter(), proc.busy_seconds(), _own_seconds()
 
     def others(self) -> float:
         """Cores that others used on average since this ledger was opened."""
         wall = time.perf_counter() - self._began
-        return max(0.0, (_busy_seconds() - self._all) - (_own_seconds() - self._own)) / wall
-
-
-def _busy_seconds() -> float:
-    """Time that this process's processors were not idle."""
-    try:
-        lines = (PROC / "stat").read_text().splitlines()
-        mine = {f"cpu{n}" for n in os.sched_getaffinity(0)}
-        rows = [[float(x) for x in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in mine]
-    except (OSError, ValueError, AttributeError):
-        return 0.0
-    # user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user
-    return sum(sum(row) - row[3] - row[4] for row in rows) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, (proc.busy_seconds() - self._all) - (_own_seconds() - self._own)) / wall
 
 
 def _own_seconds() -> float:
     """Time of this process, of children that ended, and of those that live (loaders' workers)."""
-    return sum(os.times()[:4]) + sum(_seconds_of(pid) for pid in _children("self"))
-
-
-def _children(pid: str) -> list[str]:
-    try:
-        found = [c for task in (PROC / pid / "task").iterdir() for c in (task / "children").read_text().split()]
-    except OSError:  # it ended meanwhile, or the kernel keeps no list
-        return []
-    return found + [grandchild for child in found for grandchild in _children(child)]
-
-
-def _seconds_of(pid: str) -> float:
-    try:
-        # the name, in brackets, may hold spaces; after it come state and numbers: utime is the 12th
-        fields = (PROC / pid / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(float(x) for x in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return sum(os.times()[:4]) + proc.children_seconds()

@@ -7,12 +7,12 @@ import ctypes
 import gc
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from suite import nvml
+from suite import nvml, proc
 from suite.protocol import Measure
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, CLEAR = proc.PROC / "self/status", proc.PROC / "self/clear_refs"
+status = proc.status
 UNRESET = "the high-water mark could not be reset: what was held before the pass counts too"
 
 
@@ -25,10 +25,11 @@ def measure(
     (`suite.meters.size.weight_bytes`).
     CPU: `memory_peak` is what a pass needs above what is resident before it (the second pass: the first
     fills caches), `memory_resident` the high-water mark of the whole process over both passes, libraries and
-    data included, loading and `prepare` not (VmHWM; ru_maxrss would inherit the caller's).  The kernel counts
-    pages and books them in batches: differences below about 2 MiB mean little.
+    data included, loading and `prepare` not (VmHWM; ru_maxrss would inherit the caller's, and stands in where there is
+    no /proc, with a warning that it was not reset).  The kernel counts
+    pages and counts them in batches: differences below about 2 MiB mean little.
     CUDA: `memory_peak` above what is allocated before, `memory_allocated` and `memory_reserved` at their
-    highest in the allocator, `memory_device` what the driver books for this process, CUDA's context
+    highest in the allocator, `memory_device` what the driver counts for this process, CUDA's context
     included, or, where it does not tell processes apart, by how much free memory shrank (others' use and
     not the context then included; a warning says so).
     """
@@ -38,7 +39,7 @@ def measure(
 
 def high_water(device: str) -> list[Measure]:
     """The most memory that this process has held so far."""
-    found = [_figure("solve_resident", resident)] if (resident := status("VmHWM")) else []
+    found = [_figure("solve_resident", resident)] if (resident := proc.status("VmHWM")) else []
     if device.startswith("cuda"):
         import torch
 
@@ -55,13 +56,13 @@ def _cpu(prepare: Callable[[], Callable[[], object]], workload: str) -> list[Mea
     _trim()
     reset = reset_high_water()
     call()
-    first = status("VmHWM")
+    first = proc.status("VmHWM")
     _trim()
     warnings = () if reset_high_water() and reset else (UNRESET,)
-    before = status("VmRSS")
+    before = proc.status("VmRSS")
     call()
-    after = status("VmHWM")
-    if not before or not after:  # no /proc, or not Linux's
+    after = proc.status("VmHWM")
+    if not before or not after:  # nothing tells
         return []
     return [
         _figure("memory_peak", max(0.0, after - before), workload, *warnings),
@@ -114,7 +115,7 @@ def _cuda(prepare: Callable[[], Callable[[], object]], device: str, workload: st
 
 
 def _booked(device: str) -> int:
-    """Device memory that the driver books for this process; 0 where it does not say (containers, some drivers)."""
+    """Device memory that the driver counts for this process; 0 where it does not say (containers, some drivers)."""
     import pynvml
 
     handle, _ = nvml.open_gpu(device)
@@ -124,14 +125,3 @@ def _booked(device: str) -> int:
     if isinstance(processes, str):
         return 0
     return sum(int(p.usedGpuMemory or 0) for p in processes if p.pid == os.getpid())
-
-
-def status(field: str) -> float:
-    """A field of /proc/self/status in bytes; 0 where the system has none."""
-    try:
-        for line in STATUS.read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0.0

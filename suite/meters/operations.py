@@ -1,7 +1,7 @@
 """Multiply-adds by layer: what a network costs on paper.
 
 One multiply-add counts as 1.  Counted: convolutions, matrix products, attention, recurrent layers; not
-counted: bias, normalisation, activation, pooling (the convention of pruning_baselines.md 2.1).  torch's
+counted: bias, normalisation, activation, pooling (as thop and fvcore count).  torch's
 own counter sees operators by dispatch, but on CPU it has no formula for attention, recurrent and int8
 layers and takes sparse products for dense ones: they are given here.  An operator that looks heavy and
 has no formula becomes a warning, never a silent zero.

@@ -18,7 +18,7 @@ FACES = ("resnet10", "mobilenet_v2")
 
 
 class Cnn(nn.Module):
-    """Convolutions of 3x3 with ReLU, the maps halved after each, and a linear layer that reads them all (bifp.md 6)."""
+    """Convolutions of 3x3 with ReLU, the maps halved after each, and a linear layer that reads them all."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class FairProblem(PrunableProblem):
     """Epochs below `pretrain_epochs` come from the pre-training rows, later ones from the pruning rows.
 
     A closed run may see the pre-training rows that often, the pruning rows twice as often as a method of one level trains on
-    them, since a method of two levels takes two gradients an iteration (bifp.md 3), and those once more, to score by.
+    them, since a method of two levels takes two gradients an iteration, and those once more, to score by.
     """
 
     validation: ClassVar[str] = "val_accuracy"
@@ -185,7 +185,7 @@ class FairProblem(PrunableProblem):
 
 class Watch:
     """Looks at a network every so many steps and keeps when it first was fair: gap at most half the dense network's, accuracy at
-    most a point below (bifp.md 3, experiment c).
+    most a point below (BiFP's third experiment).
 
     What is looked at are the test examples, off the clock.  Nothing is told to the method, and nothing is chosen by it: the
     result is a fact of the run like its training time.

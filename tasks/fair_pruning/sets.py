@@ -174,7 +174,7 @@ class Plan:
     tune_decay: float = 1e-4
 
 
-#: Tables are trained without momentum: with it the sheets' pilots saw no effect of the penalty (bifp.md 6, second trial).
+#: Tables are trained without momentum: with it pilots saw no effect of the penalty.
 TABLE = Plan(15, 15)
 PLANS = {
     "digits": Plan(30, 30, batch=64, momentum=0.9),

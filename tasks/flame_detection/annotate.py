@@ -1,6 +1,6 @@
 """Flame pixels of an RGB picture by colour, and how good labels of that kind are where temperatures are known.
 
-flamefinder.md 2.1.  The thresholds are ours: the paper names its filters without their numbers.  Labels mean "a flame is visible",
+After summaries of algorithm III-A.  The thresholds are ours: only the filters are named.  Labels mean "a flame is visible",
 not "it is hot": `quality` says how far the two lie apart.
 """
 

@@ -1,4 +1,4 @@
-"""The networks that FlameFinder is compared with (flame_baselines.md 2): trunks of one picture, or of two, under one linear layer.
+"""The networks that FlameFinder is compared with: trunks of one picture, or of two, under one linear layer.
 
 All see thermal pictures as three equal channels, as FLAME 2 stores them and ImageNet's first layers want them.  What is changed
 for patches of a few dozen pixels: LeNet-5 and torchvision's networks halve a picture so often that patches under 32 pixels are

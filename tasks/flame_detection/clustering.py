@@ -1,4 +1,4 @@
-"""How well kinds of points lie apart: scores of clusters by scikit-learn and numpy (flamefinder.md 3).
+"""How well kinds of points lie apart: scores of clusters by scikit-learn and numpy.
 
 Undefined is None, and never a value: where there are fewer than two clusters, where a cluster is a single point, whose spread
 nobody knows, and where centroids coincide.  scikit-learn gives Davies-Bouldin's best value, 0, to the last of these, and to any

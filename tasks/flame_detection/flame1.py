@@ -1,4 +1,4 @@
-"""FLAME 1: RGB frames for classification, `Training/{Fire,No_Fire}` and `Test/{Fire,No_Fire}`.  flame_baselines.md 3.
+"""FLAME 1: RGB frames for classification, `Training/{Fire,No_Fire}` and `Test/{Fire,No_Fire}`.
 
 Beside pictures, or in their place, the folders may hold videos.  There is no thermal picture: brightness takes its place.  Labels
 of patches are of the RGB picture; the folder, which tells whether a frame shows fire at all, is its scene.  The training folders

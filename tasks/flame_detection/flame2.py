@@ -1,4 +1,4 @@
-"""FLAME 2: 254x254 pairs of RGB and colour-mapped thermal pictures, labels by runs of frames.  flame_baselines.md 3.
+"""FLAME 2: 254x254 pairs of RGB and colour-mapped thermal pictures, labels by runs of frames.
 
 `254p RGB Images/254p RGB Frame (i).jpg`, `254p Thermal Images/254p Thermal Frame (i).jpg`, i = 1 .. 53,451 along the time axis, and
 `#10) Frame Pair Labels.txt`.  Thermal pictures are palettes scaled each by itself: their brightness (luma) is the thermal input

@@ -1,6 +1,6 @@
 """FLAME 3: pairs of RGB pictures and radiometric TIFFs, in the layout of the official subset and in that of its sample scenes.
 
-flame_baselines.md 3.  Official: `Fire/` and `No Fire/` with `RGB/Corrected FOV/NNNNN.JPG` and `Thermal/Celsius TIFF/NNNNN.TIFF`
+Official: `Fire/` and `No Fire/` with `RGB/Corrected FOV/NNNNN.JPG` and `Thermal/Celsius TIFF/NNNNN.TIFF`
 (and `RGB/Raw`, `Thermal/Raw JPG`, which only tell the time here).  Sample: `SITE/RGB`, `SITE/Thermal`, `SITE/TIFF`.
 
 Truth is the TIFF's: a pixel of 80 degrees, or of 200.  Labels are of the RGB picture (`tasks.flame_detection.annotate`), which is

@@ -1,4 +1,4 @@
-"""One thermal frame end to end: decoded, scaled, cut into patches, answered, drawn as a map (flame_baselines.md 3, frame rate).
+"""One thermal frame end to end: decoded, scaled, cut into patches, answered, drawn as a map.
 
 A call takes the file as a camera delivers it, and all its patches go through the network in one batch.  The patches of a frame of
 the test are put together again and written as a colour JPEG, as thermal cameras do with what they map to colours; rules that read

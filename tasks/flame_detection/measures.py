@@ -1,4 +1,4 @@
-"""The measures of flame detection, from the evidence alone: numpy and scikit-learn, no torch (flamefinder.md 3).
+"""The measures of flame detection, from the evidence alone: numpy and scikit-learn, no torch.
 
 What an answer is held to is the truth in frames of which somebody knows any, elsewhere the label that the RGB picture gives;
 patches that have neither, as frames of smoke whose temperatures are not known, count in no share.  A frame is held to what its set

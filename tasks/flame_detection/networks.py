@@ -1,4 +1,4 @@
-"""FlameFinder's network, reconstructed (flamefinder.md 2.3): local features, attention gate, head, and what only training needs."""
+"""FlameFinder's network, reconstructed with our layers: local features, attention gate, head, and what only training needs."""
 
 from __future__ import annotations
 

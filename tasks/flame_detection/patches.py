@@ -1,6 +1,6 @@
 """Frames cut into patches, scaled, drawn into balanced batches and varied: tensors in, tensors out, no loop over pixels or patches.
 
-flamefinder.md 2.2 (patches, balance) and 2.4 (flips, gain, offset).  Every draw is addressed by a seed.
+Sizes, balance and the ranges of flips, gain and offset are ours: the paper's could not be read.  Every draw is addressed by a seed.
 """
 
 from __future__ import annotations

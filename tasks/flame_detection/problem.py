@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TOLD = 12  #: files that were left out, of which a bundle names each
 CHUNK = 500  #: patches that go through a detector at once
-FULL = 600.0  #: degrees Celsius that become 1 where a network sees temperatures ("celsius/600", flamefinder.md 2.2)
+FULL = 600.0  #: degrees Celsius that become 1 where a network sees temperatures ("celsius/600")
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def columns(patches: Patches, rows: torch.Tensor, *, colour: bool, absolute: boo
     """What networks see of these rows (k,), float32: the thermal picture (k, 1, P, P), and with `colour` RGB (k, 3, P, P) in 0..1.
 
     Args:
-        absolute: degrees divided by 600 (flamefinder.md 2.2), neither clipped nor scaled, take the scaled picture's place.
+        absolute: degrees divided by 600, neither clipped nor scaled, take the scaled picture's place.
     """
     thermal = _degrees(patches)[rows] / FULL if absolute else patches.thermal[rows]
     if not colour:

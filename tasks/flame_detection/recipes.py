@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adam(Recipe):
-    """Adam at 1e-3, cosine, no weight decay (flamefinder.md 2.4), of binary cross-entropy on one logit."""
+    """Adam at 1e-3, cosine, no weight decay, of binary cross-entropy on one logit."""
 
     lr: float = 1e-3
     weight_decay: float = 0.0

@@ -1,10 +1,10 @@
-"""Paired patches that are rendered: flames, hot decoys and background, clear and under smoke.  flamefinder.md 6.
+"""Paired patches that are rendered: flames, hot decoys and background, clear and under smoke.
 
 The set is one and the same for every run: its seed is fixed, a run's seed only changes the training.  A frame is 12 patches of
 24x24, flame, decoy and background in turn, laid out in 3 rows of 4.  Twelve patches are scaled together by their least and largest
 value, so that absolute temperature is lost.
 
-What the sheet leaves open and is decided here: every random number is drawn for each patch; noise that is smoothed keeps its lesser
+Decided here: every random number is drawn for each patch; noise that is smoothed keeps its lesser
 variance; smoke hides the RGB picture by 1 - 0.1 x contrast; labels are those of `annotate.flame_pixels` on the rendered RGB (of
 clear frames they agree with the truth without exception; under smoke no flame is marked); one label in twenty of training and
 validation is then turned over, none of the test.

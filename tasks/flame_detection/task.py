@@ -193,7 +193,7 @@ class FlameDetection(Task[FlameProblem, Detectors]):
     def weigh(self, problem: FlameProblem, solution: Detectors) -> list[Measure]:
         """Multiply-adds and weights; with seed 0 on a processor the latency of single frames, by one thread and by all.
 
-        flame_baselines.md 3: 50 frames to warm up, 300 timed, median and 95th percentile; fewer where they take too long.
+        As usual for drones' hardware: 50 frames to warm up, 300 timed, median and 95th percentile; fewer where they take too long.
         """
         count = self.operations(problem, solution)
         found = [Measure(n, count.total(n), "", "down", source="meter") for n in ("macs", "params", "nonzero")]

@@ -1,6 +1,6 @@
 """Radiometric pictures: degrees Celsius read from a TIFF, where the camera's range ends, and fire masks made of them.
 
-flame_baselines.md 3.  Nothing is scaled by a scene's maximum and nothing is brought to 8 bits: Pillow's conversion cuts at 255.
+Nothing is scaled by a scene's maximum and nothing is brought to 8 bits: Pillow's conversion cuts at 255.
 """
 
 from __future__ import annotations

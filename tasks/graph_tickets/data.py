@@ -38,7 +38,7 @@ CLASSES = {
         "rule-learning",
     ),
 }
-#: raw citations, which the count of GEBT's convention takes (graph_baselines.md 2.2)
+#: raw citations, which the count of GEBT's convention takes
 CITATIONS = {"cora": 5_429, "citeseer": 4_732, "pubmed": 44_338}
 LISTED = {"citeseer": 3_312}  #: nodes that the source has, which that count takes too, where the files' numbering goes on further
 PLANETOID = ("cora", "citeseer", "pubmed")
@@ -434,7 +434,7 @@ def _check_classes(path: Path, y: np.ndarray, classes: Sequence[str]) -> None:
 
 
 def project(data: GraphData, columns: int = 128) -> GraphData:
-    """Features times a Gaussian matrix of the set's own, entries N(0, 1/columns) (rethinking_glt.md 2.5)."""
+    """Features times a Gaussian matrix of the set's own, entries N(0, 1/columns) (after the abstract of Hui et al. 2023)."""
     seed = int.from_bytes(hashlib.sha256(data.name.encode()).digest()[:8], "big")
     rng = np.random.Generator(np.random.Philox(seed))
     matrix = rng.standard_normal((data.x.shape[1], columns)).astype(np.float32) / np.float32(columns**0.5)
@@ -512,7 +512,7 @@ def read_planetoid(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _ogb(name: str, folder: Path) -> GraphData:
-    """An unpacked official archive of node classification (graph_baselines.md 3.2): CSV files without headers."""
+    """An unpacked official archive of node classification (OGB 1.3.6): CSV files without headers."""
     _, split, _ = OGB[name]
     n = int(read_csv(folder / "raw" / "num-node-list.csv.gz", np.int64).ravel()[0])
     edges = read_csv(folder / "raw" / "edge.csv.gz", np.int64)
@@ -571,7 +571,7 @@ def read_csv(path: Path, kind: Any) -> np.ndarray:
 
 
 def block_model(seed: int = 0, blocks: int = 5, size: int = 120, inside: float = 0.04, outside: float = 0.004) -> GraphData:
-    """A stochastic block model with a fifth of noise edges between blocks (graph_baselines.md 6); see `noise_edges`."""
+    """A stochastic block model with a fifth of noise edges between blocks (our own protocol); see `noise_edges`."""
     return _block_model(seed, blocks, size, inside, outside)[0]
 
 

@@ -21,7 +21,7 @@ from tasks.graph_tickets.data import Features, GraphData
 
 SUFFIX = "-links"  #: ends the name of a set whose edges are predicted
 SPLIT_SEED = 0  #: of numpy's Philox: order of the edges, then negatives of test and validation
-TEST, VALIDATION = 0.10, 0.05  #: shares of the undirected edges; the first is UGS's (ugs.md 2.5), the second is ours
+TEST, VALIDATION = 0.10, 0.05  #: shares of the undirected edges; the first is UGS's, the second is ours
 #: of the split's files on disk
 FILES = {"train": "train", "val": "valid", "test": "test"}
 

@@ -50,7 +50,7 @@ class Predictor(nn.Module):
         return (a * b).sum(1)
 
     def macs(self, width: int) -> int:
-        """Multiply-adds of one pair (graph_baselines.md 2.2): d and the non-zero weights."""
+        """Multiply-adds of one pair (our own count): d and the non-zero weights."""
         return width
 
 

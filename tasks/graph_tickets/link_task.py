@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from tasks.graph_tickets.link_data import LinkData
     from tasks.graph_tickets.models import GraphNetwork
 
-EMBEDDING = 16  #: width of an embedding that a dot product compares, UGS's (ugs.md 2.5)
+EMBEDDING = 16  #: width of an embedding that a dot product compares (UGS's published commands)
 #: Adam's rate is ours: with features as the files have them a GCN on Cora settles within the small tier's 100 epochs, in which a
 #: mask that nothing but the penalty moves falls from 1 to a half (UGS's 0.001 is of a contrastive encoder); the rest is UGS's
 RECIPE = (0.005, 0.0, 1e-2, 1e-2)
-PAIRS = 65_536  #: training edges of a step (ugs.md 2.4); a smaller set is one step an epoch
+PAIRS = 65_536  #: training edges of a step (UGS's released code); a smaller set is one step an epoch
 K = 50  #: of Hits@K
 
 

@@ -1,4 +1,4 @@
-"""OGB's evaluators, in numpy (graph_baselines.md 3.2): what its leaderboards rank by; and how sure an area is."""
+"""The evaluators of OGB 1.3.6, in numpy: what its leaderboards rank by; and how sure an area is."""
 
 from __future__ import annotations
 

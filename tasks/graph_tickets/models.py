@@ -1,4 +1,4 @@
-"""GCN, GIN, GAT and DeeperGCN as UGS defines them (ugs.md 2.4), over edge lists; what they differ in from PyG's is told at each.
+"""GCN, GIN, GAT and DeeperGCN as UGS's released code defines them, over edge lists; what they differ in from PyG's is told at each.
 
 PyG's layers have no place for a mask in the attention's logit, nor a normalisation by the row sums of an asymmetric
 mask, so the layers are ours; without masks they equal PyG's, which tests hold them to.  Every layer transforms first and
@@ -95,7 +95,7 @@ class GraphNetwork(nn.Module):
         raise NotImplementedError
 
     def work(self, nodes: int, edges: int) -> list[dict[str, Any]]:
-        """Multiply-adds by part (graph_baselines.md 2.2): name, kind, weight (parameter name, or empty), and
+        """Multiply-adds by part (our own count): name, kind, weight (parameter name, or empty), and
         `transform` and `aggregate`, the MACs in either order; `exps`."""
         raise NotImplementedError
 

@@ -178,7 +178,7 @@ class Nodes(Task[GraphProblem, Ticket]):
         ]
 
     def operations(self, problem: GraphProblem, solution: Ticket) -> Operations:
-        """The full count (graph_baselines.md 2.2), in the order that is cheaper for the dense model's layer."""
+        """The full count, in the order that is cheaper for the dense model's layer."""
         return Operations(tuple(layers(problem, solution, "cheaper")))
 
     def weigh(self, problem: GraphProblem, solution: Ticket) -> list[Measure]:

@@ -29,16 +29,16 @@ HIDDEN = {
     "small": {"gcn": 64, "gin": 64, "gat": 8},
     "paper": {"gcn": 512, "gin": 512, "gat": 512, "deepergcn": 128},
 }
-#: epochs of one training: mask search, retraining (ugs.md 2.5 and 6); and of searches that are shorter
+#: epochs of one training: mask search, retraining (UGS's commands; shorter ones are ours); and of searches that are shorter
 EPOCHS = {"smoke": 10, "small": 100, "paper": 200}
 EPOCHS_OF = {("paper", "ogbn-arxiv"): 500, ("paper", "ogbl-collab"): 500, ("paper", "ogbn-proteins"): 100}
 SEARCH_OF = {("paper", "ogbn-arxiv"): 250}
-#: shares of the remaining edges and weights that a round removes (ugs.md 2.2 and 6)
+#: shares of the remaining edges and weights that a round removes (UGS's; coarser ones are ours)
 RATES = {"smoke": (0.3, 0.3), "small": (0.2, 0.2), "paper": (0.05, 0.2)}
 #: Trainings of `EPOCHS` passes over the graph that a closed run may spend: a ladder of ten rounds whose every epoch takes
 #: two passes, its last retraining and three to spare; the paper's ladders have up to 45 rounds of the graph's 5 %.
 TRAININGS = {"smoke": 12, "small": 24, "paper": 96}
-#: learning rate, weight decay, s1 (edges) and s2 (weights), from UGS's published commands (ugs.md 2.5)
+#: learning rate, weight decay, s1 (edges) and s2 (weights), from UGS's published commands
 RECIPES: dict[tuple[str, str], tuple[float, float, float, float]] = {
     ("cora", "gcn"): (0.008, 8e-5, 1e-2, 1e-2),
     ("citeseer", "gcn"): (0.01, 5e-4, 1e-2, 1e-2),

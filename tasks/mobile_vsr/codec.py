@@ -1,4 +1,4 @@
-"""What is sent, as bytes: low-resolution video by H.264 and H.265, weights, chunk and split maps (vsr_baselines.md 3.3)."""
+"""What is sent, as bytes: low-resolution video by H.264 and H.265, weights, chunk and split maps."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def unpack_delta(content: bytes, total: int, precision: str) -> tuple[torch.Tens
 
 
 def pack_map(values: np.ndarray, kinds: int) -> tuple[bytes, str]:
-    """A map (frames, cells) of numbers below `kinds`, the shorter of two codings, and which (stdo.md 2.6).
+    """A map (frames, cells) of numbers below `kinds`, the shorter of two codings, and which.
 
     ``raw``: ceil(log2 kinds) bits a cell.  ``zlib``: level 9 over one byte a cell, the difference to the same cell of the
     frame before, modulo `kinds`, the first frame against 0.

@@ -26,7 +26,7 @@ BACKBONES = {"smoke": "wdsr1_n8_w2", "small": "wdsr1_n8_w2", "paper": "wdsr16_n3
 class Setting:
     """How a clip is cut and how much training it gets."""
 
-    rows: int  #: of the fine grid, stdo.md's size_h
+    rows: int  #: of the fine grid, `size_h` of STDO's code
     columns: int
     stride: int = 1  #: every so many frames are played, trained on and scored
     crop: tuple[int, int] | None = None  #: height and width, from the top left
@@ -35,7 +35,7 @@ class Setting:
     general_steps: int = 0  #: of the general model; 0: GENERAL_EPOCHS passes
 
 
-#: grids suit Dy-DCA too, even numbers of rows and columns (stdo.md 6), but for the paper's own of x4, which has 5 rows
+#: grids suit Dy-DCA too, even numbers of rows and columns, but for the paper's own of x4, which has 5 rows
 SETTINGS = {
     ("smoke", "bigbuckbunny", 2): Setting(4, 8, 33, (288, 512), steps=40, general_steps=40),
     ("smoke", "bigbuckbunny", 4): Setting(2, 4, 33, (288, 512), steps=20, general_steps=20),

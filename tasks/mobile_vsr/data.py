@@ -1,7 +1,7 @@
 """Frames of all tiers: clips decoded by PyAV, folders of PNG frames, VSD4K's and UVG's own layouts.
 
 High-resolution frames are 8-bit RGB, cropped at the top left to what the grid asks for; low-resolution frames are made
-from them by Pillow's bicubic filter (antialiased, a = -0.5), unless a data set brings its own (vsr_baselines.md 2.1, 3.1).
+from them by Pillow's bicubic filter (antialiased, a = -0.5), unless a data set brings its own (as VSD4K does).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PHOTOGRAPHS = {"china": HERE / "china.jpg", "flower": HERE / "flower.jpg"}
 VIDEO_FILES = films.ENDINGS
 VSD4K_TOPICS = ("game", "sport", "dance", "vlog", "interview", "inter", "city")
 VSD4K = re.compile(rf"({'|'.join(VSD4K_TOPICS)})_(\d+)")
-VSD4K_RATE = 30  #: frames a second; the first 30 x seconds frames are used (stdo.md 2.1)
+VSD4K_RATE = 30  #: frames a second; the first 30 x seconds frames are used (STDO's released `VSD4K.py`)
 UVG = {  # name of the case: first word of the official file
     n.lower(): n for n in ("Beauty", "Bosphorus", "HoneyBee", "Jockey", "ReadySteadyGo", "ShakeNDry", "YachtRide")
 }

@@ -1,4 +1,4 @@
-"""Backbones of overfitted super-resolution, as the sheets define them (stdo.md 3.2, vsr_baselines.md 2.3 and 2.7).
+"""Backbones of overfitted super-resolution, as the authors released them (STDO's `wdsr.py`, NAS's `model.py`, CaFM's models).
 
 All take RGB in [0, 1], (N, 3, h, w), and give (N, 3, scale h, scale w); zero padding, biases everywhere.  Names:
 ``wdsr16_n32`` (16 blocks, 32 units, width 4), ``wdsr1_n8_w2``, ``edsr16``, ``edsr32`` (64 channels), ``edsr2_n16``, ``nas8_n9``
@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from suite.naming import UserError
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
-#: units of NAS's four levels of quality, by scale; 8 blocks, of which x1 has one (vsr_baselines.md 2.3)
+#: units of NAS's four levels of quality, by scale; 8 blocks, of which x1 has one (NAS's released `model.py`)
 NAS_UNITS = {
     "low": {4: 9, 3: 8, 2: 4, 1: 2},
     "medium": {4: 21, 3: 18, 2: 9, 1: 7},
@@ -45,7 +45,7 @@ def _normed(inputs: int, outputs: int, kernel: int, gain: float) -> nn.Module:
 
 
 class WDSR(nn.Module):
-    """Wide activation blocks with weight normalisation; everything computes at the low resolution (stdo.md 3.2)."""
+    """Wide activation blocks with weight normalisation; everything computes at the low resolution (STDO's `models/wdsr.py`)."""
 
     def __init__(self, scale: int, blocks: int = 16, units: int = 32, width: int = 4) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class EDSR(Residual):
 
 
 class NAS(Residual):
-    """With exits, that is depths, which share all that follows the blocks (vsr_baselines.md 2.3)."""
+    """With exits, that is depths, which share all that follows the blocks (NAS's released `model.py`)."""
 
 
 def exits(blocks: int) -> list[int]:
@@ -211,7 +211,7 @@ class VDSR(nn.Module):
 
 
 class ContentAwareFM(nn.Module):
-    """y = x + gamma conv1x1(x), the convolution in groups of one or two channels; gamma starts at 0 (vsr_baselines.md 2.4)."""
+    """y = x + gamma conv1x1(x), the convolution in groups of one or two channels; gamma starts at 0 (CaFM)."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Cutting frames into patches and pasting them back, by views (stdo.md 2.1)."""
+"""Cutting frames into patches and pasting them back, by views (STDO's released `VSD4K.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A player measured as phones' benchmarks do: alone in a fresh process, frame after frame of the true sequence (dy_dca.md 2.5).
+"""A player measured as phones' benchmarks do: alone in a fresh process, frame after frame of the true sequence.
 
 ``measure`` starts the processes; ``python -m tasks.mobile_vsr.phone WHAT FOLDER`` is what runs in them.
 """

@@ -18,7 +18,7 @@ LEAST_ERROR = 1e-10
 
 
 def quantise(x: torch.Tensor) -> torch.Tensor:
-    """To the 8 bits a screen has: clip(round(255 x), 0, 255) / 255 (stdo.md 2.2)."""
+    """To the 8 bits a screen has: clip(round(255 x), 0, 255) / 255 (STDO's released `common/metrics.py`)."""
     return (x * 255).round().clamp(0, 255) / 255
 
 
@@ -48,18 +48,18 @@ def psnr_frames(errors: np.ndarray) -> np.ndarray:
 
 
 def patch_psnr(sr: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tensor:
-    """(N,) PSNR of each patch, scale + 4 pixels shaved: the label that STDO ranks by (stdo.md 2.2)."""
+    """(N,) PSNR of each patch, scale + 4 pixels shaved: the label that STDO ranks by (STDO's released `common/metrics.py`)."""
     return psnr(mse(sr, hr, scale + 4))
 
 
 def aggregate_psnr(error: torch.Tensor) -> float:
-    """PSNR of the mean of errors, not the mean of PSNRs (stdo.md 3.3)."""
+    """PSNR of the mean of errors, not the mean of PSNRs."""
     mean = float(error.double().mean())
     return math.inf if mean == 0 else -10 * math.log10(mean)
 
 
 def psnr_cafm(sr: torch.Tensor, hr: torch.Tensor, scale: int) -> float:
-    """Mean of the frames' PSNRs, scale + 6 pixels cut on every side; 1000 dB for a perfect frame (vsr_baselines.md 3.2)."""
+    """Mean of the frames' PSNRs, scale + 6 pixels cut on every side; 1000 dB for a perfect frame (CaFM's released `utility.py`)."""
     error = mse(sr, hr, scale + 6)
     return float(psnr(error).where(error > 0, 1000.0).mean())
 

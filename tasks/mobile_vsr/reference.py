@@ -1,8 +1,8 @@
-"""What plain video does with the same bytes: the high-resolution clip itself, encoded whole (vsr_baselines.md 3.3).
+"""What plain video does with the same bytes: the high-resolution clip itself, encoded whole.
 
 ``python -m tasks.mobile_vsr.reference`` encodes each embedded clip by all of `codec.CODECS`, at the constant rate factors of
 `CRFS`, and writes ``reference.toml``; H.265 takes most of its half hour.  A row's bytes are looked up on that curve, linear
-between its points in the logarithm of bytes, where the sheet bisects the rate factor anew for each row: the curve is drawn once
+between its points in the logarithm of bytes, where others bisect the rate factor anew for each row: the curve is drawn once
 and every row of a clip shares it.
 """
 

@@ -288,7 +288,7 @@ def arena_bytes(program: bytes) -> int:
 def portable_arena(name: str, branches: Sequence[Branch]) -> int:
     """What `arena_bytes` would be of a rung of ExecuTorch that delegates nothing: then the plan holds every intermediate tensor.
 
-    It needs no clock, and so compares plans on any machine (dy_dca.md 2.5).  Where programs follow each other, the largest
+    It needs no clock, and so compares plans on any machine.  Where programs follow each other, the largest
     one's is reserved.
     """
     program = executorch_file(branches, static=name != "executorch", delegate=False)

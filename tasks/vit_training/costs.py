@@ -51,7 +51,7 @@ def workloads(problem: VitProblem, solution: Trained, infer: int) -> list[Worklo
     ]
     found += [_before(b, batches) for b in solution.before]
     if solution.frozen is not None and solution.selector is not None:
-        # a part of the steps above, told apart (data_level_lth.md 2.8), against a whole step of the parent
+        # a part of the steps above, told apart, against a whole step of the parent
         selecting = _forward(f"selector@{training.batch}", solution.selector, training.batch, batches)
         found.append(replace(selecting, versus=STEP, parent_count=0.0))
     return [*found, *timed.inference(deployed(solution), problem.input, problem.device, (infer,))]
@@ -96,7 +96,7 @@ def weigh(problem: VitProblem, solution: Trained) -> list[Measure]:
     one, _ = forward(problem, Trained(problem.network()))
     ours, counted = forward(problem, solution)
     frozen = _mean(training.steps, lambda p: _frozen(solution, p))
-    # a network that does not learn goes forward alone (vit_baselines.md 3.2, 8)
+    # a network that does not learn goes forward alone
     parent = BACKWARD * one * images_parent
 
     def training_of(forward_macs: float) -> float:
@@ -130,7 +130,7 @@ def weigh(problem: VitProblem, solution: Trained) -> list[Measure]:
 def forward(problem: VitProblem, solution: Trained) -> tuple[float, float]:
     """Multiply-adds of an image's forward pass in training, the mean over all steps: as told, and as counted where one is timed.
 
-    Told of a plain ViT is the formula's (tri_level_evit.md 3), of other networks the count.
+    Told of a plain ViT is the formula's (our own count), of other networks the count.
     Raises ValueError where a schedule claims tokens that the network does not keep to.
     """
     training = solution.training or dense(problem)

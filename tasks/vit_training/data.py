@@ -92,7 +92,7 @@ def read_digits() -> datasets.Arrays:
 class DigitsOnNoise:
     """Handwritten digits, doubled to 16x16, somewhere on 32x32 of Gaussian noise: 16 of 64 patches of 4 pixels tell the class.
 
-    data_level_lth.md 6.  Training digits are placed and noised anew each epoch, addressed by their row, so that an epoch of chosen
+    Training digits are placed and noised anew each epoch, addressed by their row, so that an epoch of chosen
     examples shows each of them as an epoch of all would; validation and test digits once, the latter three times each.
     Values are those of the canvas, neither normalised nor clipped; the three channels are alike.
     """

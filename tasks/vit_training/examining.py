@@ -70,7 +70,7 @@ def on_patches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Answers on all patches and on tickets, and how many draws of as many random patches are answered rightly, (n,) each.
 
-    Draws are the same for every network (data_level_lth.md 6).
+    Draws are the same for every network.
     """
     model = model.to(problem.device).eval()
     generator = torch.Generator().manual_seed(seed)

@@ -52,7 +52,7 @@ class Shape:
         return ((self.patches + 1, self.patches + 1),) * self.depth
 
     def macs(self, tokens: Tokens) -> int:
-        """Multiply-adds of one image's forward pass (tri_level_evit.md 3): no biases, norms, softmax, top-k or gathers."""
+        """Multiply-adds of one image's forward pass (our own count): no biases, norms, softmax, top-k or gathers."""
         c, hidden = self.width, self.hidden or 4 * self.width
         blocks = sum(4 * n * c * c + 2 * n * n * c + 2 * m * c * hidden for n, m in tokens)
         return blocks + self.patches * self.channels * self.patch**2 * c + c * self.classes

@@ -23,7 +23,7 @@ def clip(tier: str, architecture: str) -> float | None:
 
 
 def _small(epochs: int) -> AdamW:
-    """AdamW for small sets (tri_level_evit.md 6): the rate of epoch e of the warm-up's W is lr (e + 1) / (W + 1)."""
+    """AdamW for small sets: the rate of epoch e of the warm-up's W is lr (e + 1) / (W + 1)."""
     rate, warmup = 1e-3, max(1, round(epochs / 60))
     return AdamW(rate, warmup=warmup, warmup_from=rate / (warmup + 1), least=rate / 100)
 

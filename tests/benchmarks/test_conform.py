@@ -1,4 +1,4 @@
-"""What `weighin conform` takes for the example of CONTRIBUTING, beside the same steps run stage by stage as `weighin run` does.
+"""What `weighin conform` takes for the example of own-method.md, beside the same steps run stage by stage as `weighin run` does.
 
 `pytest tests/benchmarks/test_conform.py --benchmark-enable -s` takes each in turn, twice, as a command of its own, and prints the
 processor and wall time of each; without it tests/suite/test_conform.py runs the brief one, by what is here, and nothing is judged.
@@ -7,7 +7,6 @@ processor and wall time of each; without it tests/suite/test_conform.py runs the
 from __future__ import annotations
 
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -18,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from suite import registry, runner
+from suite import runner
 from suite.conform import Step
+from tests.docs import examples
 
 ENOUGH = 30.0  #: seconds that one waits, on two cores with nothing else to do
 ROUNDS = 2
@@ -35,9 +35,8 @@ class Taken:
 
 
 def example(folder: Path) -> Path:
-    """The method that CONTRIBUTING shows, in a file of its own."""
-    (text,) = re.findall(r"```python\n(.*?)```", (registry.HOUSE / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
-    (folder / "at_birth.py").write_text(text, encoding="utf-8")
+    """The method that own-method.md shows, in a file of its own."""
+    (folder / "at_birth.py").write_text(examples.file("own-method.md", "at_birth.py"), encoding="utf-8")
     return folder / "at_birth.py"
 
 

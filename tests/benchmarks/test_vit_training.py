@@ -37,7 +37,7 @@ Step = Callable[[], None]
 
 
 class ReleasedBlock(MaskedBlock):
-    """The authors' way (tri_level_evit.md 2.2, 2.3): in every block all weights, and of them what only a prune asks for."""
+    """The authors' way (the released `models_attn_tok.py`): in every block all weights, and of them what only a prune asks for."""
 
     def attention_step(self, x: torch.Tensor) -> torch.Tensor:
         flow, n = self.flow, x.shape[1]

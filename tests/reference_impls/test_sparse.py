@@ -32,7 +32,7 @@ EXPLORING = ("gmp", "rigl", "set")
 
 
 class GoldenNet(nn.Module):
-    """The network of pruning_baselines.md's vectors."""
+    """The network of the golden vectors."""
 
     def __init__(self, z: dict[str, np.ndarray]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def test_scores_and_masks_are_the_authors(name: str) -> None:
 
 @pytest.mark.parametrize(("widths", "density"), [((8, 8, 11), 0.09), ((12, 10, 9), 0.03), ((13, 12, 13), 0.17)])
 def test_a_schedule_goes_by_the_density_and_not_by_the_count_that_it_rounds_to(widths: tuple[int, ...], density: float) -> None:
-    """pruning_baselines.md 3, SynFlow: k = int((1 - d_e) N) of the scores go, d_e = d^((e+1)/E), where d N is no whole number."""
+    """SynFlow (Tanaka et al. 2020): k = int((1 - d_e) N) of the scores go, d_e = d^((e+1)/E), where d N is no whole number."""
     generator = torch.Generator().manual_seed(0)
     a, b, c = widths
     shapes = {"c1": (a, 3, 3, 3), "c2": (b, a, 3, 3), "fc": (c, b)}
@@ -186,7 +186,7 @@ def test_the_ladder_and_the_plan() -> None:
             assert 1 <= spread.each <= spread.first
             assert 0 <= spread.rewind < spread.first
     assert rewinding.plan(18, 6, 0.05) == rewinding.Plan(first=8, each=2, rewind=1, skip=1)
-    # structure_lth.md 2.1: a fresh schedule, the whole length
+    # Chen et al. 2022: a fresh schedule, the whole length
     assert rewinding.plan(18, 6, 0.05, fresh=True) == rewinding.Plan(first=3, each=3, rewind=1, skip=0)
     whole = Sgd(lr=1.0)
     assert rewinding.later(whole, 2).rate(0, 8) == whole.rate(2, 10)
@@ -205,6 +205,7 @@ def straight(name: str) -> tuple[Any, Any]:
     return p, configured(name).solve(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 def test_every_method_meets_its_target_within_its_budget(name: str) -> None:
     p, trained = straight(name)
@@ -252,6 +253,7 @@ def test_pieces_score_like_one_batch() -> None:
     assert saliency.piece((3, 4096, 4096)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["snip", "grasp"])
 def test_many_classes_do_not_overdraw_a_small_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saliency, "PIECE_PIXELS", 200 * 16 * 16)
@@ -338,6 +340,7 @@ def test_exploring_conserves_the_count_drops_the_smallest_and_starts_at_zero(gro
     assert all(hooks.masks[n] is m for n, m in held.items())
 
 
+@pytest.mark.slow
 def test_another_target_is_one_clear_line() -> None:
     p = problem(target="macs=0.5")
     with pytest.raises(UserError, match="nonzero=SHARE"):
@@ -347,6 +350,7 @@ def test_another_target_is_one_clear_line() -> None:
         registry.configure(registry.load(registry.method("image_pruning", "magnitude")), []).solve(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gmp", "rigl", "set", "imp", "snip", "grasp"])
 def test_a_stopped_run_ends_alike(name: str) -> None:
     asked, method = spec(target="nonzero=0.2"), configured(name)

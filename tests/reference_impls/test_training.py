@@ -45,6 +45,7 @@ def straight(method: Any, division: str = "closed") -> tuple[Any, Any]:
     return p, method.solve(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_every_method_has_the_same_budget_and_meets_its_target(method: Any) -> None:
     p, solution = straight(method)
@@ -53,6 +54,7 @@ def test_every_method_has_the_same_budget_and_meets_its_target(method: Any) -> N
         assert p.macs(solution.model) / p.dense_macs == pytest.approx(0.5, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [L1Filters(), Chex()], ids=["l1_filters", "chex"])
 @pytest.mark.parametrize("moment", [1, 5, 9])
 def test_a_stopped_solve_ends_as_if_it_had_not_been(method: Any, moment: int) -> None:
@@ -66,6 +68,7 @@ def test_a_stopped_solve_ends_as_if_it_had_not_been(method: Any, moment: int) ->
     assert again.examples == p.budget
 
 
+@pytest.mark.slow
 def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its_own() -> None:
     p, found = straight(ChexWidths(), "open")
     _, chex = straight(Chex())
@@ -77,6 +80,7 @@ def test_the_control_of_chex_has_its_widths_other_channels_and_a_training_of_its
         ChexWidths().solve(problem())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [5, 15, 18, 22])
 def test_the_control_of_chex_goes_on_in_either_training(moment: int) -> None:
     _, whole = straight(ChexWidths(), "open")
@@ -167,6 +171,7 @@ def test_norm_parameters_decay_only_where_asked() -> None:
     assert [g["weight_decay"] for g in Sgd(norm_decay=True).optimizer(model).param_groups] == [5e-4]
 
 
+@pytest.mark.slow
 def test_chex_keeps_its_invariants_in_every_step_and_ends_without_regrowing() -> None:
     from reference_impls.image_pruning.chex import Exploration
 

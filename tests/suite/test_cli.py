@@ -100,6 +100,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(words: list[str], said: str
     assert said in told
 
 
+@pytest.mark.slow
 def test_help_and_the_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
     demo.write(tmp_path / "results")
     lines = [
@@ -127,6 +128,7 @@ def test_a_folder_called_tasks_where_the_user_stands_does_no_harm(tmp_path: Path
     assert weighin("list", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     path = demo.write(tmp_path / "results")
     assert weighin("check", str(tmp_path / "results")).returncode == 0
@@ -167,6 +169,7 @@ def test_a_method_that_cannot_be_imported_is_the_users_mistake(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     done = weighin("run", "image_pruning", "-m", "dense", "--tier", "smoke", "--out", str(tmp_path / "file" / "results"))

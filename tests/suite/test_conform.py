@@ -1,4 +1,4 @@
-"""The method that CONTRIBUTING shows passes `weighin conform` as it stands there; what breaks a rule is told."""
+"""The method that own-method.md shows passes `weighin conform` as it stands there; what breaks a rule is told."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def steps(file: str | Path) -> dict[str, Step]:
     return {s.name: s for s in conform(str(file))}
 
 
-def test_the_example_of_contributing_conforms(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_example_of_the_page_conforms(tmp_path: Path) -> None:
     found = benchmark.conform(benchmark.example(tmp_path), brief=True).steps
     assert [(s.name, s.detail) for s in found if not s.passed] == []
     assert len({s.name for s in found}) == len(found) == 8
     assert found[-1].name == "its bundle passes the checker"
 
 
+@pytest.mark.slow
 def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
     # answers by where a class lies that was there before any fork: alike in processes forked from one, and only otherwise in an
     # interpreter of its own, whatever the seed; ignores the target, and says so nowhere
@@ -42,6 +44,7 @@ def test_each_broken_rule_has_its_line(tmp_path: Path) -> None:
     assert "torch.Generator" in found["the same seed gives the same evidence, bit for bit"].detail
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_repeats(tmp_path: Path) -> None:
     body = (
         "import pathlib, time\n"

@@ -55,6 +55,7 @@ def test_siblings_do_not_draw_alike_by_birth(tmp_path: Path, server: ForkServer)
     assert first != second
 
 
+@pytest.mark.slow
 def test_what_still_runs_ends_with_the_server(tmp_path: Path) -> None:
     mine = method_file(tmp_path, "import time\ntime.sleep(600)")
     work = tmp_path / "work"

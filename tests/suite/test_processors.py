@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import processors
+from suite import proc, processors
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_containers_quota_counts_as_cores(
     for name, text in files.items():
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / name).write_text(text + "\n")
-    monkeypatch.setattr(processors, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(proc, "PROC", tmp_path / "proc")
     monkeypatch.setattr(processors, "CGROUPS", tmp_path / "groups")
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert processors.quota() == granted

@@ -209,6 +209,7 @@ def test_what_is_not_at_hand_is_asked_for(weighed: Weighed, tmp_path: Path, chan
         replay.order_of(path)
 
 
+@pytest.mark.slow
 def test_somebodys_own_method_is_replayed_from_its_file(tmp_path: Path) -> None:
     # of the task whose rows are weighed soonest: one small network, one workload
     mine = method_file(tmp_path, "from tasks.fair_pruning.problem import FairNetwork\nreturn FairNetwork(problem.model())")

@@ -141,6 +141,7 @@ def test_a_full_disk_is_one_clear_word(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list((tmp_path / "b").rglob("*.parquet")), "whole or not at all"
 
 
+@pytest.mark.slow
 def test_the_speed_division_hands_a_torchvision_network_from_child_to_child(tmp_path: Path) -> None:
     """The child that examines has not built such a network itself: torchvision is first imported as it is unpickled."""
     asked = {"tier": "paper", "division": "speed", "case": "imagenet/resnet18", "target": "macs=0.5"}
@@ -298,6 +299,7 @@ def test_a_late_failure_keeps_the_costly_part(weighed_apart: bool, server: ForkS
     assert again.kept is None
 
 
+@pytest.mark.slow
 def test_a_timeout_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     body = f"""

@@ -88,6 +88,7 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_cluster_gets_one_job_a_run_and_a_job_is_a_run(tmp_path: Path, submitit: None) -> None:
     text = 'executor = "local"\nfolder = "logs"\nsolve_only = true\n[parameters]\nslurm_partition = "gpu"\ntimeout_min = 60\n'
     plan = sweep.read_plan(written(tmp_path, text))

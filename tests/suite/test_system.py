@@ -68,6 +68,7 @@ def test_a_setting_that_steers_is_on_the_card_and_its_paths_are_not(
     assert str(Path.home()) + os.sep not in json.dumps(card.model_dump())
 
 
+@pytest.mark.slow
 def test_a_card_does_not_depend_on_what_was_imported_before() -> None:
     imports = "torchvision, sklearn.metrics, fairlearn.reductions, torch_geometric, torch_pruning, timm, scipy.sparse, pandas"
     asked = f"""

@@ -32,6 +32,7 @@ def test_every_source_is_in_the_table_or_under_a_raised_version(lineage: Lineage
 BEFORE_THE_TABLE = {"03f692552368-9579fb7f43cc", "8dc00096ea60-7044e9003c87"}
 
 
+@pytest.mark.slow
 def test_every_row_of_the_repository_is_of_a_version_in_the_table() -> None:
     rows = {path.name: bundle.read(path) for path in bundle.find(registry.HOUSE / "results")}
     lineages = {x.name: x for x in versions.every()}

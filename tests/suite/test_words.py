@@ -78,6 +78,7 @@ def met(word: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)" if word[-1].isalnum() else re.escape(word), text) is not None
 
 
+@pytest.mark.slow
 def test_no_name_of_a_task_a_method_or_a_measure_stands_in_the_harness() -> None:
     known = words()
     assert {"image_pruning", "chex", "top1", "kept.macs", "infer@", "PSNR", "fashion", "worst_class", "awdnn"} <= known.keys()

@@ -60,7 +60,7 @@ def test_of_equal_scores_the_first_go_as_in_a_stable_ascending_sort() -> None:
 
 @pytest.mark.parametrize("tag", ["asrun", "lr2zero", "lr2big"])
 def test_one_iteration_of_bips_trainer_is_reproduced(tag: str) -> None:
-    """As its code runs: `implicit=bip_code`, and what its optimizers do to the frozen parameters beside (bifp.md 2.6)."""
+    """As its code runs: `implicit=bip_code`, and what its optimizers do to the frozen parameters beside."""
     z = golden_tensors("bifp_bip_step")
     lr2 = {"asrun": z["hp_lr2"], "lr2zero": 0.0, "lr2big": 10.0}[tag]
     net = Net(z)

@@ -1,4 +1,4 @@
-"""FairGRAPE against the authors' code and against a plain reading of fair_pruning_baselines.md 2.2."""
+"""FairGRAPE against the authors' code and against a plain reading of the paper."""
 
 from __future__ import annotations
 
@@ -222,6 +222,7 @@ def test_rates_fall_by_a_tenth_and_end_at_the_target() -> None:
 problem = partial(helpers.problem, case="digits/cnn-16-32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [FairGrape(), FairGrape(as_run=True, delta_p=1, rechoose_every=2), FairGrape(end=0.0)])
 @pytest.mark.parametrize("share", [0.2, 0.05])
 def test_exactly_the_share_that_is_asked_for_is_left_within_the_budget(method, share) -> None:

@@ -229,6 +229,7 @@ def test_a_stopped_solve_ends_as_if_it_had_not_been(moment) -> None:
     assert again.examples == whole.run.examples
 
 
+@pytest.mark.slow
 def test_a_larger_beta_makes_the_equal_opportunity_gap_smaller_and_costs_accuracy() -> None:
     """As the paper uses it: at most 35 % of the weights go, nothing is trained afterwards.  Adult, means of three seeds.
 

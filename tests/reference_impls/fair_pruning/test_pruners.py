@@ -257,6 +257,7 @@ def test_a_setting_that_cannot_be_is_a_mistake_of_the_user(make: Any) -> None:
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [Bifp(tolerance=0.02), PandF(constraint="parity"), PandF(constraint="odds"), FairGrape(), Magnitude()]
 )

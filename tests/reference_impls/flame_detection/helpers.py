@@ -18,7 +18,7 @@ FRAME = 12  #: patches of a frame
 
 
 def patches(count: int, seed: int, *, patch: int = 24, smoke: bool = False, first_frame: int = 0, noise: float = 0.05) -> Patches:
-    """`count` patches in frames of 12: flames, decoys and background in turn (flamefinder.md 6), with temperatures and RGB."""
+    """`count` patches in frames of 12: flames, decoys and background in turn, with temperatures and RGB."""
     rng = np.random.default_rng(seed)
     kind = np.arange(count) % 3
     y, x = np.mgrid[:patch, :patch].astype(float)

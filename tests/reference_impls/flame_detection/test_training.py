@@ -265,6 +265,7 @@ def test_a_stopped_solve_ends_as_if_it_had_not_been(whole: tuple[Detectors, Memo
     assert again.examples == whole[1].examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Bce(), Flame(mode="late"), Logistic(mode="early")], ids=["bce", "late", "early"])
 def test_a_stopped_solve_of_a_classifier_does_too(method: Any) -> None:
     expected = method.solve(problem(folds=FOLDS))

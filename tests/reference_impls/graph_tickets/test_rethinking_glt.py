@@ -88,6 +88,7 @@ def test_the_supervised_loss_reaches_a_part_of_the_graph(detached: bool, expecte
     assert int(gradient.count_nonzero()) == expected
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_reaches_all_of_it() -> None:
     torch.manual_seed(0)
     values, logits = _covered(graph_problem(case="cora/gcn"), False)
@@ -179,6 +180,7 @@ def test_highest_go_exactly_and_ties_by_the_way_climbed() -> None:
 MODES = ["wd", "minmax_perturb", "minmax_literal", "minmax_flip"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_masks_stay_in_the_unit_interval_and_targets_are_met(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from reference_impls.parts.graph_masks import Search
@@ -225,6 +227,7 @@ def test_what_the_adversary_pushed_to_zero_is_kept_and_starts_again() -> None:
     assert (after.m_g > 1 - 2 * NOISE).all()
 
 
+@pytest.mark.slow
 def test_the_two_parts_alone() -> None:
     methods = (RethinkingGlt(most=8), RethinkingGlt(lam=0.0), WdGlt(most=8), RethinkingGlt(mode="wd", most=8))
     both, adversary_alone, auxiliary_alone, named = (m.solve(graph_problem()).row for m in methods)
@@ -276,6 +279,7 @@ def test_an_ablation_is_solved() -> None:
     assert not torch.equal(ablated, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["minmax_perturb", "minmax_flip"])
 def test_a_stopped_run_ends_alike(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.graph_training.EVERY", 4)

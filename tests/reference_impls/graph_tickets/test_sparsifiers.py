@@ -144,6 +144,7 @@ def test_a_value_of_the_adjacency_gets_the_mean_gradient_of_its_entries() -> Non
     torch.testing.assert_close(one.adjacency.grad[one.pair], mean, rtol=1e-4, atol=1e-9)  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_edges_keep_their_values_to_the_end() -> None:
     problem = graph_problem(target="edges=0.4")
     for method in (Sgcn(), Spectral(weighted=True)):

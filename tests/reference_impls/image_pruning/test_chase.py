@@ -121,6 +121,7 @@ def test_deletions_of_vgg_on_cifar() -> None:
     assert channel_rate(at[-1], 65_000) == pytest.approx(0.99999, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_explore_within_their_own_budgets() -> None:
     _, hooks, _ = chased(exploration="layerwise")
     sizes = {n: int(r.sum()) for n, r in region_of(hooks.shapes, hooks.flags, hooks.consumers).items()}
@@ -173,6 +174,7 @@ def chased(run: MemoryRun | None = None, **settings: Any) -> tuple[Any, Chasing,
     return p, hooks, model
 
 
+@pytest.mark.slow
 def test_the_sheets_invariants() -> None:
     p, hooks, model = chased()
     # (i) alive channels follow the schedule to within rounding, but for floors
@@ -193,6 +195,7 @@ def test_the_sheets_invariants() -> None:
         torch.testing.assert_close(p.compact(model, hooks.flags)(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_random_channels_and_layerwise_exploration_run() -> None:
     for settings in ({"score": "random"}, {"exploration": "layerwise"}, {"score": "masked", "parity": True}):
         _, hooks, _ = chased(**settings)
@@ -200,6 +203,7 @@ def test_random_channels_and_layerwise_exploration_run() -> None:
         assert abs(alive(hooks.masks) - 0.2 * hooks.total) <= slack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["macs=0.5", "macs=0.25"])
 @pytest.mark.parametrize("score", ["unmasked", "random"])
 def test_a_target_of_operations_leaves_room_for_the_weights(target: str, score: Any) -> None:
@@ -249,6 +253,7 @@ def test_what_grows_starts_at_zero() -> None:
     assert moved > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["macs=0.5", "nonzero=0.2"])
 def test_targets_are_met(target: str) -> None:
     from suite import registry
@@ -312,6 +317,7 @@ def test_a_layer_that_lost_all_of_its_channels_is_left_out_of_the_densities() ->
     assert alive(hooks.masks) > 0
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_alike() -> None:
     from suite.protocol import Stopped
 

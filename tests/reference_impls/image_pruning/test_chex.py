@@ -154,9 +154,10 @@ def test_one_whole_update() -> None:
     assert float(dead) == pytest.approx(float(VECTORS["t1_zero_fraction"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_the_release_counts_operations_so(net: str) -> None:
-    """chex.md 2.4: multiply-adds of convolutions and the linear layer, plus the linear layer's biases."""
+    """CHEX's released `compute_flops.py`: multiply-adds of convolutions and the linear layer, plus the linear layer's biases."""
     from suite.meters import operations
 
     with torch.device("meta"):
@@ -225,6 +226,7 @@ def test_without_regrowing_no_channel_comes_back(delta0: float | None) -> None:
     assert p.macs_of(widths) == pytest.approx(0.5 * p.dense_macs, rel=0.01)
 
 
+@pytest.mark.slow
 def test_shortcuts_are_pruned_by_the_threshold_of_all() -> None:
     p = problem(tier="paper", division="speed", case="imagenet/resnet50", target="macs=0.5")
     found = explorer(p, chex.Chex())
@@ -249,6 +251,7 @@ def test_parity_decays_the_norms_of_shortcuts_alone() -> None:
     assert {id(q) for g in groups for q in g["params"]} == {id(q) for q in model.parameters()}
 
 
+@pytest.mark.slow
 def test_a_share_of_channels_is_met_and_never_undershot_before() -> None:
     p = shrunk(problem(tier="small", division="open", target="macs=0.5"), 6, train=640, val=100, test=100)
     share, delta0 = 0.4, 0.2

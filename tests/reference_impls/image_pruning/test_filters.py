@@ -262,6 +262,7 @@ def test_split() -> None:
 # -- DepGraph beside Torch-Pruning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet20", "vgg16"])
 def test_group_norms_and_sparse_learning_are_torch_prunings(architecture: str) -> None:
     p = problem()
@@ -288,6 +289,7 @@ def test_group_norms_and_sparse_learning_are_torch_prunings(architecture: str) -
         torch.testing.assert_close(q.grad, expected[n], rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet20", "vgg16"])
 def test_traced_removal_is_the_masked_network(architecture: str) -> None:
     p = problem(target="macs=0.25")
@@ -304,6 +306,7 @@ def test_traced_removal_is_the_masked_network(architecture: str) -> None:
         torch.testing.assert_close(p.compact(model, keep)(x), masked(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_coupled_groups_take_the_shortcuts_too() -> None:
     p = problem()
     p.architecture = "resnet18"
@@ -335,6 +338,7 @@ def test_every_method_meets_its_target_within_its_budget(label: str, target: flo
     assert torch.isfinite(found.model.eval()(torch.randn(2, *p.input))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", METHODS)
 def test_the_speed_division_gives_shapes(label: str) -> None:
     p = problem(target="macs=0.25", division="speed")
@@ -342,6 +346,7 @@ def test_the_speed_division_gives_shapes(label: str) -> None:
     assert p.macs(found.model) == pytest.approx(0.25 * p.dense_macs, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", ["uniform", "slimming", "depgraph"])
 def test_random_channels_have_the_widths_of_the_rule(widths: str) -> None:
     p = problem(target="macs=0.25")
@@ -373,6 +378,7 @@ def same(a: nn.Module, b: nn.Module) -> None:
         assert torch.equal(x, y), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["fpgm", "slimming", "taylor", "depgraph sparse"])
 def test_a_stopped_run_ends_alike(label: str) -> None:
     _, straight = solved(label)
@@ -383,6 +389,7 @@ def test_a_stopped_run_ends_alike(label: str) -> None:
     same(straight.model, again.model)
 
 
+@pytest.mark.slow
 def test_hrank_pays_for_its_images_once() -> None:
     ranking = method("hrank", "pretrain=0.25", "rounds=3")
 

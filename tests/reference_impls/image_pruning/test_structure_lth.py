@@ -181,6 +181,7 @@ def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return f"fashion/{request.param}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"mode": "regroup", "rule": "intended"}, {"mode": "regroup", "rule": "paper"}])
 def test_what_is_deployed_is_the_masked_network(case: str, settings: dict[str, Any]) -> None:
     p = problem(case=case, target="macs=0.99", division="speed")
@@ -299,6 +300,7 @@ def test_the_control_has_the_same_masks_on_other_weights(straight: tuple[Any, An
     assert not torch.equal(control.model.fc.weight, straight[1].model.fc.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "settings"),
     [("macs=0.25", {"extra": 0.2, "criterion": "remain"}), ("nonzero=0.3", {"criterion": "saliency"})],
@@ -310,6 +312,7 @@ def test_the_speed_division_gives_shapes(target: str, settings: dict[str, Any]) 
     assert kept(p, network)[f"kept.{name}"] == pytest.approx(float(share), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["released", "intended"])
 def test_a_regrouped_ticket(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks.VGG_PLANS, "vgg16", (16, 64, "M", 64))  # two layers that may have blocks

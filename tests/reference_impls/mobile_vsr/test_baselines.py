@@ -110,7 +110,7 @@ def test_backbones_have_the_sheets_parameters(name: str, params: tuple[int, ...]
     folded = [sum(p.numel() for n, p in m.named_parameters() if not n.endswith("original0")) for m in found]
     assert tuple(folded) == params
     assert build("wdsr16_n16", 4, normed=False).head.out_channels == 16
-    assert sum(p.numel() for p in build("wdsr16_n16", 4, normed=False).parameters()) == 307_248  # stdo.md 3.2
+    assert sum(p.numel() for p in build("wdsr16_n16", 4, normed=False).parameters()) == 307_248  # STDO's released `models/wdsr.py`
 
 
 @pytest.mark.parametrize(("quality", "params"), [("low", 38_133), ("medium", 195_913), ("high", 502_559), ("ultra", 1_087_930)])
@@ -145,6 +145,7 @@ def test_half_of_the_draws_take_the_full_depth() -> None:
     assert seen.count(8) / len(seen) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_an_exit_of_nas_is_what_is_sent_and_played() -> None:
     deep, early = (NasAnytime(depth=d).solve(short()) for d in (8, 2))
     assert early.size("model") < deep.size("model") / 2
@@ -200,6 +201,7 @@ def test_a_batch_of_cafm_goes_through_each_chunks_own_modulation() -> None:
     torch.testing.assert_close(found, torch.stack(errors).mean())
 
 
+@pytest.mark.slow
 def test_a_patch_of_cafm_belongs_to_its_frames_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     p = short()
     cells, seen = p.grid[0] * p.grid[1], []
@@ -236,6 +238,7 @@ def test_emts_patches_have_their_corner_at_column_a_and_row_b() -> None:
     assert (b.min(), b.max()) == (0, 6)
 
 
+@pytest.mark.slow
 def test_emt_moves_no_weight_outside_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     masks: list[dict[str, torch.Tensor]] = []
 
@@ -253,6 +256,7 @@ def test_emt_moves_no_weight_outside_its_mask(monkeypatch: pytest.MonkeyPatch) -
         assert any((before[name] != after[name]).any() for name in mask)
 
 
+@pytest.mark.slow
 def test_emt_changes_few_weights_and_sends_only_those() -> None:
     p = short()
     stream = Emt(steps=3).solve(p)
@@ -274,6 +278,7 @@ def test_a_mask_without_ties_has_one_weight_more_than_its_share() -> None:
     assert sum(int(m.sum()) for m in mask.values()) == 61
 
 
+@pytest.mark.slow
 def test_emt_ranks_every_chunk_by_the_general_model(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
     windows = Emt.windows
@@ -290,6 +295,7 @@ def test_emt_ranks_every_chunk_by_the_general_model(monkeypatch: pytest.MonkeyPa
     assert not torch.equal(seen[1], flat_conv_weights(stream.player.models[0]))
 
 
+@pytest.mark.slow
 def test_both_stages_of_a_chunk_of_emt_are_its_networks_steps() -> None:
     p = short(case="bigbuckbunny/x2-per_model")
     Emt(steps=1000).solve(p)

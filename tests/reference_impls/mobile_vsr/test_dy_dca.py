@@ -111,6 +111,7 @@ def test_a_step_moves_one_branch_alone() -> None:
     assert all(torch.equal(x, y) for x, y in zip(after, model.networks[1].parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ablation", "sizes"), [("coarse_only", {16, 8}), ("none", None)])
 def test_what_fills_no_batch_is_trained_on_too(ablation: Any, sizes: set[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     p = problem()
@@ -181,6 +182,7 @@ def test_random_splits_cut_as_many() -> None:
     assert (by_score != random).any()
 
 
+@pytest.mark.slow
 def test_three_paths_have_limits_half_way_and_a_map_a_level() -> None:
     p, method = problem(division="speed"), DyDca3path()
     assert method.heights(p) == [18, 36, 72]

@@ -139,6 +139,7 @@ def test_two_pools_fill_their_buffers_in_order_of_arrival() -> None:
         assert torch.cat([i for p, i in batches if p == pool]).sort().values.tolist() == list(range(size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stdo", "nas_chunks", "nas_anytime"])
 def test_a_stopped_run_ends_as_if_it_had_not_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_impls.parts.overfitting.SAVE_STEPS", 1)
@@ -198,6 +199,7 @@ def test_no_method_ranks_by_a_poor_general_model(name: str, tmp_path: Path, monk
         registry.load(registry.method("mobile_vsr", name))().solve(problem(tier="small", case="mine/x2", data=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_networks_of_all_chunks_start_alike_and_cost_as_many_times_one() -> None:
     p = problem(division="speed")  # no step is taken
     one = Jstdo(chunks=4).solve(p)

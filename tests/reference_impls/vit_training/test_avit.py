@@ -204,6 +204,7 @@ def test_a_step_is_taken_in_bf16() -> None:
 # solved
 
 
+@pytest.mark.slow
 def test_it_starts_from_dense_weights_which_are_counted_apart() -> None:
     asked, found = solved(Avit(), epochs=3)
     (dense,) = found.before

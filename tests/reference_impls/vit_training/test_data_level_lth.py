@@ -1,4 +1,4 @@
-"""Data-level tickets against the authors' functions and against a plain reading of data_level_lth.md."""
+"""Data-level tickets against the authors' functions and against plain ones."""
 
 from __future__ import annotations
 
@@ -679,6 +679,7 @@ def test_the_selector_is_fine_tuned_without_drop_path_at_a_constant_ratio_from_t
     assert [b.name for b in bare.before] == ["dense"]
 
 
+@pytest.mark.slow
 def test_validation_looks_at_what_the_arm_is_tested_on() -> None:
     for arm, tickets in (("ticket", True), ("inverted", True), ("random", False), ("all", False)):
         p, found = solved(arm)
@@ -687,6 +688,7 @@ def test_validation_looks_at_what_the_arm_is_tested_on() -> None:
         assert last == [p.validate(tested)]
 
 
+@pytest.mark.slow
 def test_a_solution_can_be_pickled_and_its_steps_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for stage in ("dense", "tuned"):  # the same for all arms
         monkeypatch.setattr(DataLevelLth, stage, once(getattr(DataLevelLth, stage)))
@@ -784,6 +786,7 @@ def test_longer_training_shows_as_many_patches_and_needs_the_open_division() -> 
     assert p.run.spent[""] == 2 * TRAIN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["ticket", "random", "variance"])
 def test_the_task_finds_what_the_method_says(arm: str) -> None:
     task = registry.task("vit_training")
@@ -854,6 +857,7 @@ def test_the_speed_division_has_shapes_and_no_examples() -> None:
         assert found.selector(torch.randn(2, 3, 32, 32)).shape == (2, 8)
 
 
+@pytest.mark.slow
 def test_a_ticket_tells_more_than_random_patches_and_inverted_ones_tell_least(monkeypatch: pytest.MonkeyPatch) -> None:
     # the selector and the training that it starts from are the same for all arms
     for stage in ("dense", "tuned"):

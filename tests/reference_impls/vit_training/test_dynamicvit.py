@@ -204,6 +204,7 @@ def test_draws_are_addressed_and_move_no_other_stream() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.9])
 def test_predictors_learn_to_keep_the_share_that_should_stay(keep) -> None:
     model, x, y = predicting(keep, spread=0.1).train(), images(), torch.arange(6) % 3

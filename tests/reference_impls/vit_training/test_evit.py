@@ -60,6 +60,7 @@ def test_at_a_keep_ratio_of_one_it_is_dense(method) -> None:
     thinning.assert_dense(selecting(method, 1.0), images())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_networks_are_copied_and_saved(method) -> None:
     thinning.assert_copies(selecting(method, 0.7), images())

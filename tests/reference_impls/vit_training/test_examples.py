@@ -522,6 +522,7 @@ def _feed(p: VitProblem, swapping: SwappedExamples, pruning: WellLearned) -> Non
             pruning.loss(lambda x: x, logits, labels[rows])  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_two_processes_count_and_choose_as_one(tmp_path: Path) -> None:
     other = multiprocessing.get_context("spawn").Process(target=_process, args=(1, str(tmp_path)))
     other.start()
@@ -697,6 +698,7 @@ def test_the_speed_division_plans_the_steps_without_a_batch(method: Any) -> None
     assert not spent(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "stops"),
     [  # batches from where a life of the run goes on: early and late in the runs before the training, then in the training

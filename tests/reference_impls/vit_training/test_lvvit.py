@@ -1,4 +1,4 @@
-"""LV-ViT-S by its layer table (data_level_lth.md 2.6), and the methods' parts on it."""
+"""LV-ViT-S by its layer table (LV-ViT as released in `lvvit/tlt`), and the methods' parts on it."""
 
 from __future__ import annotations
 
@@ -182,6 +182,7 @@ def test_token_labels_teach_both_heads_on_a_ticket(small: None) -> None:
     assert model.aux_head.weight.grad.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_it_is_a_network_of_the_task_and_trains_as_others_do(small: None) -> None:
     assert isinstance(build("lvvit-s", 3, (3, 32, 32)), LvVit)
     asked = Spec("vit_training", 1, "smoke", "closed", "colours/lvvit-s", "", 0)

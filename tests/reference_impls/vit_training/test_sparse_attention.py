@@ -177,6 +177,7 @@ def test_what_cannot_be_is_refused() -> None:
         SparseAttention(keep=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["topk", "random"])
 def test_a_stopped_run_ends_bit_for_bit_the_same(pattern) -> None:
     thinning.assert_resumes(SparseAttention(pattern=pattern), (4,))

@@ -232,6 +232,7 @@ def test_there_is_no_class_token_to_break_ties_with() -> None:
         TriLevelEvit(criterion="forgetting+cls").solve(tiny())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_if_it_had_never_been_stopped(small_swin: None) -> None:
     method = TriLevelEvit(examples=0.5, corrected=True)
     thinning.assert_resumes(method, (3,), architecture="swin-t", epochs=3, train=4 * thinning.BATCH)  # in the second epoch

@@ -90,7 +90,7 @@ def golden_block(z: dict[str, Any], exact: bool) -> MaskedBlock:
 
 
 def released(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The released softmax, line by line (tri_level_evit.md 2.2)."""
+    """The released softmax, line by line."""
     largest = torch.max(logits, dim=-1, keepdim=True)[0]
     weights = (logits - largest).exp_() * mask
     return (weights + 1e-6 / logits.shape[-1]) / (weights.sum(dim=-1, keepdim=True) + 1e-6)
@@ -149,7 +149,7 @@ def test_a_network_is_the_authors(exact: bool) -> None:
     torch.testing.assert_close(model(z["images"]), z["logits_dense"], atol=1e-5, rtol=0)
 
 
-# --- what follows from them (tri_level_evit.md 2.3)
+# --- what follows from them
 
 
 @torch.no_grad()
@@ -455,6 +455,7 @@ def left_of(solution: Trained) -> Left:
     return solution.ideal.left
 
 
+@pytest.mark.slow
 def test_the_random_control_draws_as_many_examples_and_patches_and_costs_the_same() -> None:
     """Step for step what the learned choice costs; the examples stay, the patches are drawn anew in every step."""
     control, problem = TriLevelEvit(examples=0.75, tokens=0.8, choice="random"), coarse(epochs=4)
@@ -522,6 +523,7 @@ def test_given_levels_are_left_alone_and_the_others_make_up_what_is_asked_for() 
     assert TriLevelEvit(examples=0.5).sizes(problem)[1] == 1.0  # too few examples already
 
 
+@pytest.mark.slow
 def test_a_training_costs_what_is_asked_for_and_shows_as_many_images_as_it_says() -> None:
     method = TriLevelEvit(examples=0.9)
     problem = small(target="train_macs=0.6")
@@ -542,6 +544,7 @@ def test_a_training_costs_what_is_asked_for_and_shows_as_many_images_as_it_says(
     assert solution.keeps(images(2)).shape == (2, n)
 
 
+@pytest.mark.slow
 def test_the_ideal_share_is_counted_on_the_masks_of_each_epoch() -> None:
     """Nothing in the dense epochs; then what the masks leave, more than on paper where patches open to all."""
     solution = TriLevelEvit(examples=1.0, tokens=1.0, attention=0.3).solve(small(train=2 * BATCH))
@@ -583,6 +586,7 @@ def test_both_forms_train_alike() -> None:
         torch.testing.assert_close(solution.model.eval()(x), other.model.eval()(x), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["forgetting", "forgetting+cls"])
 def test_a_stopped_run_ends_as_if_it_had_never_been_stopped(criterion: Any) -> None:
     method = TriLevelEvit(examples=0.75, tokens=0.8, criterion=criterion)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from suite import bundle
 from suite.board import pages, store
@@ -61,6 +62,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_accepted_is_published_and_shown(tmp_path: Path) -> None:
     root = tmp_path / "results"
     demo.write(root, "dense", target="", accuracy=0.92)

@@ -66,6 +66,7 @@ def trace(values: list[float], *, seconds: float = 1.0, start: int = 0, card: st
     return Trace(card, 100.0 * looks + start, seconds * looks, np.array(values))
 
 
+@pytest.mark.slow
 def test_what_runs_told_is_loaded_once_and_leaves_with_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
     root, steps = tmp_path / "r", tmp_path / "steps.duckdb"

@@ -69,6 +69,7 @@ def test_only_new_bundles_are_read_and_removed_ones_vanish(tmp_path: Path) -> No
     assert ask(db, "SELECT DISTINCT run FROM measures") == ask(db, "SELECT id FROM runs")
 
 
+@pytest.mark.slow
 def test_incremental_loading_ends_where_loading_at_once_does(tmp_path: Path) -> None:
     results = tmp_path / "results"
     for seed in range(4):

@@ -23,7 +23,7 @@ from suite.meters import timing
 from suite.naming import UserError, check_submitter
 from suite.protocol import Measure, Spec
 from suite.truth import column_digest
-from tests.suite.checks.test_hostile import (
+from tests.suite.checks.forger import (
     ROWS,
     Dots,
     Fields,

@@ -13,7 +13,7 @@ import pytest
 from suite import bundle
 from suite.meters import timing
 from suite.protocol import Measure
-from tests.suite.checks.test_hostile import (
+from tests.suite.checks.forger import (
     Change,
     Dots,
     Fields,

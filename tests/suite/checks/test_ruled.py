@@ -19,8 +19,7 @@ from suite.checks import held
 from suite.checks.findings import Finding
 from suite.protocol import Measure
 from suite.truth import column_digest
-from tests.suite.checks.test_held import CASE, RULES, scored, timed
-from tests.suite.checks.test_hostile import (
+from tests.suite.checks.forger import (
     Fields,
     House,
     blocks,
@@ -34,6 +33,7 @@ from tests.suite.checks.test_hostile import (
     results,
     stored,
 )
+from tests.suite.checks.test_held import CASE, RULES, scored, timed
 from tests.suite.checks.test_jobs import Yard, trained
 
 Change = Callable[[Fields], Any]

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from suite import bundle, system
 from suite.check import check
 from suite.checks import footer, texts
-from tests.suite.checks.test_hostile import House, card, errors, evidence, furnished, honest, refused, results
+from tests.suite.checks.forger import House, card, errors, evidence, furnished, honest, refused, results
 
 
 @pytest.fixture(scope="module")

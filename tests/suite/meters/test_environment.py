@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from suite import proc
 from suite.meters import environment
 
 ROOT = Path(__file__).parents[3]
@@ -65,14 +66,14 @@ def test_tf32_is_forbidden_but_where_it_is_asked_for() -> None:
 def test_a_childs_time_is_ours_while_it_lives_and_after() -> None:
     if not Path("/proc/self/task").joinpath(str(os.getpid()), "children").exists():
         pytest.skip("this kernel keeps no list of children")
-    before, all_before = environment._own_seconds(), environment._busy_seconds()
+    before, all_before = environment._own_seconds(), proc.busy_seconds()
     with subprocess.Popen([sys.executable, "-c", SPIN + "input()"], stdin=subprocess.PIPE) as child:
         while environment._own_seconds() - before < 0.35:
             time.sleep(0.02)  # ends when the living child is seen to have used its time
         assert child.poll() is None
         child.communicate(b"\n")
     assert environment._own_seconds() - before >= 0.35
-    assert environment._busy_seconds() - all_before >= 0.3
+    assert proc.busy_seconds() - all_before >= 0.3
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the kernel's counters are read from Linux's /proc")
@@ -88,6 +89,6 @@ def test_a_strangers_time_is_others() -> None:
 
 
 def test_unreadable_counters_give_no_busy_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "PROC", tmp_path)
+    monkeypatch.setattr(proc, "PROC", tmp_path)
     ledger = environment.Ledger()
     assert ledger.others() == 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from suite import proc
 from suite.meters import memory
 
 ROOT = Path(__file__).parents[3]
@@ -75,4 +76,4 @@ prepare = lambda: lambda: None
 def test_the_high_water_mark_of_a_process_is_no_less_than_what_it_holds() -> None:
     (resident,) = memory.high_water("cpu")
     assert resident.name == "solve_resident"
-    assert resident.value >= memory.status("VmRSS") * 0.9 > 0
+    assert resident.value >= proc.status("VmRSS") * 0.9 > 0

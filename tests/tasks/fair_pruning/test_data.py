@@ -752,6 +752,7 @@ def test_too_few_rows_are_not_parted() -> None:
 # --- the paper tier, end to end on stand-ins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "target", "method"),
     [

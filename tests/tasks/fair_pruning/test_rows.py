@@ -24,6 +24,7 @@ def rows(case: str, method: str, count: int) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ROWS, reason="no rows are committed yet")
 @pytest.mark.parametrize("case", ["adult", "compas", "digits"])
 @pytest.mark.parametrize("method", ["dense", "bifp"])
@@ -54,6 +55,7 @@ def test_a_rows_gaps_are_fairlearns(case: str, method: str) -> None:
         assert told["degradation_gap"] == pytest.approx(100 * (max(lost) - min(lost)), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ROWS, reason="no rows are committed yet")
 def test_a_mixtures_gap_is_fairlearns_of_every_answer_by_its_chance() -> None:
     metrics = pytest.importorskip("fairlearn.metrics")

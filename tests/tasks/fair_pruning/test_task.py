@@ -118,6 +118,7 @@ def test_a_set_of_the_small_tier_is_none_of_the_paper_tier() -> None:
         TASK.digest(spec(tier="paper"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["digits/cnn-16-32", "digits/cnn-16-32-bn", "clothing_kids/cnn-32-64-128-bn", "clothing_kids/resnet20"]
 )

@@ -81,7 +81,7 @@ def test_regions_do_not_grow_from_frame_to_frame() -> None:
 
 
 def test_labels_of_the_scenes_are_as_the_sheet_measured_them(shots: list[flame3.reading.Shot]) -> None:
-    """flamefinder.md 2.1: 23 patches marked, 13 right, 62 hot; pixel recall 0 to 0.5 %; the smoke-filled scene 2, both wrong."""
+    """Four real scenes: 23 patches marked, 13 right, 62 hot; pixel recall 0 to 0.5 %; the smoke-filled scene 2, both wrong."""
     flame = flame_pixels(np.stack([s.rgb for s in shots]))  # type: ignore[arg-type]
     hot = np.stack([s.thermal for s in shots]) >= temperatures.FIRE
 

@@ -16,6 +16,7 @@ from tasks.flame_detection import data, flame2, reading
 from tests.tasks.flame_detection import sets
 
 
+@pytest.mark.slow
 def test_the_shipped_sets_need_no_folder_and_are_kept() -> None:
     scenes = data.source("flame3_scenes", "")
     assert scenes is data.source("flame3_scenes", "", {})

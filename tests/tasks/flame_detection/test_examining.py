@@ -171,6 +171,7 @@ def test_a_forged_embedding_does_not_fit_its_distances(patches: PatchSet, table:
         measures.measures(forged, ())
 
 
+@pytest.mark.slow
 def test_the_same_embedding_gives_the_same_evidence() -> None:
     z = np.random.Generator(np.random.Philox(3)).normal(0, 1, (50, 300))
     first, again = examining.written(z, None), examining.written(z.copy(), None)

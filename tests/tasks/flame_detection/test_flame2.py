@@ -20,7 +20,7 @@ from tests.tasks.flame_detection import sets
 
 
 def test_every_frames_class_is_the_authors() -> None:
-    """golden/flame_baselines.md: the class of each frame by the original `MyDataset`."""
+    """Golden vectors: the class of each frame by the original `MyDataset`."""
     expected = golden("flame_baselines_flame2_labels")["label"]
     found = flame2.classes()
     assert len(found) == 53_451

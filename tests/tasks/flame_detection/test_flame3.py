@@ -25,7 +25,7 @@ def pair(number: int, at: float | None, group: str = "Fire") -> Pair:
     return Pair(f"{group}/{number:05}", group, Path("rgb"), Path("tiff"), taken)
 
 
-OFFICIAL = (82, 126, 34, 16, 17, 99, 32, 106, 21, 89)  #: frames of the blocks of the official fire frames (flame_baselines.md 3)
+OFFICIAL = (82, 126, 34, 16, 17, 99, 32, 106, 21, 89)  #: frames of the blocks of the official fire frames
 
 
 def of_sizes(sizes: tuple[int, ...], group: str = "Fire", start: float = 0) -> list[Pair]:

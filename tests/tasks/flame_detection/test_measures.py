@@ -116,6 +116,7 @@ def test_what_is_undefined_is_not_there() -> None:
     assert {part.partition(",")[0] for _, part in clear} & {"obscured"} == set()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
 def test_figures_of_any_answers_are_scikit_learns(patches: list[tuple[bool, int]]) -> None:
     """Also of one class alone, of ties, and where nothing is called flame."""
@@ -435,6 +436,7 @@ def wide(dimensions: int, falling: float, seed: int = 3) -> dict[str, np.ndarray
     return table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [65, 128, 1280])
 @pytest.mark.parametrize("falling", [1.0, 0.99, 0.95, 0.8])
 def test_distances_of_an_embedding_that_is_not_written_whole_hold(dimensions: int, falling: float) -> None:

@@ -134,7 +134,7 @@ def test_nobody_knows_what_is_hotter_than_the_camera_can_tell() -> None:
 
 
 def test_otsu_is_the_originals() -> None:
-    """golden/flame_baselines.md: threshold and mask of the FLAME 3 utilities, exact."""
+    """Golden vectors: threshold and mask of the FLAME 3 utilities, exact."""
     z = golden("flame_baselines_flame3_otsu")
     found = [temperatures.otsu(t) for t in z["tiff"]]
     assert found == z["threshold"].tolist()

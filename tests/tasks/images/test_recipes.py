@@ -178,6 +178,7 @@ def straight() -> dict[str, torch.Tensor]:
     return by_adamw(MemoryRun(spec("resnet20")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [3, 11, 20])
 def test_a_stopped_training_by_adamw_and_steps_ends_as_if_it_had_not_been(moment: int) -> None:
     asked = spec("resnet20")

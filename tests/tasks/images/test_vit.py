@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -33,6 +34,7 @@ def colours() -> VitProblem:
     return VitProblem(asked, MemoryRun(asked), InMemory(pictures(), Deit()), "vit", 4, 16, "fp32", device, recipe)
 
 
+@pytest.mark.slow
 def test_a_transformer_is_counted_trained_and_timed() -> None:
     p, n = colours(), PATCHES + 1
     blocks = DEPTH * (12 * n * WIDTH**2 + 2 * n**2 * WIDTH)

@@ -13,6 +13,7 @@ from tasks.images.recipes import AdamW, Recipe, Sgd
 from tasks.images.workloads import PRECISIONS, Training, fold_batch_norms, inference, training_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "size"), [("resnet20", 28), ("vgg16", 32), ("resnet50", 64)])
 def test_folding_keeps_the_logits_and_leaves_no_batch_norm(architecture: str, size: int) -> None:
     torch.manual_seed(0)

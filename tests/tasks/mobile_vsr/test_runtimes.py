@@ -136,7 +136,7 @@ def test_a_mask_follows_convolutions_to_a_finer_size() -> None:
 
 
 def test_plans_are_the_sheets() -> None:
-    """dy_dca.md 2.5: arenas of the two branches without a delegate; the symbolic one is planned at its bound."""
+    """Measured with ExecuTorch: arenas of the two branches without a delegate; the symbolic one is planned at its bound."""
     need("executorch")
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -176,7 +176,7 @@ def test_multiply_adds_of_a_frame() -> None:
     p = problem(division="speed")
     parent = TASK.parent(p)
     count = {m.name: m.value for m in TASK.weigh(p, parent)}
-    assert count["macs"] == 144 * 256 * 4284  # low-resolution pixels times convolution weights (dy_dca.md 6)
+    assert count["macs"] == 144 * 256 * 4284  # low-resolution pixels times convolution weights
     assert count["params"] == 4340
     assert TASK.operations(p, parent).warnings == ()
 

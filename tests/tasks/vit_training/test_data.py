@@ -73,6 +73,7 @@ def test_a_process_gets_its_share_of_each_batch(digits: data.DigitsOnNoise) -> N
     assert all(torch.equal(a[1::2], b) for a, b in zip(whole, mine, strict=True))
 
 
+@pytest.mark.slow
 def test_photographs_are_the_archives() -> None:
     clothes = data.clothing()
     assert {s: tuple(x.shape) for s, x in clothes.x.items()} == {

@@ -288,6 +288,7 @@ def test_a_blank_images_patches_tie_and_its_first_ones_stay() -> None:
 # --- timm beside a CPU build of torch
 
 
+@pytest.mark.slow
 def test_a_fresh_interpreter_builds_and_reads_networks(tmp_path: Path) -> None:
     kept = tmp_path / "network"
     kept.write_bytes(pickle.dumps(small(block=TokenBlock)))

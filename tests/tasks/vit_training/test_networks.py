@@ -44,7 +44,7 @@ def seeded(name: str = SMALL, size: int = 32, block: Any = None) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "params", "giga"),
-    [  # vit_baselines.md 2
+    [  # timm's
         ("deit-t", 5_717_416, "1.254"),
         ("deit-s", 22_050_664, "4.599"),
         ("deit-b", 86_567_656, "17.564"),
