@@ -18,6 +18,7 @@ from suite.board import export, pages, store, tables
 from suite.board.tables import Board
 from suite.show import Against, Show
 from tests import demo
+from tests.helpers import on_one_line
 from tests.suite.board.test_store import light
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def test_rows_of_processes_that_shared_nothing_say_so(tmp_path: Path, monkeypatc
     assert [list(r.notes) for r in alone.rows] == [["3 processes, a copy each"]]
     with store.connect(tmp_path / "b.duckdb") as db:
         pages.write_pages(db, tmp_path / "docs")
-    text = "".join(p.read_text(encoding="utf-8") for p in (tmp_path / "docs").rglob("*.md"))
+    text = on_one_line("".join(p.read_text(encoding="utf-8") for p in (tmp_path / "docs").rglob("*.md")))
     assert '<span class="tag warn">△ 3 processes, a copy each</span>' in text
 
 
