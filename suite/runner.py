@@ -409,6 +409,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     measures: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     pictures: dict[str, Path] = {}
+    shape: dict[str, Path] = {}
     notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
     if order.processes > 1:
         shared = registry.task_of(order.spec).shares_batches
@@ -420,6 +421,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         measures += derived
         files = {n: work / n for n in (bundle.EVIDENCE, bundle.TIMING) if (work / n).exists()}
         pictures = {n: work / n for n in examined.get("pictures", [])}
+        shape = {n: work / n for n in (bundle.DEPLOYED,) if n in examined.get("files", {})}
         notes += outcomes.get("moments", [])
     if "examples" in solved:
         measures += [
@@ -469,9 +471,10 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "submitter": solver["submitter"],
             "files": {n: bundle.describe(p) for n, p in files.items()},
             "pictures": {n: bundle.describe_picture(p) for n, p in pictures.items()},
+            "deployed": next((bundle.describe_plain(p) for p in shape.values()), None),
         }
     )
-    return bundle.write(out, record, {**files, **pictures})
+    return bundle.write(out, record, {**files, **pictures, **shape})
 
 
 def _derive(work: Path, order: Order, metered: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:

@@ -17,7 +17,7 @@ from suite.board import cases, statistics
 from suite.board.cases import EVIDENCE, Case, CaseName, Run
 from suite.board.statistics import Standing
 from suite.bundle import stage_of
-from suite.order import DATA
+from suite.order import DATA, SHAPE
 
 if TYPE_CHECKING:
     import duckdb
@@ -405,7 +405,7 @@ def _copies(task: Task[Any, Any], runs: Sequence[Run]) -> list[str]:
 
 MOST_NOTES = 6  #: of a row, where they are told in full
 #: how notes begin that nearly every run has: they are told where somebody asks, not shown beside the others
-USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
+USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ", SHAPE)
 
 
 def _marks(case: Case, runs: Sequence[Run]) -> list[Mark]:
