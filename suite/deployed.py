@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,10 @@ def encode(task: str, form: int, shape: Shape) -> bytes:
 def file_of(spec: Spec, shapes: Shapes, shape: Shape) -> bytes:
     """The file's bytes for a bundle of the Spec; raises NoShape where the shape does not fit into the tier's bound."""
     return fitted(spec.task, shapes.FORM, shape, spec.tier, places=shapes.PLACES)
+
+
+def sha256(file: bytes) -> str:
+    return hashlib.sha256(file).hexdigest()
 
 
 def read(data: bytes) -> Deployed:
