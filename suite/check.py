@@ -29,7 +29,7 @@ from suite.checks.seen import Print, Seen, print_of
 from suite.meters import timing
 from suite.naming import UserError
 from suite.processors import cores
-from suite.protocol import TIERS, Measure, Shapes, Spec, Task
+from suite.protocol import TIERS, Measure, Shapes, Task
 from suite.versions import TABLE, Lineage, Table, read
 
 MOST_FINDINGS = 20  #: of one bundle

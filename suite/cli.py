@@ -247,9 +247,7 @@ def time_(
     device: Device = "cpu",
     budget: Annotated[str, typer.Option(help="Stop in time: 90s, 10m, 2h; default: when all is weighed.")] = "",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Results that timings go to; default: those that the bundles lie in.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results that timings go to; default: those that the bundles lie in.")] = None,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Read memory as well: a process a workload.")] = True,
     submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
     as_json: Json = False,
@@ -329,9 +327,16 @@ def _time_summary(plan: retiming.Plan, found: Sequence[retiming.Timed]) -> None:
     console = _console()
     done = sum(x.done for x in plan.left)
     timed = sum(t.path is not None for t in found)
-    words = [f"{timed} timed", f"{len(plan.todo) - len(found)} waiting: the same command goes on", f"{done} were weighed here already"]
-    console.print("; ".join(words), style="bold", highlight=False)
-    why = Counter(f"{x.record.spec.task}: {x.reason}" if x.record.spec.task not in x.reason else x.reason for x in plan.left if not x.done)
+    waiting = len(plan.todo) - len(found)
+    words = [
+        f"{timed} timed",
+        f"{waiting} waiting, on which the same command goes on" if waiting else "",
+        f"{done} weighed here before",
+    ]
+    console.print(", ".join(filter(None, words)), style="bold", highlight=False)
+    why = Counter(
+        f"{x.record.spec.task}: {x.reason}" if x.record.spec.task not in x.reason else x.reason for x in plan.left if not x.done
+    )
     for reason, count in why.most_common():
         console.print(f"  {count} left out: {_escape(reason)}", style="dim", highlight=False, soft_wrap=True)
 
@@ -361,7 +366,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Derive every number of bundles again from their evidence; exit 1 if one does not hold."""
-    from suite import bundle
+    from suite import bundle, timings
     from suite import check as checker
 
     for p in path:
@@ -372,8 +377,9 @@ def check(
     findings = checker.check(path, against=against)
     errors = [f for f in findings if f.level == "error"]
     count = sum(1 for p in path for _ in bundle.find(p)) if all(p.is_dir() for p in path) else len(path)
+    weighed = sum(1 for p in path if p.is_dir() for _ in timings.find(p))
     if as_json:
-        _print_json({"bundles": count, "errors": len(errors), "findings": [f.to_json() for f in findings]})
+        _print_json({"bundles": count, "timings": weighed, "errors": len(errors), "findings": [f.to_json() for f in findings]})
     else:
         console = _console()
         for finding in findings:
@@ -384,8 +390,9 @@ def check(
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
-    if errors or count == 0:
+        told = f"{count} bundles{f', {weighed} timings' if weighed else ''}"
+        console.print(f"{told}, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
+    if errors or count + weighed == 0:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""``deployed.json``: what of a Solution decides how fast it is, as a small file in its bundle, so that any machine can weigh it again.
+"""``deployed.json``: what of a Solution decides how fast it is, as a small file in its bundle, for any machine to weigh it.
 
 Sizes of tensors, which of their elements are not zero, and facts of the task's own; no weights, and nothing that runs.  One content
 has one text: canonical JSON.  A pattern is the elements' bits, deflated, in base64; how long it unpacks to is known before.
@@ -187,8 +187,10 @@ def differences(told: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[
         if name not in theirs:
             found.append(f"has a layer {name or '(the whole)'}, of which the operations tell nothing")
             continue
-        for column in COLUMNS:
-            if column in layer and not math.isclose(layer[column], theirs[name][column], rel_tol=CLOSE):
-                found.append(f"{column} of {name} are {layer[column]:,.0f}, the operations say {theirs[name][column]:,.0f}")
+        found += [
+            f"{column} of {name} are {layer[column]:,.0f}, the operations say {theirs[name][column]:,.0f}"
+            for column in COLUMNS
+            if column in layer and not math.isclose(layer[column], theirs[name][column], rel_tol=CLOSE)
+        ]
     found += [f"lacks {name}, of which the operations tell" for name in theirs if name not in mine and theirs[name]["params"]]
     return found

@@ -1,4 +1,4 @@
-"""Rows weighed on this machine from their shapes: which, in what order, and until when; nothing is trained, and no data are needed."""
+"""Rows weighed on this machine from their shapes, without training or data: which, in what order, and until when."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def plan(paths: Sequence[Path], out: Path | None, device: str, card: system.Syst
     roots = {root for path, _ in found.values() if (root := home(path, out)) is not None}
     like = _class_of(roots, card)
     timed = {(t.row.id, t.device) for root in sorted(roots) for t in timings.stored(root) if like(t.card)}
-    here = {r.id for _, r in found.values() if (like(r.systems.get("weigh", "")) and r.spec.device == device) or (r.id, device) in timed}
+    here = {
+        r.id for _, r in found.values() if (like(r.systems.get("weigh", "")) and r.spec.device == device) or (r.id, device) in timed
+    }
     left, able = [], []
     for path, record in found.values():
         if record.id in here:

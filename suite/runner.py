@@ -329,7 +329,9 @@ def time_again(asked: Again, settings: Settings, device: str, threads: int, card
             shutil.rmtree(work)
             raise TimeoutError(reason)
         if status != "ok":
-            raise UserError(f"{spec.task} {row.method.name} cannot be weighed here: {reason.splitlines()[0]}; its log: {work / LOG}")
+            raise UserError(
+                f"{spec.task} {row.method.name} cannot be weighed here: {reason.splitlines()[0]}; its log: {work / LOG}"
+            )
         path = _timed(work, asked, order, settings, card)
         shutil.rmtree(work)
         return path
@@ -384,9 +386,7 @@ def _solved(work: Path) -> Order:
     return order
 
 
-def _weigh(
-    work: Path, order: Order, cap: float, progress: Progress, launch: Launch, *, memory: bool = True
-) -> tuple[str, str]:
+def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Launch, *, memory: bool = True) -> tuple[str, str]:
     before = system.moments(order.spec.device)
     status, reason = _stages(work, ["weigh"], cap, progress, launch)
     if status != "ok":

@@ -107,8 +107,8 @@ def thinned(operations: Sequence[Mapping[str, Any]], kernel: Callable[[str], int
     """The shape that follows from operations by layer of a chain of convolutions and linear layers with batch norms.
 
     What a convolution puts out is what its batch norm has, half of its parameters; without one nothing says it, and an output
-    of a linear layer is what parameters and multiply-adds differ by.  Which of its elements are zero is not told, nor does it decide
-    the time of a product that computes them all.
+    of a linear layer is what parameters and multiply-adds differ by.  Which of its elements are zero is not told, nor does it
+    decide the time of a product that computes them all.
 
     Args:
         kernel: side of a convolution's kernel, by the layer's name; 0: it is none of the architecture's.
@@ -286,7 +286,13 @@ def _conv_of(conv: nn.Conv2d, told: Mapping[str, Any]) -> nn.Conv2d:
 
     channels, out = told["channels"]
     return nn.Conv2d(
-        channels, out, conv.kernel_size, conv.stride, conv.padding, conv.dilation, bias=bool(told["bias"])  # type: ignore[arg-type]
+        channels,
+        out,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        bias=bool(told["bias"]),  # type: ignore[arg-type]
     )
 
 

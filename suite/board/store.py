@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite import bundle, confirming, pictures, registry, versions
+from suite import bundle, confirming, pictures, registry, timings, versions
 from suite.board import charts, clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
@@ -109,6 +109,7 @@ def publish(results: Path, out: Path) -> Published:
                 hold(db, "runs WHERE path IN (SELECT unnest(?))", [new])
                 facts(db)
                 _beside(db, results)
+                _timings(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
                 _pictures(db, results)
                 db.execute("CHECKPOINT")
@@ -496,6 +497,31 @@ def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     # a card's name is its content's hash
     cards = [(name, json.dumps(_json(file))) for name, file in sorted(files.items()) if name not in known]
     db.execute("INSERT INTO cards SELECT unnest(?), unnest(?)", [[c[0] for c in cards], [c[1] for c in cards]])
+
+
+def _timings(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Timings of shapes; new ones are read, and those that are gone go with their measures."""
+    import pyarrow as pa
+
+    there = {str(path.relative_to(results)) for path in timings.find(results / timings.FOLDER)}
+    known = {row[0] for row in db.execute("SELECT path FROM timings").fetchall()}
+    gone = [sorted(known - there)]
+    db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM timings WHERE path IN (SELECT unnest(?)))", gone)
+    db.execute("DELETE FROM timings WHERE path IN (SELECT unnest(?))", gone)
+    read = {path: timings.read(results / path) for path in sorted(there - known)}
+    new = {r.id: (path, r) for path, r in read.items()}
+    for path, r in new.values():
+        if odd := next((m for m in r.measures if m.name == "speedup" and not 0 < m.value < FASTEST), None):
+            raise UserError(f"{results / path}: {odd.value:g} is no speed-up; run `weighin check` on the results")
+        told = [r.id, r.row.id, path, r.created, r.device, r.card, r.origin, r.source.commit, r.source.dirty, r.submitter]
+        db.execute(f"INSERT OR IGNORE INTO timings VALUES ({', '.join('?' * 12)})", [*told, r.notes, json.dumps(r.unsupported)])
+    rows = [{"run": r.id, **m.model_dump()} for _, r in new.values() for m in r.measures]
+    if rows:
+        kinds = {"value": pa.float64(), "low": pa.float64(), "high": pa.float64(), "warnings": pa.list_(pa.string())}
+        columns = ("run", "name", "part", "value", "unit", "direction", "low", "high", "source", "warnings")
+        db.register("added", pa.table({c: pa.array([row[c] for row in rows], kinds.get(c, pa.string())) for c in columns}))
+        db.execute("INSERT INTO measures SELECT * FROM added")
+        db.unregister("added")
 
 
 def _json(file: Path) -> dict[str, object]:

@@ -118,7 +118,9 @@ def _row(results: Path, record: timings.TimingRecord, known: Known) -> tuple[bun
             if (row.id, row.key) != (record.row.id, record.row.key) or row.status != "ok":
                 raise Refused(timings.TIME, "row", "is not the run that lies there, or one that failed", timings.AGAIN)
             return row, path
-    raise Refused(timings.TIME, "row", "is of no run that is here", "submit it with its row, or check it --against results that have it")
+    raise Refused(
+        timings.TIME, "row", "is of no run that is here", "submit it with its row, or check it --against results that have it"
+    )
 
 
 def _shape(where: str, record: timings.TimingRecord, row: bundle.RunRecord, shapes: Shapes) -> Iterator[Finding]:
@@ -185,20 +187,28 @@ def _as_row(
     of_case = ruled.of(row.spec.tier, row.spec.division, row.spec.case)
     if ruled.known and row.spec.tier != "smoke":
         names = list(dict.fromkeys([*table["workload"].tolist(), *here.unsupported]))
-        yield from held.ends(where, table, timing.caps(names, task.jobs, timing.CAP_SECONDS), ruled.timing_seconds or timing.CAP_SECONDS)
+        yield from held.ends(
+            where, table, timing.caps(names, task.jobs, timing.CAP_SECONDS), ruled.timing_seconds or timing.CAP_SECONDS
+        )
     items = timing.items_of(table)
     if of_case is not None:
         # examples were spent by the row's own solve, and are no part of a timing
         spec = {"device": here.spec.device, "division": "speed"}
-        yield from held.workloads(where, here.model_copy(update={"spec": row.spec.model_copy(update=spec)}), table, of_case, task.speed)
+        yield from held.workloads(
+            where, here.model_copy(update={"spec": row.spec.model_copy(update=spec)}), table, of_case, task.speed
+        )
     elif task.speed not in {*items, *here.unsupported, *task.jobs}:
         yield _wrong(where, "workload", f"{task.speed} is neither timed nor said to be unsupported")
     for m in here.measures:
         if m.source == "evidence" or (m.source == "meter" and not m.name.startswith(METERED) and m.name not in timing.CALLS):
             yield _wrong(where, f"measures {m.name} {m.part}".strip(), "is no part of a weighing: the row itself tells it")
-        if m.name in timing.CALLS and (before := row.measure(m.name, m.part)) is not None and not numbers.equal(m.value, before.value):
+        if (
+            m.name in timing.CALLS
+            and (before := row.measure(m.name, m.part)) is not None
+            and not numbers.equal(m.value, before.value)
+        ):
             yield _wrong(where, f"measures {m.name} {m.part}", f"says {m.value:.9g}, the row {before.value:.9g}")
-    stored = row.files.get(bundle.TIMING)
+    stored = row.files.get("timing.parquet")
     if stored is not None:
         theirs = timing.items_of(untrusted.table(lies, bundle.TIMING, timing.COLUMNS, untrusted.TIMING_BYTES, stored.rows))
         for name in items:

@@ -222,7 +222,7 @@ def seen(path: Path, found: bundle.RunRecord) -> None:
 
 
 def shape(path: Path, found: bundle.RunRecord) -> deployed.Deployed:
-    """The shape in a bundle's ``deployed.json``: of its tier's size, of the schema, written as the runner writes it; raises Refused."""
+    """The shape in a bundle's ``deployed.json``: of its tier's size, of the schema, as the runner writes it; raises Refused."""
     from pydantic import ValidationError
 
     name = bundle.DEPLOYED
