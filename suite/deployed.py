@@ -25,6 +25,7 @@ from suite.protocol import NoShape, Shape, Shapes, Spec, Tensor
 FORMAT: Literal[1] = 1
 BYTES = {"smoke": 65_536, "small": 65_536, "paper": 1_048_576}  #: the most that a tier's file may have
 MOST_RANK, MOST_ELEMENTS, MOST_TENSORS = 8, 2**31, 10_000
+EXPANSION = 2**27  #: elements of which a file tells which are not zero, in all: their bits unpack to 16 MiB
 OPERATIONS = "operations.json"  #: in a work folder: those of the row whose shape is weighed again
 COLUMNS = ("macs", "params", "nonzero")  #: of operations by layer
 CLOSE = 1e-9  #: relative
@@ -110,7 +111,9 @@ def fitted(task: str, form: int, shape: Shape, tier: str, *, places: bool) -> by
 
 def decode(record: DeployedRecord) -> Deployed:
     """The shape of a record that was read; raises ValueError where a pattern is not what its tensor's size and count say."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
+    if sum(math.prod(t.size) for t in record.tensors.values() if t.where is not None) > EXPANSION:
+        raise ValueError("its patterns are of more elements than any machine unpacks for a check")
     for name, told in record.tensors.items():
         count = math.prod(told.size)
         if count > MOST_ELEMENTS or told.nonzero > count:
@@ -130,9 +133,9 @@ def _unpacked(name: str, text: str, count: int, nonzero: int) -> bytes:
         raise ValueError(f"{name}: its pattern cannot be unpacked: {e}") from e
     if len(found) != length or not engine.eof or engine.unused_data or base64.b64encode(packed).decode() != text:
         raise ValueError(f"{name}: its pattern is not one bit an element")
-    bits = np.unpackbits(np.frombuffer(found, np.uint8))
-    if bits[count:].any() or int(bits.sum()) != nonzero or not 0 < nonzero < count:
-        raise ValueError(f"{name}: its pattern has {int(bits[:count].sum()):,} ones, {nonzero:,} elements are not zero")
+    ones = int(np.bitwise_count(np.frombuffer(found, np.uint8)).sum())
+    if ones != nonzero or not 0 < nonzero < count or found[-1] & ((1 << (8 * length - count)) - 1):
+        raise ValueError(f"{name}: its pattern has {ones:,} ones, {nonzero:,} elements are not zero")
     return found
 
 

@@ -137,7 +137,7 @@ def thinned(operations: Sequence[Mapping[str, Any]], kernel: Callable[[str], int
             tensors[f"{name}.weight"] = Tensor((out, weights // out), here)
             tensors[f"{name}.bias"] = Tensor((out,), nonzero - here)
         else:
-            raise NoShape(f"{name} is a {kind}, whose widths its operations do not tell")
+            raise NoShape(f"operations do not tell the widths of what runs as {kind}")
     return Shape({"input": list(inputs)}, tensors)
 
 

@@ -173,7 +173,7 @@ ORDER BY task, version, tier, division, "case", seed, "row" <> '', created, id
 
 MEASURED = """
 SELECT places.place, kinds.col, m.value, m.low, m.high, list_position(['evidence', 'timing', 'meter'], m.source)
-FROM measures AS m JOIN places ON places.id = m.run JOIN kinds ON (kinds.name, kinds.part) = (m.name, m.part)
+FROM measured AS m JOIN places ON places.id = m.run JOIN kinds ON (kinds.name, kinds.part) = (m.name, m.part)
 """
 
 
@@ -198,7 +198,7 @@ def _read(db: duckdb.DuckDBPyConnection, where: str, values: Sequence[Any]) -> I
     db.register("places", places)
     kinds = db.execute(
         "SELECT name, part, arg_min(unit, place), arg_min(direction, place), (row_number() OVER (ORDER BY name, part) - 1)::INTEGER"
-        " FROM measures JOIN places ON places.id = run GROUP BY name, part ORDER BY name, part"
+        " FROM measured JOIN places ON places.id = run GROUP BY name, part ORDER BY name, part"
     ).fetchall()
     name, part, unit, direction, col = zip(*kinds, strict=True) if kinds else [()] * 5
     db.register(

@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS confirmations (
     agrees BOOLEAN
 );
 
--- Timings of the shapes of runs on other machines: what `weighin time` wrote. What each measured stands in `measures`, by its id.
+-- Timings of the shapes of runs on other machines: what `weighin time` wrote, with what was measured.
 CREATE TABLE IF NOT EXISTS timings (
     id VARCHAR PRIMARY KEY,
     run VARCHAR,               -- id of the bundle whose shape was weighed
@@ -74,7 +74,8 @@ CREATE TABLE IF NOT EXISTS timings (
     dirty BOOLEAN,
     submitter VARCHAR,
     notes VARCHAR[],
-    unsupported JSON
+    unsupported JSON,
+    measures STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE, source VARCHAR, warnings VARCHAR[])[]
 );
 
 CREATE TABLE IF NOT EXISTS cards (hash VARCHAR PRIMARY KEY, facts JSON);

@@ -106,10 +106,10 @@ def publish(results: Path, out: Path) -> Published:
                 new = sorted(there - known)
                 for batch in batched(new, BATCH):
                     _load(db, results, batch)
+                _timings(db, results)
                 hold(db, "runs WHERE path IN (SELECT unnest(?))", [new])
                 facts(db)
                 _beside(db, results)
-                _timings(db, results)
                 db.execute((HERE / "views.sql").read_text(encoding="utf-8"))
                 _pictures(db, results)
                 db.execute("CHECKPOINT")
@@ -158,6 +158,13 @@ def hold(db: duckdb.DuckDBPyConnection, runs: str = "runs", values: Sequence[Any
         f"SELECT path, concat_ws(' ', name, part, value::VARCHAR) FROM (SELECT * FROM measures WHERE {odd}) AS m"
         f" JOIN (SELECT id, path FROM {runs}) AS r ON r.id = m.run ORDER BY ALL LIMIT 1",
         values,
+        "measures",
+    )
+    _refuse(
+        db,
+        "SELECT path, concat_ws(' ', name, part, value::VARCHAR)"
+        f" FROM (SELECT path, unnest(measures, max_depth := 2) FROM timings) AS m WHERE {odd} ORDER BY ALL LIMIT 1",
+        (),
         "measures",
     )
 
@@ -500,28 +507,15 @@ def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
 
 
 def _timings(db: duckdb.DuckDBPyConnection, results: Path) -> None:
-    """Timings of shapes; new ones are read, and those that are gone go with their measures."""
-    import pyarrow as pa
-
-    there = {str(path.relative_to(results)) for path in timings.find(results / timings.FOLDER)}
+    """Timings of shapes: new ones are read, and those that are gone go."""
+    there = {path.relative_to(results).as_posix() for path in timings.find(results / timings.FOLDER)}
     known = {row[0] for row in db.execute("SELECT path FROM timings").fetchall()}
-    gone = [sorted(known - there)]
-    db.execute("DELETE FROM measures WHERE run IN (SELECT id FROM timings WHERE path IN (SELECT unnest(?)))", gone)
-    db.execute("DELETE FROM timings WHERE path IN (SELECT unnest(?))", gone)
-    read = {path: timings.read(results / path) for path in sorted(there - known)}
-    new = {r.id: (path, r) for path, r in read.items()}
-    for path, r in new.values():
-        if odd := next((m for m in r.measures if m.name == "speedup" and not 0 < m.value < FASTEST), None):
-            raise UserError(f"{results / path}: {odd.value:g} is no speed-up; run `weighin check` on the results")
-        told = [r.id, r.row.id, path, r.created, r.device, r.card, r.origin, r.source.commit, r.source.dirty, r.submitter]
-        db.execute(f"INSERT OR IGNORE INTO timings VALUES ({', '.join('?' * 12)})", [*told, r.notes, json.dumps(r.unsupported)])
-    rows = [{"run": r.id, **m.model_dump()} for _, r in new.values() for m in r.measures]
-    if rows:
-        kinds = {"value": pa.float64(), "low": pa.float64(), "high": pa.float64(), "warnings": pa.list_(pa.string())}
-        columns = ("run", "name", "part", "value", "unit", "direction", "low", "high", "source", "warnings")
-        db.register("added", pa.table({c: pa.array([row[c] for row in rows], kinds.get(c, pa.string())) for c in columns}))
-        db.execute("INSERT INTO measures SELECT * FROM added")
-        db.unregister("added")
+    db.execute("DELETE FROM timings WHERE path IN (SELECT unnest(?))", [sorted(known - there)])
+    for path in sorted(there - known):
+        t = timings.read(results / path)
+        told = [t.id, t.row.id, path, t.created, t.device, t.card, t.origin, t.source.commit, t.source.dirty, t.submitter]
+        values = [*told, t.notes, json.dumps(t.unsupported), [m.model_dump() for m in t.measures]]
+        db.execute(f"INSERT OR IGNORE INTO timings VALUES ({', '.join('?' * len(values))})", values)
 
 
 def _json(file: Path) -> dict[str, object]:

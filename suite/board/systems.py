@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 AGAINST_ITSELF = """
 SELECT w.weigh_card, w.task, w."case", m.part, w.seed, m.value, m.low, m.high
 FROM (SELECT * FROM weighed UNION ALL SELECT * EXCLUDE ("row") FROM retimed) AS w JOIN parents ON parents.task = w.task AND parents.method = w.method
-JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE m.low IS NOT NULL
+JOIN measured AS m ON m.run = w.id AND m.name = 'speedup' WHERE m.low IS NOT NULL
 ORDER BY m.part, w.seed, w.task, w."case", w.tier, w.target, w.created, w.id
 """
 MOST_TRIALS = 60  #: of the parent against itself that a page lists

@@ -35,6 +35,10 @@ SELECT s.* REPLACE (t.id AS id, t.path AS path, t.created AS created, t.device A
 FROM timings AS t JOIN standing AS s ON s.id = t.run
 WHERE s.status = 'ok' AND s.retracted IS NULL AND s.tier <> 'smoke';
 
+-- What runs and timings of shapes measured.
+CREATE OR REPLACE VIEW measured AS
+SELECT * FROM measures UNION ALL SELECT id AS run, unnest(measures, max_depth := 2) FROM timings;
+
 -- A failure stays in view until the same question has an ok answer on the same system.
 CREATE OR REPLACE VIEW failures AS
 SELECT * FROM standing AS f
