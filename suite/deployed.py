@@ -76,7 +76,7 @@ def encode(task: str, form: int, shape: Shape) -> bytes:
 
 def file_of(spec: Spec, shapes: Shapes, shape: Shape) -> bytes:
     """The file's bytes for a bundle of the Spec; raises NoShape where the shape does not fit into the tier's bound."""
-    return fitted(spec.task, shapes.FORM, shape, spec.tier, places=shapes.PLACES)
+    return fitted(spec.task, shapes.FORM, shape, spec.tier, places=shapes.places(spec))
 
 
 def sha256(file: bytes) -> str:

@@ -264,10 +264,12 @@ class Shapes(Protocol):
     """
 
     FORM: int  #: of facts and names of tensors; raised when they are to be read otherwise
-    PLACES: bool  #: where zeros stand decides time, so that a pattern that is too long for the file is left out with its shape
 
     def describe(self, problem: Any, solution: Any) -> Shape:
         """The shape of a Solution; raises NoShape where `rebuild` could not make the same program of it."""
+
+    def places(self, spec: Spec) -> bool:
+        """Whether it decides time where zeros stand, so that a pattern that is too long for the file cannot be left out."""
 
     def layers(self, spec: Spec, shape: Shape) -> Sequence[Mapping[str, Any]]:
         """What `Task.operations` says of it by layer, as far as the shape alone tells: name, and any of macs, params, nonzero.

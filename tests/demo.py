@@ -134,7 +134,13 @@ def write(
 
 
 def retime(
-    root: Path, run: Path, *, speedup: float = 1.4, machine: system.SystemCard | None = None, device: str = "cpu", submitter: str = ""
+    root: Path,
+    run: Path,
+    *,
+    speedup: float = 1.4,
+    machine: system.SystemCard | None = None,
+    device: str = "cpu",
+    submitter: str = "",
 ) -> Path:
     """A timing of a row's shape, under the same results: what `weighin time` would have written on another machine."""
     row = bundle.read(run)

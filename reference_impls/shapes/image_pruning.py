@@ -10,7 +10,6 @@ from suite.protocol import NoShape, Run, Shape, Spec
 from tasks.common.cases import data_and_model
 
 FORM = 1
-PLACES = False  #: every product is dense, or of whole blocks
 #: shape of an example and classes of the task's sets, here once more: their own module imports torch, which no checker has
 KNOWN: Mapping[str, tuple[tuple[int, ...], int]] = {
     "imagenet": ((3, 224, 224), 1000),
@@ -27,6 +26,11 @@ BOTTLENECK = ("resnet50", "resnet101")
 def describe(problem: Any, solution: Any) -> Shape:
     found = networks.describe(solution.model, problem.build, problem.input)
     return Shape({**found.facts, "classes": problem.classes}, found.tensors)
+
+
+def places(spec: Spec) -> bool:
+    """Not here: every product is dense, or of whole blocks."""
+    return False
 
 
 def layers(spec: Spec, shape: Shape) -> Sequence[Mapping[str, Any]]:
@@ -79,4 +83,4 @@ def _source(spec: Spec, shape: Shape) -> tuple[tuple[int, ...], int]:
     return networks.source(shape, KNOWN.get(name))
 
 
-__all__ = ["FORM", "PLACES", "describe", "layers", "of_operations", "problem", "rebuild"]
+__all__ = ["FORM", "describe", "layers", "of_operations", "places", "problem", "rebuild"]

@@ -94,7 +94,7 @@ WHERE = bits(np.packbits(MASK.reshape(-1)).tobytes())
         ({"size": [-1, 2]}, "greater than or equal to 0"),
         ({"size": [True, 24]}, "valid integer"),
         ({"where": bits(bytes(16_000_000))}, "one bit an element"),
-        ({"size": [2**27 + 8], "where": bits(b"\xff")}, "more than any machine unpacks"),
+        ({"size": [2**27 + 8], "where": bits(b"\xff")}, "of more elements than any machine unpacks"),
         ({"where": bits(b"\xff")}, "one bit an element"),
         ({"where": base64.b64encode(b"no deflate").decode()}, "cannot be unpacked"),
         ({"where": WHERE[:-4] + "!!!!"}, "match pattern"),

@@ -99,7 +99,9 @@ def test_a_shape_of_other_examples_is_refused() -> None:
         image_pruning.layers(spec, Shape({"input": [3, "16", 16], "classes": 10}, {}))
     blocks = {"conv1": {"bias": True, "channels": [3, 16], "each": [["2:AAAA", ""]]}}
     with pytest.raises(ValueError, match=r"no list of places|no rows"):
-        image_pruning.layers(spec, Shape({"input": [3, 16, 16], "classes": 10, "blocks": blocks}, {"conv1.weight": Tensor((4,), 4)}))
+        image_pruning.layers(
+            spec, Shape({"input": [3, 16, 16], "classes": 10, "blocks": blocks}, {"conv1.weight": Tensor((4,), 4)})
+        )
 
 
 def test_places_are_written_and_read() -> None:
