@@ -43,12 +43,12 @@ def test_a_row_that_was_not_weighed_on_a_card_has_the_time_of_its_shape_there(tm
     root = rows(tmp_path / "results")
     before = board(root)
     for path in bundles(root, "chex"):
-        demo.retime(root, path, speedup=2.5, machine=GPU, submitter="Lab B")
+        demo.retime(root, path, speedup=1.2, machine=GPU, submitter="Lab B")
     after, there = board(root), board(root, (GPU.hash, "cpu"))
     assert (GPU.hash, "cpu") in after.cards
     timed = row(there, "chex")
     assert (timed.timed, row(there, "fpgm").timed) == (3, 0)
-    assert timed.cells["speedup infer@64"].value == pytest.approx(2.5, rel=0.01)
+    assert timed.cells["speedup infer@64"].value == pytest.approx(1.2, rel=0.01)
     assert [m.text for m in timed.marks][0] == "re-timed by Lab B"
     assert "speedup infer@64" not in row(there, "fpgm").cells
     # on the card that weighed the rows themselves nothing changes
@@ -70,10 +70,10 @@ def test_quality_ranks_and_seeds_stay_what_they_were(tmp_path: Path) -> None:
 
 def test_what_a_card_weighed_itself_comes_before_a_timing_of_the_shape(tmp_path: Path) -> None:
     root = rows(tmp_path / "results")
-    demo.retime(root, bundles(root, "chex")[0], speedup=9.0, machine=demo.card())
+    demo.retime(root, bundles(root, "chex")[0], speedup=1.2, machine=demo.card())
     found = row(board(root), "chex")
     assert found.timed == 3
-    assert found.cells["speedup infer@64"].value < 2
+    assert found.cells["speedup infer@64"].value == pytest.approx(1.4, rel=0.01)
     assert not any(m.text.startswith("re-timed") for m in found.marks)
 
 
@@ -111,5 +111,5 @@ def test_claims_are_judged_by_what_was_weighed_as_it_was_solved(tmp_path: Path) 
     root = rows(tmp_path / "results")
     before = claims.judge(root, "image_pruning")
     for path in bundles(root, "chex"):
-        demo.retime(root, path, speedup=50.0, machine=GPU)
+        demo.retime(root, path, speedup=1.2, machine=GPU)
     assert claims.judge(root, "image_pruning") == before
