@@ -29,7 +29,7 @@ from suite.checks.seen import Print, Seen, print_of
 from suite.meters import timing
 from suite.naming import UserError
 from suite.processors import cores
-from suite.protocol import TIERS, Measure, Shapes, Task
+from suite.protocol import TIERS, Measure, NoShape, Shapes, Task
 from suite.versions import TABLE, Lineage, Table, read
 
 MOST_FINDINGS = 20  #: of one bundle
@@ -397,7 +397,7 @@ def _shape(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         return
     try:
         layers = shapes.layers(retimed.spec_of(record), told.shape)
-    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as e:
+    except (NoShape, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as e:
         raise Refused(bundle.DEPLOYED, "shape", printable(str(e), 200)) from e
     for difference in deployed.differences(layers, [layer.model_dump() for layer in record.operations]):
         yield case.error("shape", difference, file=bundle.DEPLOYED)

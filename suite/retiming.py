@@ -174,7 +174,7 @@ def shape_of(candidate: Candidate) -> tuple[bytes, Literal["bundle", "operations
         told = untrusted.shape(candidate.path, record)
         layers = [layer.model_dump() for layer in record.operations]
         differ = deployed.differences(shapes.layers(retimed.spec_of(record), told.shape), layers)
-    except (Refused, ValueError) as e:
+    except (NoShape, Refused, ValueError, LookupError, TypeError, AttributeError) as e:
         raise UserError(f"{candidate.path}/{bundle.DEPLOYED}: {e}; run `weighin check` on it") from e
     if differ:
         raise UserError(f"{candidate.path}/{bundle.DEPLOYED}: {differ[0]}; run `weighin check` on it")

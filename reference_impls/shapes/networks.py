@@ -13,7 +13,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from suite.naming import address
 from suite.protocol import NoShape, Shape, Tensor
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from reference_impls.parts.blocks import Block, BlockConv2d
+
+Kind = Literal["weight", "scale", "shift"]
 
 MOST_PLACES = 2**24  #: of a list of places
 #: of a module of the architecture what must be as it was built, beside its widths
@@ -184,31 +187,31 @@ def _resize(name: str, module: nn.Module, own: Mapping[str, Tensor]) -> None:
 
 
 def _fill(name: str, key: str, module: nn.Module, told: Tensor, seed: int) -> None:
-    """Values of a parameter: none of them tiny, none of them zero but where the shape says so.
+    """Values of a parameter."""
+    from torch import nn
+
+    norm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm)
+    kind: Kind = "scale" if norm and key == "weight" else "shift" if (len(told.size) < 2 and key != "weight") or norm else "weight"
+    setattr(module, key, nn.Parameter(drawn(told, seed, kind), requires_grad=getattr(module, key).requires_grad))
+
+
+def drawn(told: Tensor, seed: int, kind: Kind) -> torch.Tensor:
+    """Values of a tensor, float32: none of them tiny, none of them zero but where the shape says so.
 
     Weights keep the scale of what passes through: products of a hundred layers neither vanish nor overflow.
     """
     import torch
-    from torch import nn
 
     mask = torch.from_numpy(mask_of(told, seed))
     generator = torch.Generator().manual_seed(seed)
-    norm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm)
     uniform = torch.rand(told.size, generator=generator)
-    if norm and key == "weight":
-        values = 0.5 + uniform
-    elif mask.dim() < 2 and not (key == "weight" and not norm):  # biases and shifts
-        values = (0.01 + 0.09 * uniform) * _signs(told.size, generator)
-    else:
-        entering = max(1.0, told.nonzero / max(1, told.size[0]) if mask.dim() > 1 else math.sqrt(max(1, told.nonzero)))
-        values = (0.5 + uniform) * math.sqrt(2 / entering) * _signs(told.size, generator)
-    setattr(module, key, nn.Parameter(values * mask, requires_grad=getattr(module, key).requires_grad))
-
-
-def _signs(size: tuple[int, ...], generator: Any) -> Any:
-    import torch
-
-    return 2.0 * torch.randint(0, 2, size, generator=generator) - 1.0
+    if kind == "scale":
+        return (0.5 + uniform) * mask
+    signs = 2.0 * torch.randint(0, 2, told.size, generator=generator) - 1.0
+    if kind == "shift":
+        return (0.01 + 0.09 * uniform) * signs * mask
+    entering = max(1.0, told.nonzero / max(1, told.size[0]) if mask.dim() > 1 else math.sqrt(max(1, told.nonzero)))
+    return (0.5 + uniform) * math.sqrt(2 / entering) * signs * mask
 
 
 # Convolutions that run block by block

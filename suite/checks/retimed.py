@@ -131,7 +131,7 @@ def _shape(where: str, record: timings.TimingRecord, row: bundle.RunRecord, shap
         return
     try:
         wanted = of_operations(row, shapes)
-    except NoShape as e:
+    except (NoShape, ValueError, LookupError, TypeError, ArithmeticError) as e:
         yield _wrong(where, "shape", f"the row's bundle has none, and its operations give none: {printable(str(e), 120)}")
         return
     if record.origin != "operations" or record.shape != deployed.sha256(wanted):
