@@ -156,7 +156,7 @@ def _unable(record: bundle.RunRecord) -> str:
         return ""
     try:
         retimed.of_operations(record, shapes)
-    except NoShape as e:
+    except (NoShape, ValueError, LookupError, TypeError, ArithmeticError) as e:
         return f"the bundle holds no shape, and its operations do not give one: {e}"
     return ""
 
