@@ -251,7 +251,9 @@ def shape(stage: Stage, problem: Problem, solution: Any, operations: Operations)
     try:
         found = deployed.file_of(stage.spec, shapes, shapes.describe(problem, solution))
         again = stage.task.operations(problem, shapes.rebuild(problem, deployed.read(found).shape))
-        if told := deployed.changed(again.layers, operations.layers):
+        told = deployed.changed(again.layers, operations.layers)
+        told += deployed.differences(shapes.layers(stage.spec, deployed.read(found).shape), operations.layers)
+        if told:
             return f"built again it is another program: {told[0]}"
     except NoShape as e:
         return str(e)

@@ -69,6 +69,8 @@ def describe(model: nn.Module, build: Callable[[], nn.Module], inputs: tuple[int
     for name, channels in _read_channels(model, list(blocks), inputs).items():
         blocks[name] |= _told_blocks(mine[name], channels)  # type: ignore[arg-type]
     facts: dict[str, Any] = {"input": list(inputs)}
+    if any(True for _ in model.parameters(recurse=False)):
+        facts["root"] = type(model).__name__  # by which operations call what the network itself owns
     if blocks or folded:
         facts |= {"blocks": blocks, "folded": folded}
     return Shape(facts, {name: tensor((p != 0).cpu().numpy()) for name, p in model.named_parameters()})
@@ -156,7 +158,7 @@ def layers(shape: Shape) -> list[dict[str, Any]]:
     blocks = shape.facts.get("blocks", {})
     for name, told in blocks.items():
         _checked_blocks(name, told, shape.tensors.get(f"{name}.weight"))
-    return by_owner(shape.tensors)
+    return [{**line, "name": line["name"] or str(shape.facts.get("root", ""))} for line in by_owner(shape.tensors)]
 
 
 def _resize(name: str, module: nn.Module, own: Mapping[str, Tensor]) -> None:

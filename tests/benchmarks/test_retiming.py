@@ -1,6 +1,6 @@
-"""A network that was built again from its shape takes the time of the one that was solved: their speed-ups agree within both intervals.
+"""A network that was built again from its shape takes the time of the one that was solved: speed-ups agree within both intervals.
 
-`pytest tests/benchmarks/test_retiming.py --benchmark-enable -s` judges; without it the same code runs shortly and nothing is judged.
+`pytest tests/benchmarks/test_retiming.py --benchmark-enable -s` judges; without it the same code runs and nothing is judged.
 """
 
 from __future__ import annotations
