@@ -110,11 +110,12 @@ def of_operations(spec: Spec, operations: Sequence[Mapping[str, Any]]) -> Shape:
 def _told(problem: Any, training: Any) -> dict[str, Any]:
     """How steps are taken, where the task's own recipe takes them; raises NoShape for any other."""
     recipe = training.recipe
-    if type(recipe) is not type(problem.recipe) or training.set_point is not None or training.loss is not None:
+    kind = next((name for name, of in _recipes(problem).items() if type(recipe) is of), "")
+    if not kind or training.set_point is not None or training.loss is not None:
         raise NoShape("its steps are taken otherwise than the task's recipe takes them")
     rates = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
     told = {"epochs": training.epochs, "steps": training.steps, "batch": training.batch, "precision": training.precision}
-    return {**told, "recipe": {name: list(v) if isinstance(v, tuple) else v for name, v in rates.items()}}
+    return {**told, "kind": kind, "recipe": {name: list(v) if isinstance(v, tuple) else v for name, v in rates.items()}}
 
 
 def _training(problem: Any, told: Mapping[str, Any]) -> Any:
@@ -124,12 +125,20 @@ def _training(problem: Any, told: Mapping[str, Any]) -> Any:
     if told["precision"] != problem.precision or int(told["batch"]) != problem.batch:
         raise ValueError("its steps are of another batch or precision than the task's")
     rates = {name: tuple(v) if isinstance(v, list) else v for name, v in told["recipe"].items()}
-    for f in fields(problem.recipe):
-        mine, theirs = rates.get(f.name), getattr(problem.recipe, f.name)
+    of = _recipes(problem)[told["kind"]]
+    for f in fields(of):
+        mine, theirs = rates.get(f.name), getattr(problem.recipe, f.name, 1)
         numbers = isinstance(theirs, float) and isinstance(mine, int | float) and not isinstance(mine, bool)
         if not numbers and type(mine) is not type(theirs):
             raise ValueError(f"its recipe says {f.name}={mine!r}")
-    return Training(type(problem.recipe)(**rates), epochs, int(told["steps"]), problem.batch, problem.precision)
+    return Training(of(**rates), epochs, int(told["steps"]), problem.batch, problem.precision)
+
+
+def _recipes(problem: Any) -> dict[str, Any]:
+    """Recipes whose steps are a training's: the task's, and the beginning of one that is broken off."""
+    from reference_impls.parts.vit_example_scores import Beginning
+
+    return {"task": type(problem.recipe), "beginning": Beginning}
 
 
 def _examples(shape: Shape) -> int:

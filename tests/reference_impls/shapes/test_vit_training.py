@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reference_impls.parts.vit_example_scores import Beginning
 from reference_impls.shapes import vit_training
 from suite import deployed, registry
 from suite.protocol import NoShape, Spec
@@ -35,9 +36,9 @@ def test_what_is_built_again_is_the_same_program(case: str) -> None:
     asked = spec(case=case)
     problem = registry.task("vit_training").problem(asked, MemoryRun(asked))
     model = problem.network()
-    scored = training(problem, 2, schedule="steps", warmup=0)
+    begun = replace(training(problem, 2), recipe=Beginning.of(problem, whole=problem.epochs))
     before = (
-        Before("scoring_runs", problem.network(), 12.0, problem.batch, scored),
+        Before("scoring_runs", problem.network(), 12.0, problem.batch, begun),
         Before("scores", problem.network(), 7.5, problem.batch),
     )
     for solution in (
