@@ -1,9 +1,10 @@
 """The bundle: what a run leaves behind, written whole or not at all.
 
 A bundle is a folder ``results/<task>/<tier>/<method>/<key>-<id>/`` with ``run.json`` (this schema),
-``evidence.parquet`` (one line a test row), ``timing.parquet`` (one line a timed block) and at most
-four small pictures (``*.webp``).  The id is the SHA-256 of the canonical JSON without ``id``; ``files``
-and ``pictures`` carry the hashes of the other files, so the id covers every byte.  The key says what was
+``evidence.parquet`` (one line a test row), ``timing.parquet`` (one line a timed block), where the task can tell
+it ``deployed.json`` (the shape of what is deployed, `suite.deployed`) and at most four small pictures (``*.webp``).
+The id is the SHA-256 of the canonical JSON without ``id``; ``files``, ``deployed`` and ``pictures`` carry the
+hashes of the other files, so the id covers every byte.  The key says what was
 asked (Spec, method, version, configuration, data, cards): runs of the same key are replays of each
 other.  Within a schema version fields are only added; bundles are never rewritten.
 """
@@ -34,6 +35,7 @@ SCHEMA = 1
 STATUSES = ("ok", "diverged", "over_budget", "oom", "timeout", "error", "killed")
 FINAL = ("ok", "diverged", "over_budget")  #: the others are tried again on --retry
 RUN, EVIDENCE, TIMING = "run.json", "evidence.parquet", "timing.parquet"
+DEPLOYED = "deployed.json"
 
 WHEN = "%Y-%m-%dT%H:%M:%SZ"  #: how a bundle writes when it was made
 OFF_TARGET = 0.01  #: relative; views.sql has it too
@@ -137,6 +139,13 @@ class FileRecord(Record):
     rows: int = Field(ge=0, le=MOST)
 
 
+class PlainRecord(Record):
+    """A file that has no rows."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0, le=MOST)
+
+
 class PictureRecord(Record):
     """A picture: what the method put out, WebP without loss.  Only a replay can confirm it."""
 
@@ -195,11 +204,15 @@ class RunRecord(Record):
     pictures: dict[PictureName, PictureRecord] = Field(
         default_factory=dict, max_length=pictures.MOST, description="crops to look at, of those tasks that show some"
     )
+    deployed: PlainRecord | None = Field(
+        None, description="deployed.json, the shape of what is deployed; null in older bundles, and where there is none"
+    )
 
     @property
-    def hashed(self) -> dict[str, FileRecord | PictureRecord]:
+    def hashed(self) -> dict[str, FileRecord | PictureRecord | PlainRecord]:
         """Every file beside ``run.json``, by name."""
-        return {name: entry for part in (self.files, self.pictures) for name, entry in part.items()}
+        found = {name: entry for part in (self.files, self.pictures) for name, entry in part.items()}
+        return found | ({DEPLOYED: self.deployed} if self.deployed else {})
 
     def measure(self, name: str, part: str = "") -> MeasureRecord | None:
         return next((m for m in self.measures if m.name == name and m.part == part), None)
@@ -232,6 +245,11 @@ def describe(path: Path) -> FileRecord:
     from pyarrow import parquet
 
     return FileRecord(sha256=sha256(path), bytes=path.stat().st_size, rows=parquet.read_metadata(path).num_rows)
+
+
+def describe_plain(path: Path) -> PlainRecord:
+    """Hash and size of any file."""
+    return PlainRecord(sha256=sha256(path), bytes=path.stat().st_size)
 
 
 def describe_picture(path: Path) -> PictureRecord:
@@ -383,6 +401,6 @@ def below(root: Path, folder: Path) -> int:
 
 
 __all__ = [
-    "EVIDENCE", "FINAL", "RUN", "SCHEMA", "STATUSES", "TIMING", "RunRecord", "canonical_json", "describe",
+    "DEPLOYED", "EVIDENCE", "FINAL", "RUN", "SCHEMA", "STATUSES", "TIMING", "RunRecord", "canonical_json", "describe",
     "describe_picture", "find", "folder", "identity", "read", "read_table", "seal", "sha256", "write", "write_table",
 ]  # fmt: skip

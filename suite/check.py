@@ -21,15 +21,15 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from suite import bundle, fields, pictures, rules, truth
+from suite import bundle, deployed, fields, pictures, rules, timings, truth
 from suite import registry as ours
-from suite.checks import held, identity, numbers, texts, tree, untrusted
-from suite.checks.findings import AGAIN, Finding, Refused
+from suite.checks import held, identity, numbers, retimed, texts, tree, untrusted
+from suite.checks.findings import AGAIN, Finding, Refused, printable
 from suite.checks.seen import Print, Seen, print_of
 from suite.meters import timing
 from suite.naming import UserError
 from suite.processors import cores
-from suite.protocol import TIERS, Measure, Spec, Task
+from suite.protocol import TIERS, Measure, NoShape, Shapes, Task
 from suite.versions import TABLE, Lineage, Table, read
 
 MOST_FINDINGS = 20  #: of one bundle
@@ -71,6 +71,7 @@ class Registry(Protocol):
     def task(self, name: str, /) -> Task[Any, Any]: ...
     def task_digest(self, name: str, /) -> str: ...
     def methods(self, task_name: str, /) -> Mapping[str, MethodSource]: ...
+    def shapes(self, name: str, /) -> Shapes | None: ...
 
 
 def check(paths: Sequence[Path], *, against: Path | None = None, registry: Registry = ours) -> list[Finding]:
@@ -94,9 +95,13 @@ def check(paths: Sequence[Path], *, against: Path | None = None, registry: Regis
     findings: list[Finding] = []
     for root in paths:
         inner = [] if os.path.exists(root / bundle.RUN) else list(bundle.find(root))  # of a name that is too long as well
-        cases = [_Case(path, root, against, known, seen) for path in inner or [root]]
+        weighed = [] if os.path.exists(root / bundle.RUN) else list(timings.find(root))
+        cases = [_Case(path, root, against, known, seen) for path in inner or ([] if weighed else [root])]
         for found in _several(cases) if len(cases) >= MANY and registry is ours else map(_bundle, cases):
             findings += islice(found, MOST_FINDINGS)
+        of = retimed.Known(known.of_spec, known.shapes, known.rules, against)
+        for path in weighed:
+            findings += islice(retimed.check(path, of), MOST_FINDINGS)
         if inner:
             findings += tree.strays(root, tree.Known(tuple(known.tasks), seen.runs()))
     return [f.printable() for f in findings]
@@ -201,6 +206,7 @@ class _Known:
         self.task = cache(registry.task)
         self.methods = cache(registry.methods)
         self.task_digest = cache(registry.task_digest)
+        self.shapes = cache(registry.shapes)
         self.truth = cache(self._truth)
         self.rules = cache(self._rules)
         self.versions = cache(self._versions)
@@ -210,6 +216,10 @@ class _Known:
         """truth.toml of a task by tier and data name; empty where there is none."""
         path = self.tasks[task].path
         return truth.read(path.with_name(truth.FILE)) if path else {}
+
+    def of_spec(self, spec: bundle.SpecRecord) -> Task[Any, Any] | None:
+        """The task of a Spec; None where it is not here."""
+        return self.task(spec.task).of(spec.case) if spec.task in self.tasks else None
 
     def of_case(self, spec: bundle.SpecRecord) -> rules.CaseRules | None:
         """What holds of a case; None where nothing is known of it."""
@@ -345,6 +355,7 @@ def _rules(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if held_to.known and spec.tier != "paper" and not held_to.has(spec.tier, spec.division, spec.case):
         told = f"{spec.case} is no case of the {spec.division} division in tier {spec.tier}"
         yield case.error("spec.case", told, "use a case of the tier, or --division open")
+    yield from _shape(case, record)
     yield from _derived(case, record, task, entry)
 
 
@@ -375,6 +386,23 @@ def _pictures(case: _Case, record: bundle.RunRecord, task: Task[Any, Any]) -> It
         yield case.error("pictures", told, file=min(original))
 
 
+def _shape(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
+    """The shape of what is deployed has the operations that the record tells, layer by layer: neither more nor less of them."""
+    if record.deployed is None:
+        return
+    told, shapes = untrusted.shape(case.path, record), case.known.shapes(record.spec.task)
+    if shapes is None or told.form > shapes.FORM:
+        here = "tells no shapes" if shapes is None else f"knows forms of shapes up to {shapes.FORM}"
+        yield case.error("form", f"is {told.form}, and {record.spec.task} {here}", "update weighin", bundle.DEPLOYED)
+        return
+    try:
+        layers = shapes.layers(retimed.spec_of(record), told.shape)
+    except (NoShape, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as e:
+        raise Refused(bundle.DEPLOYED, "shape", printable(str(e), 200)) from e
+    for difference in deployed.differences(layers, [layer.model_dump() for layer in record.operations]):
+        yield case.error("shape", difference, file=bundle.DEPLOYED)
+
+
 def _failed(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     if not record.reason.strip():
         yield case.error("reason", f"a run that ended as {record.status} says why")
@@ -395,9 +423,8 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
         evidence = _table(case, record, bundle.EVIDENCE, task.columns, min(task.evidence_bytes, untrusted.PAPER_BYTES))
         yield from _truth(case, record, task, evidence, entry)
         case.print = print_of(evidence, _dictated(case.known, record))
-        spec = Spec(**{f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields})
         try:
-            derived += task.score(spec, evidence)
+            derived += task.score(retimed.spec_of(record), evidence)
         except (UserError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError) as e:
             # what numbers and labels out of range raise, and a cell that asks for more than there is
             told = str(e) or type(e).__name__

@@ -25,12 +25,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from suite import bundle, parallel, pictures, registry, system
+from suite import bundle, deployed, parallel, pictures, registry, system
 from suite.budget import Budget
 from suite.files import atomic, write_json
 from suite.naming import UserError, address
-from suite.order import CHECKPOINT, DATA, SOLUTION, Order, outcome_file
-from suite.protocol import Diverged, Measure, Method, OverBudget, Problem, Run, Spec, Stopped, Task, Unsupported, Workload
+from suite.order import CHECKPOINT, DATA, SHAPE, SOLUTION, Order, outcome_file
+from suite.protocol import (
+    Diverged,
+    Measure,
+    Method,
+    NoShape,
+    Operations,
+    OverBudget,
+    Problem,
+    Run,
+    Spec,
+    Stopped,
+    Task,
+    Unsupported,
+    Workload,
+)
 
 STOPPED = 75  #: exit code after a signal: temporary, try again
 MOST_NOTES = 32  #: of a Solution, and of a Problem
@@ -170,6 +184,10 @@ class Stage:
         compat.declare_operators()
         return torch.load(self.work / SOLUTION, map_location=self.spec.device, weights_only=False)
 
+    def deployed(self) -> tuple[Problem, Any]:
+        """The problem and what is weighed of it: the Solution, or one that is built from the shape of a row."""
+        return rebuilt(self) if self.order.again else (self.problem(), self.solution())
+
     def workloads(self, problem: Problem, solution: Any) -> dict[str, Workload]:
         return {w.name: w for w in self.task.workloads(problem, solution)}
 
@@ -212,12 +230,56 @@ def examine(stage: Stage) -> dict[str, Any]:
         bundle.write_table(dict(evidence), stage.work / bundle.EVIDENCE)
     seen = draw(stage, problem, solution)
     operations = stage.task.operations(problem, solution)
+    unshaped = shape(stage, problem, solution, operations)
+    notes = [f"{DATA}{note}"[:MOST_CHARACTERS] for note in islice(problem.notes, MOST_NOTES)]
     return {
-        "files": _described(stage.work, bundle.EVIDENCE),
+        "files": _described(stage.work, bundle.EVIDENCE, bundle.DEPLOYED),
         "operations": [dict(layer) for layer in operations.layers],
-        "warnings": [*(f"{DATA}{note}"[:MOST_CHARACTERS] for note in islice(problem.notes, MOST_NOTES)), *operations.warnings],
+        "warnings": [*notes, *operations.warnings, *([f"{SHAPE}{unshaped}"[:MOST_CHARACTERS]] if unshaped else [])],
         "pictures": seen,
     }
+
+
+def shape(stage: Stage, problem: Problem, solution: Any, operations: Operations) -> str:
+    """Write the shape of what is deployed, if the task tells one; returns why a Solution has none.
+
+    What is written is what can be built again: the network of this shape has the same operations, layer by layer.
+    """
+    shapes = registry.shapes(stage.spec.task)
+    if shapes is None:
+        return ""
+    try:
+        found = deployed.file_of(stage.spec, shapes, shapes.describe(problem, solution))
+        again = stage.task.operations(problem, shapes.rebuild(problem, deployed.read(found).shape))
+        told = deployed.changed(again.layers, operations.layers)
+        told += deployed.differences(shapes.layers(stage.spec, deployed.read(found).shape), operations.layers)
+        if told:
+            return f"built again it is another program: {told[0]}"
+    except NoShape as e:
+        return str(e)
+    except (UserError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as e:  # somebody's own network
+        traceback.print_exc()
+        return f"cannot be told ({type(e).__name__}: {e})"
+    with atomic(stage.work / bundle.DEPLOYED) as scratch:
+        scratch.write_bytes(found)
+    return ""
+
+
+def rebuilt(stage: Stage) -> tuple[Problem, Any]:
+    """The problem of a row without its data, and what is deployed built again from the row's shape.
+
+    Raises UserError where its operations are not the row's: then it is another program, and its time says nothing of the row.
+    """
+    shapes = registry.shapes(stage.spec.task)
+    if shapes is None:
+        raise UserError(f"{stage.spec.task} tells no shapes, so its rows cannot be weighed again")
+    told = deployed.read((stage.work / bundle.DEPLOYED).read_bytes())
+    problem = shapes.problem(stage.spec, stage.run, told.shape)
+    solution = shapes.rebuild(problem, told.shape)
+    layers = json.loads((stage.work / deployed.OPERATIONS).read_text(encoding="utf-8"))
+    if differ := deployed.changed(stage.task.operations(problem, solution).layers, layers):
+        raise UserError(f"the network of this shape is not the row's: {differ[0]}; run `weighin check` on the row")
+    return problem, solution
 
 
 def _described(work: Path, *names: str) -> dict[str, str]:
@@ -248,7 +310,7 @@ def weigh(stage: Stage) -> dict[str, Any]:
 
     from suite.meters import energy, timing
 
-    problem, solution = stage.problem(), stage.solution()
+    problem, solution = stage.deployed()
     ours = stage.workloads(problem, solution)
     theirs = stage.workloads(problem, stage.task.parent(problem))
     synchronize = torch.cuda.synchronize if stage.spec.device.startswith("cuda") else None
@@ -281,7 +343,9 @@ def weigh(stage: Stage) -> dict[str, Any]:
         if reason and reason not in reasons:
             reasons.append(reason)
     bundle.write_table(timing.to_table(blocks), stage.work / bundle.TIMING)
-    measures += [asdict(m) for m in (*called(stage.task, ours), *stage.task.weigh(problem, solution), *noted(solution))]
+    # of what is built again the row itself tells what it counts, and what its method noted
+    facts = () if stage.order.again else (*stage.task.weigh(problem, solution), *noted(solution))
+    measures += [asdict(m) for m in (*called(stage.task, ours), *facts)]
     return {
         "files": _described(stage.work, bundle.TIMING),
         "unsupported": unsupported,
@@ -326,7 +390,7 @@ def memory_of(stage: Stage, name: str) -> dict[str, Any]:
     """Memory of one workload, alone in this process."""
     from suite.meters import memory, size
 
-    problem, solution = stage.problem(), stage.solution()
+    problem, solution = stage.deployed()
     workload = stage.workloads(problem, solution)[name]
     weights = size.weight_bytes(stage.task.deployed(solution))
     try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
+    from suite import retiming
     from suite.bundle import RunRecord
     from suite.meters.selftest import SelfTest
     from suite.order import Order
@@ -322,6 +323,106 @@ def weigh(
     _finish(outcomes, as_json, "the same command weighs it again")
 
 
+@app.command("time")
+def time_(
+    paths: Annotated[list[Path], typer.Argument(metavar="BUNDLE|RESULTS", help="Bundles, or folders of them.")],
+    device: Device = "cpu",
+    budget: Annotated[str, typer.Option(help="Stop in time: 90s, 10m, 2h; default: when all is weighed.")] = "",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Results that timings go to; default: those that the bundles lie in.")] = None,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Read memory as well: a process a workload.")] = True,
+    submitter: Annotated[str, typer.Option(help="Who submits this: a name on the board.", envvar="WEIGHIN_SUBMITTER")] = "",
+    as_json: Json = False,
+) -> None:
+    """Weigh rows of others on this machine, from the shapes in their bundles: no training, no data sets."""
+    from suite import naming, place, retiming, runner
+    from suite import system as machine
+
+    _check_device(device)
+    _check_threads(threads)
+    seconds = retiming.budget(budget)
+    if submitter:
+        naming.check_submitter(submitter)
+    for path in paths:
+        if not os.path.isdir(path):
+            raise UserError(f"no folder {_short(path)}; name a bundle or a folder of results")
+    card = machine.card(device, threads)
+    plan = retiming.plan(paths, out, device, card)
+    roots = {root for c in plan.todo if (root := retiming.home(c.path, out)) is not None}
+    for root in roots:
+        place.check_writable(root)
+    found: list[retiming.Timed] = []
+    with _stoppable(), _progress(quiet=as_json) as bars:
+        whole = bars.add_task(f"{len(plan.todo)} rows", total=len(plan.todo)) if len(plan.todo) > 1 else None
+        for timed in retiming.time_all(
+            plan.todo,
+            lambda root: runner.Settings(root, _work(root), submitter=submitter),
+            out=out,
+            device=device,
+            threads=threads,
+            card=card,
+            seconds=seconds,
+            memory=memory,
+            show=lambda c: _show(bars, c.title),
+        ):
+            found.append(timed)
+            for bar in bars.task_ids:
+                bars.update(bar, visible=bar == whole)
+            if whole is not None:
+                bars.advance(whole)
+            mark = "[green]timed[/]" if timed.path else "[red]failed[/]"
+            told = _speed_of(timed.path) if timed.path else timed.reason
+            bars.console.print(f"{mark} {_escape(timed.candidate.title)}  {_escape(told)}", soft_wrap=True, highlight=False)
+    failed = [t for t in found if t.path is None]
+    if as_json:
+        _print_json(
+            {
+                "card": card.hash,
+                "device": device,
+                "timed": [{"row": str(t.candidate.path), "timing": str(t.path)} for t in found if t.path],
+                "failed": [{"row": str(t.candidate.path), "reason": t.reason} for t in failed],
+                "waiting": [str(c.path) for c in plan.todo[len(found) :]],
+                "done": [str(x.path) for x in plan.left if x.done],
+                "left_out": [{"row": str(x.path), "reason": x.reason} for x in plan.left if not x.done],
+            }
+        )
+    else:
+        _time_summary(plan, found)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _speed_of(path: Path) -> str:
+    """The speed-up that a timing found, of the workload by which its task tells speed."""
+    from suite import registry, timings
+
+    record = timings.read(path)
+    speed = registry.task(record.row.task).speed
+    m = next((m for m in record.measures if m.name == "speedup" and m.part == speed), None)
+    between = f" ({m.low:.2f} to {m.high:.2f})" if m and m.low is not None and m.high is not None else ""
+    return f"{speed} {m.value:.2f}×{between}" if m else f"{speed} is not supported here"
+
+
+def _time_summary(plan: retiming.Plan, found: Sequence[retiming.Timed]) -> None:
+    from collections import Counter
+
+    console = _console()
+    done = sum(x.done for x in plan.left)
+    timed = sum(t.path is not None for t in found)
+    waiting = len(plan.todo) - len(found)
+    words = [
+        f"{timed} timed",
+        f"{waiting} waiting, on which the same command goes on" if waiting else "",
+        f"{done} weighed here before",
+    ]
+    console.print(", ".join(filter(None, words)), style="bold", highlight=False)
+    why = Counter(
+        f"{x.record.spec.task}: {x.reason}" if x.record.spec.task not in x.reason else x.reason for x in plan.left if not x.done
+    )
+    for reason, count in why.most_common():
+        console.print(f"  {count} left out: {_escape(reason)}", style="dim", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def export(
     work: Annotated[Path, typer.Argument(help="Work folder of a run solved with --solve-only.")],
@@ -347,7 +448,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Validate bundles: derive every number again from the evidence; exit 1 if one does not hold."""
-    from suite import bundle
+    from suite import bundle, timings
     from suite import check as checker
 
     for p in path:
@@ -358,8 +459,9 @@ def check(
     findings = checker.check(path, against=against)
     errors = [f for f in findings if f.level == "error"]
     count = sum(1 for p in path for _ in bundle.find(p)) if all(p.is_dir() for p in path) else len(path)
+    weighed = sum(1 for p in path if p.is_dir() for _ in timings.find(p))
     if as_json:
-        _print_json({"bundles": count, "errors": len(errors), "findings": [f.to_json() for f in findings]})
+        _print_json({"bundles": count, "timings": weighed, "errors": len(errors), "findings": [f.to_json() for f in findings]})
     else:
         console = _console()
         for finding in findings:
@@ -370,8 +472,9 @@ def check(
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(f"{count} bundles, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
-    if errors or count == 0:
+        told = f"{count} bundles{f', {weighed} timings' if weighed else ''}"
+        console.print(f"{told}, {len(errors)} errors, {len(findings) - len(errors)} marks", style="bold")
+    if errors or count + weighed == 0:
         raise typer.Exit(1)
 
 

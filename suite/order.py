@@ -13,6 +13,7 @@ from suite.naming import UserError, digest
 from suite.protocol import Spec
 
 DATA = "data: "  #: how a bundle's notes of its data begin
+SHAPE = "shape: "  #: how a bundle's note of why its shape cannot be told begins
 ORDER, SOLUTION, CHECKPOINT, LOG = "order.json", "solution.pt", "checkpoint.pt", "log.txt"
 
 
@@ -41,6 +42,7 @@ class Order:
     identity: str = ""  #: the digest that stands for that version in keys, if it is not the source's own (`suite.versions`)
     task_digest: str = ""  #: digest of the source of the task's modules
     timing_seconds: float = 0.0  #: cap of each timed comparison; 0: the tier's
+    again: bool = False  #: what is weighed is built from the shape of a row (`suite.retiming`), and was not solved here
 
     def key(self, cards: Mapping[str, str]) -> str:
         """What was asked, on which systems: runs of one key are replays of each other."""

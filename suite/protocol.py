@@ -5,6 +5,7 @@ A *Task* turns a *Spec* into a *Problem*; a *Method* solves it; the task examine
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,10 @@ class OverBudget(Exception):
 
 class Diverged(Exception):
     """Training produced NaN or infinity; ends the run, which is kept as a failure."""
+
+
+class NoShape(Exception):
+    """Why a Solution, or a row, has no `Shape`: it is weighed where it was solved, and nowhere else."""
 
 
 class Stopped(Exception):
@@ -123,6 +128,30 @@ class Operations:
 
     def total(self, column: str) -> float:
         return float(sum(layer[column] for layer in self.layers))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of what is deployed, without its values: its size, and which of its elements are not zero."""
+
+    size: tuple[int, ...]
+    nonzero: int  #: how many elements are not zero
+    #: which: their bits in the order of the elements, as `numpy.packbits` packs them; None where all or none are zero, and where
+    #: their places decide no time
+    where: bytes | None = field(default=None, repr=False)
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.size)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a Solution decides how fast it is, without its weights: what is weighed again on another machine."""
+
+    facts: Mapping[str, Any]  #: the task's own, as JSON: numbers, texts, and lists and mappings of these
+    tensors: Mapping[str, Tensor]  #: by their names in what is deployed
 
 
 @dataclass(frozen=True)
@@ -225,6 +254,37 @@ class Task(ABC, Generic[P, S]):
     def export(self, problem: P, solution: S, folder: Path) -> None:
         """Write what is deployed elsewhere (a phone's files) into a new folder, whole or not at all."""
         raise UserError(f"{self.name} has nothing to export; `weighin list` shows the other tasks")
+
+
+class Shapes(Protocol):
+    """How a task's Solutions become shapes, and shapes Solutions again: the module ``reference_impls/shapes/<task>.py``.
+
+    It stands beside the methods, as they deploy modules of their own, and nothing of a task or a method imports it: what a row's
+    digests cover stays as it was.  Importing it, and `layers` and `of_operations`, need no torch: the checker calls them.
+    """
+
+    FORM: int  #: of facts and names of tensors; raised when they are to be read otherwise
+
+    def describe(self, problem: Any, solution: Any) -> Shape:
+        """The shape of a Solution; raises NoShape where `rebuild` could not make the same program of it."""
+
+    def places(self, spec: Spec) -> bool:
+        """Whether it decides time where zeros stand, so that a pattern that is too long for the file cannot be left out."""
+
+    def layers(self, spec: Spec, shape: Shape) -> Sequence[Mapping[str, Any]]:
+        """What `Task.operations` says of it by layer, as far as the shape alone tells: name, and any of macs, params, nonzero.
+
+        Layers with parameters are all there.  Raises ValueError on a shape that no Solution of the Spec has.
+        """
+
+    def problem(self, spec: Spec, run: Run, shape: Shape) -> Any:
+        """The task's Problem without its data set, which may not be here."""
+
+    def rebuild(self, problem: Any, shape: Shape) -> Any:
+        """A Solution of this shape, its weights drawn by the seed: `Task.workloads` then weighs it as any other."""
+
+    def of_operations(self, spec: Spec, operations: Sequence[Mapping[str, Any]]) -> Shape:
+        """The shape that follows from a row's operations by layer; raises NoShape where they do not determine the program."""
 
 
 class Method(Protocol):

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from suite.naming import UserError
-from suite.protocol import Method, Task
+from suite.protocol import Method, Shapes, Task
 
 HOUSE = Path(__file__).resolve().parent.parent  #: where suite, tasks and reference_impls stand side by side
 TASKS, METHODS = HOUSE / "tasks", HOUSE / "reference_impls"
@@ -114,6 +114,16 @@ def task(name: str) -> Task[Any, Any]:
     module = importlib.import_module(f"tasks.{name}.task")
     (found,) = (v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Task) and v.__module__ == module.__name__)
     return found()
+
+
+def shapes(name: str) -> Shapes | None:
+    """What tells the shape of a task's Solutions: ``shapes/<task>.py`` beside our methods, or another package's own, by an entry
+    point ``weighin.shapes`` named as the task; None where there is neither, so that its rows are weighed where they are solved.
+    """
+    if (METHODS / "shapes" / f"{name}.py").is_file():
+        return typing.cast("Shapes", importlib.import_module(f"{METHODS.name}.shapes.{name}"))
+    found = next((e for e in _entries("weighin.shapes") if e.name == name), None)
+    return typing.cast("Shapes", found.load()) if found else None
 
 
 class Asked(Protocol):

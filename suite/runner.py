@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
-from suite import bundle, folders, parallel, place, registry, system, versions
+from suite import bundle, deployed, folders, parallel, place, registry, system, timings, versions
 from suite.child import STOPPED, Stage
 from suite.files import read_json, write_json
 from suite.naming import UserError, parse_target, variant
@@ -298,6 +298,95 @@ def export(work: Path, folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
+@dataclass(frozen=True)
+class Again:
+    """A row whose shape is to be weighed on this machine."""
+
+    row: bundle.RunRecord
+    shape: bytes  #: its ``deployed.json``
+    origin: Literal["bundle", "operations"]
+    memory: bool = True  #: whether memory is read as well, by a process a workload
+
+
+def time_again(asked: Again, settings: Settings, device: str, threads: int, card: system.SystemCard, progress: Progress) -> Path:
+    """Weigh a row's shape on this machine and write its timing; returns the timing's folder.
+
+    What was weighed when it was stopped is weighed again: half a comparison says nothing.  Raises UserError where it cannot be
+    weighed, and TimeoutError where it took longer than `Settings.cap_seconds`.
+    """
+    row = asked.row
+    spec = Spec(**{**{f: getattr(row.spec, f) for f in bundle.SpecRecord.model_fields}, "device": device})
+    task = registry.task_of(spec)
+    order = Order(
+        spec=spec,
+        method=row.method.name,
+        origin=row.method.origin,
+        path="",
+        module="",
+        version=row.method.version,
+        configuration={},
+        variant=row.method.variant,
+        seedless=row.method.seedless,
+        data=row.data,
+        threads=threads,
+        again=True,
+    )
+    work = settings.work / f"time-{row.id[:12]}-{card.hash}-{device.replace(':', '-')}"
+    with _alone(work):
+        _unweigh(work)
+        order.write(work)
+        (work / bundle.DEPLOYED).write_bytes(asked.shape)
+        write_json(work / deployed.OPERATIONS, [layer.model_dump() for layer in row.operations])
+        system.write_card(card, settings.out / "systems")
+        cap = settings.cap_seconds or task.tiers[spec.tier].cap_seconds
+        status, reason = _weigh(work, order, cap, progress, settings.launch, memory=asked.memory)
+        if status == "timeout":
+            shutil.rmtree(work)
+            raise TimeoutError(reason)
+        if status != "ok":
+            raise UserError(
+                f"{spec.task} {row.method.name} cannot be weighed here: {reason.splitlines()[0]}; its log: {work / LOG}"
+            )
+        path = _timed(work, asked, order, settings, card)
+        shutil.rmtree(work)
+        return path
+
+
+def _timed(work: Path, asked: Again, order: Order, settings: Settings, card: system.SystemCard) -> Path:
+    """Gather what the stages left into a sealed timing."""
+    row = asked.row
+    outcomes = {p.stem: read_json(p) for p in work.glob("*.json")}
+    weighed = outcomes["weigh"]
+    metered: list[dict[str, Any]] = list(weighed["measures"])
+    unsupported: dict[str, str] = dict(weighed["unsupported"])
+    for name, outcome in outcomes.items():
+        if name.startswith("memory-"):
+            metered += outcome.get("measures", [])
+            unsupported |= outcome.get("unsupported", {})
+    status, reason, derived = _derive(work, order, metered)
+    if status != "ok":
+        raise UserError(f"{row.spec.task} {row.method.name} cannot be weighed here: {reason}")
+    notes = [*weighed["notes"], *(outcomes.get("moments") or [])]
+    record = timings.seal(
+        {
+            "row": {"id": row.id, "key": row.key, "task": row.spec.task, "tier": row.spec.tier, "method": row.method.name},
+            "shape": deployed.sha256(asked.shape),
+            "origin": asked.origin,
+            "created": datetime.now(UTC).strftime(bundle.WHEN),
+            "device": order.spec.device,
+            "card": card.hash,
+            "source": _source(),
+            "libraries": system.libraries(registry.task_of(order.spec).libraries),
+            "measures": [*derived, *map(_fields, metered)],
+            "unsupported": {name: place.without_paths(why, work, "") for name, why in unsupported.items()},
+            "notes": [place.without_paths(str(note), work, "") for note in notes],
+            "submitter": settings.submitter,
+            "files": {bundle.TIMING: bundle.describe(work / bundle.TIMING)},
+        }
+    )
+    return timings.write(settings.out, record, work / bundle.TIMING)
+
+
 def _solved(work: Path) -> Order:
     """The order of a work folder with a Solution in it; its method's file is the one that stands on this machine."""
     order = Order.read(work)
@@ -312,14 +401,14 @@ def _solved(work: Path) -> Order:
     return order
 
 
-def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Launch) -> tuple[str, str]:
+def _weigh(work: Path, order: Order, cap: float, progress: Progress, launch: Launch, *, memory: bool = True) -> tuple[str, str]:
     before = system.moments(order.spec.device)
     status, reason = _stages(work, ["weigh"], cap, progress, launch)
     if status != "ok":
         return status, reason
     from numpy import unique
 
-    names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"]))
+    names = list(unique(bundle.read_table(work / bundle.TIMING)["workload"])) if memory else []
     status, reason = _stages(work, [f"memory {name}" for name in names], cap, progress, launch)
     write_json(work / MOMENTS, system.compare_moments(before, system.moments(order.spec.device)))
     return status, reason
@@ -429,6 +518,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
     measures: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     pictures: dict[str, Path] = {}
+    shape: dict[str, Path] = {}
     notes = [str(w) for w in examined.get("warnings", [])] + list(outcomes.get("weigh", {}).get("notes", []))
     if order.processes > 1:
         shared = registry.task_of(order.spec).shares_batches
@@ -440,6 +530,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         measures += derived
         files = {n: work / n for n in (bundle.EVIDENCE, bundle.TIMING) if (work / n).exists()}
         pictures = {n: work / n for n in examined.get("pictures", [])}
+        shape = {n: work / n for n in (bundle.DEPLOYED,) if n in examined.get("files", {})}
         notes += outcomes.get("moments", [])
     if "examples" in solved:
         measures += [
@@ -489,9 +580,10 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             "submitter": solver["submitter"],
             "files": {n: bundle.describe(p) for n, p in files.items()},
             "pictures": {n: bundle.describe_picture(p) for n, p in pictures.items()},
+            "deployed": next((bundle.describe_plain(p) for p in shape.values()), None),
         }
     )
-    return bundle.write(out, record, {**files, **pictures})
+    return bundle.write(out, record, {**files, **pictures, **shape})
 
 
 def _derive(work: Path, order: Order, metered: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:

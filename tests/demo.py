@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from suite import bundle, pictures, registry, rules, system
+from suite import bundle, pictures, registry, rules, system, timings
 from suite.fields import defaults
 from suite.meters import timing
 from suite.naming import digest
@@ -131,6 +131,40 @@ def write(
         operations=[{"name": "conv", "kind": "Conv2d", "macs": macs, "params": params, "nonzero": nonzero}],
         changes=changes,
     )
+
+
+def retime(
+    root: Path,
+    run: Path,
+    *,
+    speedup: float = 1.4,
+    machine: system.SystemCard | None = None,
+    device: str = "cpu",
+    submitter: str = "",
+) -> Path:
+    """A timing of a row's shape, under the same results: what `weighin time` would have written on another machine."""
+    row = bundle.read(run)
+    machine = machine or card("Another invented processor")
+    system.write_card(machine, root / "systems")
+    table = root / ".work" / bundle.TIMING
+    table.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_table(blocks(speedup, row.spec.seed), table)
+    told = timings.seal(
+        {
+            "row": {"id": row.id, "key": row.key, "task": row.spec.task, "tier": row.spec.tier, "method": row.method.name},
+            "shape": row.deployed.sha256 if row.deployed else "0" * 64,
+            "origin": "bundle" if row.deployed else "operations",
+            "created": "2026-11-30T12:00:00Z",
+            "device": device,
+            "card": machine.hash,
+            "source": {"weighin": "0.1.0", "commit": "0123abc", "dirty": False},
+            "libraries": {"torch": "2.13.0"},
+            "measures": [record(m) for m in timing.derive(bundle.read_table(table))],
+            "submitter": submitter,
+            "files": {bundle.TIMING: bundle.describe(table)},
+        }
+    )
+    return timings.write(root, told, table)
 
 
 def _sealed(

@@ -66,6 +66,7 @@ class Run:
     weighed: bool  #: the first of its row and seed on its class of machine and device
     failed: bool  #: no answer to its question stands
     off_target: str  #: what was kept where something else was asked; empty on target
+    of: str = ""  #: of a timing of a shape the run that it is of; empty of a run
 
 
 @dataclass(frozen=True)
@@ -151,19 +152,28 @@ def of_task(db: duckdb.DuckDBPyConnection, task: str) -> Iterator[Case]:
     return _read(db, "task = ?", [task])
 
 
-TOLD = tuple(f.name for f in fields(Run) if f.name not in ("place", "solve_class", "weigh_class", "off_target"))
-RUNS = """
-SELECT task, version, tier, division, "case", id, target, method, coalesce(variant, ''), seed, coalesce(method_version, ''),
-    coalesce(seedless, false), "foreign", coalesce(solve_card, ''), coalesce(weigh_card, ''), coalesce(device, ''), status,
-    coalesce(reason, ''), coalesce(retracted, ''), coalesce(notes, []), coalesce(processes, 1), dirty, coalesce(submitter, ''), coalesce(configuration, '{{}}'),
-    id IN (SELECT id FROM counted WHERE {where}), id IN (SELECT id FROM weighed WHERE {where}), id IN (SELECT id FROM failures WHERE {where})
-FROM standing WHERE tier <> 'smoke' AND {where}
-ORDER BY task, version, tier, division, "case", seed, created, id
+TOLD = tuple(f.name for f in fields(Run) if f.name not in ("place", "solve_class", "weigh_class", "off_target"))  # `of` comes last
+_TOLD = """
+    task, version, tier, division, "case", id, target, method, coalesce(variant, '') AS variant, seed,
+    coalesce(method_version, '') AS method_version, coalesce(seedless, false) AS seedless, "foreign", coalesce(solve_card, '') AS solve_card,
+    coalesce(weigh_card, '') AS weigh_card, coalesce(device, '') AS device, status, coalesce(reason, '') AS reason,
+    coalesce(retracted, '') AS retracted, coalesce(notes, []) AS notes, coalesce(processes, 1) AS processes, dirty,
+    coalesce(submitter, '') AS submitter, coalesce(configuration, '{{}}') AS configuration
+"""
+RUNS = f"""
+SELECT * EXCLUDE (created) FROM (
+    SELECT {_TOLD}, id IN (SELECT id FROM counted WHERE {{where}}) AS counted, id IN (SELECT id FROM weighed WHERE {{where}}) AS weighed,
+        id IN (SELECT id FROM failures WHERE {{where}}) AS failed, '' AS "row", created
+    FROM standing WHERE tier <> 'smoke' AND {{where}}
+    UNION ALL
+    SELECT {_TOLD}, false, true, false, "row", created FROM retimed WHERE {{where}}
+)
+ORDER BY task, version, tier, division, "case", seed, "row" <> '', created, id
 """
 
 MEASURED = """
 SELECT places.place, kinds.col, m.value, m.low, m.high, list_position(['evidence', 'timing', 'meter'], m.source)
-FROM measures AS m JOIN places ON places.id = m.run JOIN kinds ON (kinds.name, kinds.part) = (m.name, m.part)
+FROM measured AS m JOIN places ON places.id = m.run JOIN kinds ON (kinds.name, kinds.part) = (m.name, m.part)
 """
 
 
@@ -171,7 +181,7 @@ def _read(db: duckdb.DuckDBPyConnection, where: str, values: Sequence[Any]) -> I
     """Cases one after the other; what a condition's runs measured is read whole, so it names a task at most."""
     import pyarrow as pa
 
-    rows = db.execute(RUNS.format(where=where), 4 * list(values)).fetchall()
+    rows = db.execute(RUNS.format(where=where), 5 * list(values)).fetchall()
     if not rows:
         return
     off = {
@@ -188,7 +198,7 @@ def _read(db: duckdb.DuckDBPyConnection, where: str, values: Sequence[Any]) -> I
     db.register("places", places)
     kinds = db.execute(
         "SELECT name, part, arg_min(unit, place), arg_min(direction, place), (row_number() OVER (ORDER BY name, part) - 1)::INTEGER"
-        " FROM measures JOIN places ON places.id = run GROUP BY name, part ORDER BY name, part"
+        " FROM measured JOIN places ON places.id = run GROUP BY name, part ORDER BY name, part"
     ).fetchall()
     name, part, unit, direction, col = zip(*kinds, strict=True) if kinds else [()] * 5
     db.register(
@@ -236,7 +246,7 @@ def _table(values: np.ndarray, at: tuple[np.ndarray, np.ndarray], shape: tuple[i
 
 
 def _runs(rows: Sequence[Sequence[Any]], off: Mapping[str, str], machine: Mapping[str, str]) -> list[Run]:
-    """Rows of `RUNS` of one case; of those weighed on cards of one class the first counts."""
+    """Rows of `RUNS` of one case; of those weighed on cards of one class the first counts, runs before timings of their shapes."""
     out, seen = [], set()
     for place, row in enumerate(rows):
         told = dict(zip(TOLD, row[5:], strict=True))
@@ -245,7 +255,7 @@ def _runs(rows: Sequence[Sequence[Any]], off: Mapping[str, str], machine: Mappin
             question = (told["target"], told["method"], told["variant"], told["seed"], weigh, told["device"])
             told["weighed"] = question not in seen
             seen.add(question)
-        out.append(Run(place=place, **told, solve_class=solve, weigh_class=weigh, off_target=off.get(told["id"], "")))
+        out.append(Run(place=place, **told, solve_class=solve, weigh_class=weigh, off_target=off.get(told["of"] or told["id"], "")))
     return out
 
 

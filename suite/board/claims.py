@@ -343,7 +343,7 @@ def _runs(read: Sequence[Case], task: str, row: Mapping[str, Any], stage: str, *
         if case.name == name
         for r in case.runs
         if (r.target, r.method, r.variant) == asked
-        and (r.weighed if stage else r.counted)
+        and ((r.weighed and not r.of) if stage else r.counted)  # a claim is judged by what was weighed as it was solved
         and r.device.startswith(row.get("device", "") if stage else "")
         and (any_target or bool(r.off_target) == missed)
     ]

@@ -37,7 +37,7 @@ MANIFEST = "partition.json"
 KEY = "partition="  #: what a partition's folder is called, before its name
 OF_RUNS = ("measures", "series", "histories", "hits", "clouds", "pictures")  #: tables of rows that belong to a run
 #: tables of facts beside the runs, and what one row of them is known by
-BESIDE = {"cards": ("hash",), "confirmations": ("run", "card"), "retractions": ("id",)}
+BESIDE = {"cards": ("hash",), "confirmations": ("run", "card"), "retractions": ("id",), "timings": ("id",)}
 HIVE = ("task", "tier")  #: what folders of runs, and of what belongs to them, are named by; no column of their files
 INSTALL = "INSTALL httpfs"  #: downloads the extension where it is not there yet
 FILE = rf"^((runs|{'|'.join(OF_RUNS)})/task=[\w.%+@-]+/tier=[\w.%+@-]+|{'|'.join(BESIDE)})/[\w.-]+\.parquet$"
@@ -106,7 +106,7 @@ def write(results: Path, folder: Path, checked: Checked) -> Written:
     """Add what is new in `results` to the partitions in `folder`, as one partition that is there whole or not at all.
 
     Args:
-        results: the folder of bundles, cards, confirmations and retractions.
+        results: the folder of bundles, cards, confirmations, retractions and timings.
         folder: of partitions, one's own and others'; made where it is not there.
         checked: what `weighin check` said of these results.
 

@@ -60,6 +60,24 @@ CREATE TABLE IF NOT EXISTS confirmations (
     evidence VARCHAR,          -- equal, or within its intervals
     agrees BOOLEAN
 );
+
+-- Timings of the shapes of runs on other machines: what `weighin time` wrote, with what was measured.
+CREATE TABLE IF NOT EXISTS timings (
+    id VARCHAR PRIMARY KEY,
+    run VARCHAR,               -- id of the bundle whose shape was weighed
+    path VARCHAR,              -- folder below results/
+    created TIMESTAMP,
+    device VARCHAR,
+    card VARCHAR,              -- system card
+    origin VARCHAR,            -- bundle: the shape is in it; operations: it follows from them
+    commit_id VARCHAR,
+    dirty BOOLEAN,
+    submitter VARCHAR,
+    notes VARCHAR[],
+    unsupported JSON,
+    measures STRUCT(name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, direction VARCHAR, low DOUBLE, high DOUBLE, source VARCHAR, warnings VARCHAR[])[]
+);
+
 CREATE TABLE IF NOT EXISTS cards (hash VARCHAR PRIMARY KEY, facts JSON);
 
 -- The curve that a task draws of its evidence along the rows (Task.show): a point a row, thinned where there are many.

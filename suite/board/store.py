@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite import bundle, confirming, pictures, registry, versions
+from suite import bundle, confirming, pictures, registry, timings, versions
 from suite.board import charts, clouds, crossed
 from suite.files import atomic
 from suite.naming import UserError
@@ -106,6 +106,7 @@ def publish(results: Path, out: Path) -> Published:
                 new = sorted(there - known)
                 for batch in batched(new, BATCH):
                     _load(db, results, batch)
+                _timings(db, results)
                 hold(db, "runs WHERE path IN (SELECT unnest(?))", [new])
                 facts(db)
                 _beside(db, results)
@@ -157,6 +158,13 @@ def hold(db: duckdb.DuckDBPyConnection, runs: str = "runs", values: Sequence[Any
         f"SELECT path, concat_ws(' ', name, part, value::VARCHAR) FROM (SELECT * FROM measures WHERE {odd}) AS m"
         f" JOIN (SELECT id, path FROM {runs}) AS r ON r.id = m.run ORDER BY ALL LIMIT 1",
         values,
+        "measures",
+    )
+    _refuse(
+        db,
+        "SELECT path, concat_ws(' ', name, part, value::VARCHAR)"
+        f" FROM (SELECT path, unnest(measures, max_depth := 2) FROM timings) AS m WHERE {odd} ORDER BY ALL LIMIT 1",
+        (),
         "measures",
     )
 
@@ -508,6 +516,18 @@ def _depth(value: object) -> int:
         level = [x for v in level for x in (v.values() if isinstance(v, dict) else v if isinstance(v, list) else ())]
         depth += 1
     return depth
+
+
+def _timings(db: duckdb.DuckDBPyConnection, results: Path) -> None:
+    """Timings of shapes: new ones are read, and those that are gone go."""
+    there = {path.relative_to(results).as_posix() for path in timings.find(results / timings.FOLDER)}
+    known = {row[0] for row in db.execute("SELECT path FROM timings").fetchall()}
+    db.execute("DELETE FROM timings WHERE path IN (SELECT unnest(?))", [sorted(known - there)])
+    for path in sorted(there - known):
+        t = timings.read(results / path)
+        told = [t.id, t.row.id, path, t.created, t.device, t.card, t.origin, t.source.commit, t.source.dirty, t.submitter]
+        values = [*told, t.notes, json.dumps(t.unsupported), [m.model_dump() for m in t.measures]]
+        db.execute(f"INSERT OR IGNORE INTO timings VALUES ({', '.join('?' * len(values))})", values)
 
 
 def _json(file: Path) -> dict[str, object]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: the parent of each run of it on a card, weighed against itself
 AGAINST_ITSELF = """
 SELECT w.weigh_card, w.task, w."case", m.part, w.seed, m.value, m.low, m.high
-FROM weighed AS w JOIN parents ON parents.task = w.task AND parents.method = w.method
-JOIN measures AS m ON m.run = w.id AND m.name = 'speedup' WHERE m.low IS NOT NULL
+FROM (SELECT * FROM weighed UNION ALL SELECT * EXCLUDE ("row") FROM retimed) AS w JOIN parents ON parents.task = w.task AND parents.method = w.method
+JOIN measured AS m ON m.run = w.id AND m.name = 'speedup' WHERE m.low IS NOT NULL
 ORDER BY m.part, w.seed, w.task, w."case", w.tier, w.target, w.created, w.id
 """
 MOST_TRIALS = 60  #: of the parent against itself that a page lists
@@ -30,8 +30,11 @@ def pages(env: jinja2.Environment, db: duckdb.DuckDBPyConnection, boards: Sequen
     facts = {name: tables.facts(text) for name, text in db.execute("SELECT hash, facts FROM cards ORDER BY hash").fetchall()}
     machine = cases.classes(db)
     weighed, solved = (
-        Counter(dict(db.execute(f"SELECT {role}_card, count(*) FROM standing GROUP BY ALL").fetchall()))
-        for role in ("weigh", "solve")
+        Counter(dict(db.execute(f"SELECT {role}_card, count(*) FROM {of} GROUP BY ALL").fetchall()))
+        for role, of in (
+            ("weigh", "(SELECT weigh_card FROM standing UNION ALL SELECT weigh_card FROM retimed)"),
+            ("solve", "standing"),
+        )
     )
     members: dict[str, list[str]] = defaultdict(list)
     for name in sorted(facts, key=lambda name: (-weighed[name], -solved[name], name)):

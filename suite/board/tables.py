@@ -17,7 +17,7 @@ from suite.board import cases, statistics
 from suite.board.cases import EVIDENCE, Case, CaseName, Run
 from suite.board.statistics import Standing
 from suite.bundle import stage_of
-from suite.order import DATA
+from suite.order import DATA, SHAPE
 
 if TYPE_CHECKING:
     import duckdb
@@ -405,13 +405,17 @@ def _copies(task: Task[Any, Any], runs: Sequence[Run]) -> list[str]:
 
 MOST_NOTES = 6  #: of a row, where they are told in full
 #: how notes begin that nearly every run has: they are told where somebody asks, not shown beside the others
-USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ")
+USUAL = ("energy: ", "load average ", "GPU before ", "GPU after ", SHAPE)
 
 
 def _marks(case: Case, runs: Sequence[Run]) -> list[Mark]:
     """Who ran them, from what, with what remarks, and who ran them again."""
     marks = []
-    if names := sorted({r.submitter for r in runs if r.submitter}):
+    if again := [r for r in runs if r.of]:
+        by = sorted({r.submitter for r in again if r.submitter})
+        told = "timed again on this machine from the shape of what is deployed, its weights drawn anew"
+        marks.append(Mark(f"re-timed by {by[0]}" if by else "re-timed", told + (f", by {', '.join(by)}" if by else "")))
+    if names := sorted({r.submitter for r in runs if r.submitter and not r.of}):
         marks.append(Mark(f"by {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}", f"submitted by {', '.join(names)}"))
     if any(r.dirty is not False for r in runs):
         marks.append(Mark("△ uncommitted changes", "made from a tree with uncommitted changes, or outside a clone", "warn"))
@@ -422,10 +426,10 @@ def _marks(case: Case, runs: Sequence[Run]) -> list[Mark]:
         )
     if usual := list(dict.fromkeys(re.sub(r"[\d.]+", "…", n) for n in notes if n.startswith(USUAL))):
         marks.append(Mark("notes", " · ".join(usual[:MOST_NOTES])))
-    again = [c for r in runs for c in case.confirmed.get(r.id, ())]
-    if again:
-        machines, by = {card for card, _ in again}, sorted({name for _, name in again})
-        times = {1: "once", 2: "twice"}.get(len(again), f"{len(again)} times")
+    replays = [c for r in runs for c in case.confirmed.get(r.id, ())]
+    if replays:
+        machines, by = {card for card, _ in replays}, sorted({name for _, name in replays})
+        times = {1: "once", 2: "twice"}.get(len(replays), f"{len(replays)} times")
         on = "one machine" if len(machines) == 1 else f"{_counted(len(machines))} machines"
         marks.append(Mark(f"✓ confirmed {times}, on {on}", f"replayed by {', '.join(by)}", "good"))
     if against := sorted({name for r in runs for name in case.disputed.get(r.id, ())}):

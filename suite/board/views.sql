@@ -28,6 +28,17 @@ QUALIFY row_number() OVER (
     PARTITION BY task, version, tier, division, "case", target, method, variant, seed, weigh_card, device ORDER BY created, id
 ) = 1;
 
+-- Timings of shapes: the run as it would stand had it been weighed there; "row" is the run itself, whose quality alone counts.
+CREATE OR REPLACE VIEW retimed AS
+SELECT s.* REPLACE (t.id AS id, t.path AS path, t.created AS created, t.device AS device, t.card AS weigh_card, t.notes AS notes,
+       t.commit_id AS commit_id, t.dirty AS dirty, t.submitter AS submitter, t.unsupported AS unsupported), s.id AS "row"
+FROM timings AS t JOIN standing AS s ON s.id = t.run
+WHERE s.status = 'ok' AND s.retracted IS NULL AND s.tier <> 'smoke';
+
+-- What runs and timings of shapes measured.
+CREATE OR REPLACE VIEW measured AS
+SELECT * FROM measures UNION ALL SELECT id AS run, unnest(measures, max_depth := 2) FROM timings;
+
 -- A failure stays in view until the same question has an ok answer on the same system.
 CREATE OR REPLACE VIEW failures AS
 SELECT * FROM standing AS f

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from suite import bundle, confirming, system
+from suite import bundle, confirming, system, timings
 from suite.checks import identity, texts
 from suite.checks.findings import Finding, Refused, printable
 from suite.checks.untrusted import not_run, parse, schema_version, within
@@ -21,6 +21,7 @@ CARD_BYTES, RETRACTION_BYTES, CONFIRMATION_BYTES = 100_000, 10_000, 10_000
 MOST_GIB, MOST_FACTS, MOST_TEXT = 1e6, 100, 400  #: of a card
 COPY = "copy the card that the run wrote"
 _BUNDLE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
+_TIMING = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8,64}-[0-9a-f]{12}")
 _METHOD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.@+-]{0,119}")
 _WORK = re.compile(r"\.work|\.part-[0-9a-f]{16}-.*", re.DOTALL)
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -80,10 +81,12 @@ def _results(root: Path, known: Known) -> Iterator[Finding]:
             yield from _retractions(entry, known)
         elif entry.name == confirming.FOLDER and _folder(entry):
             yield from _confirmations(entry, known)
+        elif entry.name == timings.FOLDER and _folder(entry):
+            yield from _timings(entry, known)
         elif entry.name in known.tasks and _folder(entry):
             yield from _of_task(entry)
         else:
-            there = ", ".join((*sorted(known.tasks), "systems", "retractions", confirming.FOLDER))
+            there = ", ".join((*sorted(known.tasks), "systems", "retractions", confirming.FOLDER, timings.FOLDER))
             yield _stray(root, entry, f"results hold folders of tasks and their cards: {there}")
 
 
@@ -102,6 +105,19 @@ def _of_task(task: Path) -> Iterator[Finding]:
                     yield _stray(method, run, "a method has its bundles")
                 elif not (run / bundle.RUN).is_file():
                     yield Finding(str(run), bundle.RUN, "file", "error", "is missing", "put the whole bundle there")
+
+
+def _timings(folder: Path, known: Known) -> Iterator[Finding]:
+    """A folder a task, and in it the timings, whose contents `suite.checks.retimed` looks at."""
+    for task in _entries(folder):
+        if task.name not in known.tasks or not _folder(task):
+            yield _stray(folder, task, "timings have a folder a task")
+            continue
+        for told in _entries(task):
+            if not _TIMING.fullmatch(told.name) or not _folder(told):
+                yield _stray(task, told, "a task has the folders that `weighin time` wrote")
+            elif not (told / timings.TIME).is_file():
+                yield Finding(str(told), timings.TIME, "file", "error", "is missing", "put the whole timing there")
 
 
 def _entries(folder: Path) -> list[Path]:

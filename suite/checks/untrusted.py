@@ -12,20 +12,22 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from suite import bundle, pictures
+from suite import bundle, deployed, pictures
 from suite.checks import footer, texts
 from suite.checks.findings import AGAIN, Refused, printable
-from suite.naming import indented_json
+from suite.naming import canonical_json, indented_json
 
 if TYPE_CHECKING:
     from pyarrow import Array
     from pyarrow.parquet import ParquetFile
 
-ALLOWED = (bundle.RUN, bundle.EVIDENCE, bundle.TIMING)
+R = TypeVar("R", bound=bundle.Record)
+
+ALLOWED = (bundle.RUN, bundle.EVIDENCE, bundle.TIMING, bundle.DEPLOYED)
 RUN_BYTES, TIMING_BYTES = 1_000_000, 1_000_000
 PAPER_BYTES = 8_000_000  #: the most that any task may declare for its evidence
 EXPANSION = 64_000_000  #: unpacked bytes of one column: 50,000 rows in three modes take 2 MB in all
@@ -63,7 +65,8 @@ def plain_files(path: Path) -> None:
             mend = f"a bundle holds {', '.join(ALLOWED)}, at most {pictures.MOST} pictures, and nothing else"
             raise Refused(printable(name), "file", "does not belong in a bundle", mend)
         not_run(name, status.st_mode)
-    for name, most in ((bundle.RUN, RUN_BYTES), (bundle.EVIDENCE, PAPER_BYTES), (bundle.TIMING, TIMING_BYTES)):
+    deployed_bytes = max(deployed.BYTES.values())
+    for name, most in zip(ALLOWED, (RUN_BYTES, PAPER_BYTES, TIMING_BYTES, deployed_bytes), strict=True):
         if name in entries:
             within(name, entries[name].st_size, most)
     seen = sorted(entries.keys() - set(ALLOWED))
@@ -132,35 +135,8 @@ def schema_version(raw: Mapping[str, Any], name: str, mend: str) -> int:
 
 
 def record(path: Path) -> bundle.RunRecord:
-    """``run.json`` of a bundle's folder: written as `bundle.write` writes it, of the schema, hashing to its id.
-
-    Raises Refused.  One content has one text (sorted keys, one blank of indent, shortest floats), so that no
-    byte can be changed unseen: the id alone would not notice white space.
-    """
-    from pydantic import ValidationError
-
-    data = _bytes(path / bundle.RUN)
-    raw = parse(data, bundle.RUN)
-    version = schema_version(raw, bundle.RUN, AGAIN)
-    if version > bundle.SCHEMA:
-        raise Refused(bundle.RUN, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
-    try:  # 1e999 is no NaN to the parser, yet infinite
-        text = indented_json(raw) + "\n"
-        canonical, identity = text.encode() == data, bundle.identity(raw)
-    except ValueError as e:
-        raise Refused(bundle.RUN, "numbers", printable(str(e), 120)) from e
-    try:
-        found = bundle.RunRecord.model_validate_json(data, strict=True)
-    except ValidationError as e:
-        first = e.errors(include_url=False, include_input=False)[0]
-        raise Refused(bundle.RUN, ".".join(map(str, first["loc"])) or "JSON", first["msg"]) from e
-    if found.id != identity:
-        told = f"is {found.id[:12]}, the content hashes to {identity[:12]}: something was changed"
-        raise Refused(bundle.RUN, "id", told)
-    if not canonical:
-        raise Refused(bundle.RUN, "bytes", "is not written as the runner writes it", f"undo editors' changes, or {AGAIN}")
-    if _ODD.search(data):
-        _names(raw, "")
+    """``run.json`` of a bundle's folder: written as `bundle.write` writes it, of the schema, hashing to its id; raises Refused."""
+    found = sealed(path, bundle.RUN, bundle.RunRecord, AGAIN)
     spec = found.spec
     for field, name in (("spec.task", spec.task), ("spec.case", spec.case), ("method.name", found.method.name)):
         if any(part.startswith(".") for part in name.split("/")):  # folders are named so, and hidden ones not looked at
@@ -168,22 +144,55 @@ def record(path: Path) -> bundle.RunRecord:
     return found
 
 
+def sealed(path: Path, name: str, kind: type[R], mend: str) -> R:
+    """A record that bears its own id, as its writer writes it, of the schema; raises Refused.
+
+    One content has one text (sorted keys, one blank of indent, shortest floats), so that no byte can be changed unseen: the id
+    alone would not notice white space.
+    """
+    from pydantic import ValidationError
+
+    data = _bytes(path / name)
+    raw = parse(data, name, mend)
+    version = schema_version(raw, name, mend)
+    if version > bundle.SCHEMA:
+        raise Refused(name, "schema_version", f"{version} is newer than this weighin knows", "update weighin")
+    try:  # 1e999 is no NaN to the parser, yet infinite
+        text = indented_json(raw) + "\n"
+        canonical, identity = text.encode() == data, bundle.identity(raw)
+    except ValueError as e:
+        raise Refused(name, "numbers", printable(str(e), 120), mend) from e
+    try:
+        found = kind.model_validate_json(data, strict=True)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_input=False)[0]
+        raise Refused(name, ".".join(map(str, first["loc"])) or "JSON", first["msg"], mend) from e
+    if raw.get("id") != identity:
+        told = f"is {str(raw.get('id'))[:12]}, the content hashes to {identity[:12]}: something was changed"
+        raise Refused(name, "id", told, mend)
+    if not canonical:
+        raise Refused(name, "bytes", "is not written as the runner writes it", f"undo editors' changes, or {mend}")
+    if _ODD.search(data):
+        _names(raw, "", name)
+    return found
+
+
 #: without these bytes no text of a canonical JSON has anything to be found by `texts.odd`: what is escaped, markup, beyond ASCII
 _ODD = re.compile(rb"[\\<>\x7f-\xff]")
 
 
-def _names(value: Any, where: str, *, prose: bool = False) -> None:
+def _names(value: Any, where: str, file: str, *, prose: bool = False) -> None:
     """Texts are shown on pages and terminals: names are printable and without markup, and nothing is hidden in any text."""
     if isinstance(value, str):
         if told := texts.odd(value, prose=prose):
-            raise Refused(bundle.RUN, where, told, "use plain names")
+            raise Refused(file, where, told, "use plain names")
     elif isinstance(value, dict):
         for key, inner in value.items():
-            _names(key, f"{where} keys".strip())
-            _names(inner, f"{where}.{key}" if where else key, prose=prose or key in PROSE)
+            _names(key, f"{where} keys".strip(), file)
+            _names(inner, f"{where}.{key}" if where else key, file, prose=prose or key in PROSE)
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            _names(inner, f"{where}.{i}", prose=prose)
+            _names(inner, f"{where}.{i}", file, prose=prose)
 
 
 def hashes(path: Path, found: bundle.RunRecord) -> None:
@@ -210,6 +219,32 @@ def seen(path: Path, found: bundle.RunRecord) -> None:
             raise Refused(name, "picture", str(e)) from e
         if (width, height) != (entry.width, entry.height):
             raise Refused(name, "picture", f"is {width}x{height}, run.json says {entry.width}x{entry.height}")
+
+
+def shape(path: Path, found: bundle.RunRecord) -> deployed.Deployed:
+    """The shape in a bundle's ``deployed.json``: of its tier's size, of the schema, as the runner writes it; raises Refused."""
+    from pydantic import ValidationError
+
+    name = bundle.DEPLOYED
+    within(name, (path / name).stat().st_size, deployed.BYTES[found.spec.tier])
+    data = _bytes(path / name)
+    raw = parse(data, name)
+    if schema_version(raw, name, AGAIN) > deployed.FORMAT:
+        raise Refused(name, "schema_version", f"{raw['schema_version']} is newer than this weighin knows", "update weighin")
+    try:
+        canonical = canonical_json(raw) + b"\n" == data
+        record = deployed.DeployedRecord.model_validate_json(data, strict=True)
+        told = deployed.decode(record)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_input=False)[0]
+        raise Refused(name, printable(".".join(map(str, first["loc"]))) or "JSON", first["msg"]) from e
+    except ValueError as e:  # infinite numbers, patterns that are none
+        raise Refused(name, "shape", printable(str(e), 160)) from e
+    if not canonical:
+        raise Refused(name, "bytes", f"is not written as the runner writes it, {AGAIN}")
+    if told.task != found.spec.task:
+        raise Refused(name, "task", f"is of {told.task}, the row of {found.spec.task}")
+    return told
 
 
 def table(path: Path, name: str, columns: Mapping[str, str], most_bytes: int, rows: int) -> dict[str, np.ndarray]:

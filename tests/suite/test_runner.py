@@ -20,7 +20,7 @@ from tests.suite.conftest import CARD, settings, silent
 def test_a_whole_run_leaves_a_bundle_that_checks(weighed: tuple[Path, runner.Settings, Order]) -> None:
     path, chosen, _ = weighed
     record = bundle.read(path)
-    assert {f.name for f in path.iterdir()} == {bundle.RUN, bundle.EVIDENCE, bundle.TIMING}
+    assert {f.name for f in path.iterdir()} == {bundle.RUN, bundle.EVIDENCE, bundle.TIMING, bundle.DEPLOYED}
     assert [f for f in check.check([path]) if f.level == "error"] == []
     for name, part in (
         ("top1", ""),

@@ -118,6 +118,9 @@ class House:
     def task_digest(self, name: str, /) -> str:
         return TASK_SOURCE
 
+    def shapes(self, name: str, /) -> None:
+        return None
+
     def methods(self, task_name: str, /) -> dict[str, Source]:
         source = self.root / "plain.py"
         return {"plain": Source("reference", VERSION, source), "net_slim": Source("reference", VERSION, source)}
