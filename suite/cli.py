@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import math
 import os
 import signal
 import sys
@@ -338,9 +339,8 @@ def time_(
     from suite import naming, place, retiming, runner
     from suite import system as machine
 
-    _check_device(device)
-    _check_threads(threads)
-    seconds = retiming.budget(budget)
+    _check_device(device, threads)
+    seconds = naming.seconds(budget) if budget else math.inf
     if submitter:
         naming.check_submitter(submitter)
     for path in paths:
@@ -803,7 +803,7 @@ def _run_claims(task: str, budget: str, settings: Settings, device: str, data: s
 
     Long, as all of it is shown while it lands.
     """
-    from suite import deciding, place, registry
+    from suite import deciding, naming, place, registry
     from suite import system as machine
     from suite.board import claims as ledger
     from suite.board import planning
@@ -812,7 +812,7 @@ def _run_claims(task: str, budget: str, settings: Settings, device: str, data: s
         registry.task(task)  # or says which there are
     if not budget:
         raise UserError("--claims takes time: say how much with --budget, such as 6h")
-    allowed = deciding.seconds(budget)
+    allowed = naming.seconds(budget)
     _need_results(settings.out)
     for folder in (settings.out, settings.work):
         place.check_writable(folder)

@@ -8,7 +8,6 @@ is spent, goes on where it was.  After each seed the claims are looked at again,
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import tempfile
 import time
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from suite.board.planning import Need, Row
     from suite.order import Order
     from suite.system import SystemCard
-
-UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -167,17 +164,6 @@ class Session:
                 f"{row.method} ({row.variant}): its settings cannot be told from its name; run it by --method and --set"
             )
         return found
-
-
-def seconds(text: str) -> float:
-    """A budget such as ``6h``, ``90m`` or ``1h30m`` in seconds; raises UserError on anything else."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|min|m|s)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
-        raise UserError(f"--budget {text!r}: write hours, minutes or seconds such as 6h, 90m or 1h30m")
-    whole = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if whole <= 0:
-        raise UserError(f"--budget {text!r}: write more than 0")
-    return whole
 
 
 def _key(need: Need) -> tuple[str, int]:

@@ -108,3 +108,17 @@ def digest(value: Any) -> str:
 def variant(configuration: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Non-default settings as canonical text, the name of a row's variant: ``delta0=0``; empty for the defaults."""
     return ",".join(f"{k}={configuration[k]}" for k in sorted(configuration) if configuration[k] != defaults.get(k))
+
+
+UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "": 1.0}
+
+
+def seconds(text: str) -> float:
+    """A budget such as ``6h``, ``90m``, ``1h30m`` or ``90`` (seconds) in seconds; raises UserError on anything else."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(h|min|m|s|$)", text.replace(" ", ""))
+    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+        raise UserError(f"--budget {text!r}: write hours, minutes or seconds, such as 6h, 10m, 1h30m or 90s")
+    whole = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if whole <= 0:
+        raise UserError(f"--budget {text!r}: write more than 0")
+    return whole

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,6 @@ from suite.checks.findings import Refused
 from suite.naming import UserError
 from suite.protocol import NoShape
 
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 Ranking = tuple[str, str, str, str, str]  #: task, tier, division, case, target
 
 
@@ -75,16 +73,6 @@ class Timed:
     candidate: Candidate
     path: Path | None  #: of its timing; None where there is none
     reason: str = ""
-
-
-def budget(text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``10m`` or ``2h``; infinite where empty.  Raises UserError."""
-    if not text:
-        return math.inf
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
-    if not found or float(found[1]) <= 0:
-        raise UserError(f"--budget {text!r}: write seconds, minutes or hours, such as 90s, 10m or 2h")
-    return float(found[1]) * UNITS[found[2]]
 
 
 def plan(paths: Sequence[Path], out: Path | None, device: str, card: system.SystemCard) -> Plan:
@@ -221,6 +209,8 @@ def time_all(
     None is begun that would, by the middle of those before it, not be done in time, and one that is not done when the time is over
     is given up: what is there is whole.
 
+    Many arguments, each an option of `weighin time` or what it shows.
+
     Args:
         settings: by the folder of results that a timing goes to.
     """
@@ -251,4 +241,4 @@ def time_all(
         yield Timed(candidate, path)
 
 
-__all__ = ["Candidate", "Left", "Plan", "Timed", "budget", "plan", "shape_of", "time_all"]
+__all__ = ["Candidate", "Left", "Plan", "Timed", "plan", "shape_of", "time_all"]

@@ -145,8 +145,3 @@ def test_mistakes(words: list[str], said: str) -> None:
     done = CliRunner().invoke(cli.app, ["run", *words])
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("6h", 21_600), ("90m", 5_400), ("1h30min", 5_400), ("1.5h", 5_400), ("45s", 45)])
-def test_a_budget_is_written_as_people_do(text: str, seconds: float) -> None:
-    assert deciding.seconds(text) == seconds

@@ -238,17 +238,6 @@ def test_what_is_built_must_count_as_the_row_does(weighed: Weighed, server: Fork
     assert not (tmp_path / "results" / timings.FOLDER).exists()
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("", math.inf)])
-def test_a_budget_is_read(text: str, seconds: float) -> None:
-    assert retiming.budget(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["ten", "0", "-3m", "3d", "m"])
-def test_a_budget_that_is_none_is_told(text: str) -> None:
-    with pytest.raises(UserError, match="such as 90s, 10m or 2h"):
-        retiming.budget(text)
-
-
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Rows of three methods and two targets with shapes nobody can read: for plans alone."""
