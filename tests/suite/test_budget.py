@@ -64,6 +64,7 @@ def test_counters_are_apart_and_a_grant_stands() -> None:
     assert budget.spent == {"nobody's": 5, "steps a": 3}
 
 
+@pytest.mark.slow
 def test_each_task_says_what_was_asked_in_its_own_words() -> None:
     images = problem()
     with pytest.raises(OverBudget, match=r"^1,537 examples asked, 1,536 granted$"):

@@ -320,6 +320,7 @@ def ends(item: int) -> int:
     return item * item
 
 
+@pytest.mark.slow
 def test_an_item_that_ends_its_process_is_told_and_the_others_are_done() -> None:
     assert list(check.each(ends, range(5))) == [0, 1, None, 9, 16]
 

@@ -24,6 +24,7 @@ def weighin(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_list_names_tasks_and_methods() -> None:
     done = weighin("list")
     assert done.returncode == 0
@@ -33,6 +34,7 @@ def test_list_names_tasks_and_methods() -> None:
     assert {m["name"]: m["kind"] for m in entry["methods"]}["chex"] == "paper"
 
 
+@pytest.mark.slow
 def test_list_tells_what_can_be_set_of_a_method() -> None:
     done = weighin("list", "image_pruning", "chex")
     assert done.returncode == 0
@@ -121,6 +123,7 @@ def test_help_and_the_light_commands_import_nothing_heavy(tmp_path: Path) -> Non
         assert done.returncode == 0, (words, done.stdout[-500:], done.stderr[-1500:])
 
 
+@pytest.mark.slow
 def test_a_folder_called_tasks_where_the_user_stands_does_no_harm(tmp_path: Path) -> None:
     for name in ("tasks", "suite"):
         (tmp_path / name).mkdir()

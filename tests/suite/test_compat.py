@@ -20,6 +20,7 @@ def test_pillow_posterizes_to_black() -> None:
         ImageOps.posterize(picture, 9)
 
 
+@pytest.mark.slow
 def test_the_strongest_draw_of_deits_augmentation_is_answered() -> None:
     pytest.importorskip("timm")
     compat.import_torchvision()

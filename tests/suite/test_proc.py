@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from suite import proc
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ def hidden(body: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_time_of_a_living_child_is_ours_and_of_all_processors_is_busy() -> None:
     found = hidden(f"""
 import subprocess, sys, time
@@ -46,6 +49,7 @@ print(json.dumps([alive, environment._own_seconds() - own, proc.busy_seconds() -
     assert others >= 0
 
 
+@pytest.mark.slow
 def test_memory_is_measured_and_the_mark_that_cannot_be_reset_is_said() -> None:
     found = hidden("""
 import torch
@@ -64,6 +68,7 @@ print(json.dumps({m.name: [m.value / 2**20, m.warnings] for m in measures} | {"h
     assert found["memory_resident"][0] > found["held"] > 32
 
 
+@pytest.mark.slow
 def test_the_card_says_what_cannot_be_read() -> None:
     found = hidden("""
 from suite import processors, system

@@ -44,6 +44,7 @@ def test_every_row_of_the_repository_is_of_a_version_in_the_table() -> None:
     assert unknown == BEFORE_THE_TABLE
 
 
+@pytest.mark.slow
 def test_every_digest_but_the_one_that_opens_a_version_has_its_proof() -> None:
     for x in versions.every():
         opened: set[int] = set()
@@ -264,6 +265,7 @@ def test_a_replay_takes_a_source_of_the_same_version_and_no_other(weighed: Weigh
         replay.order_of(elsewhere)
 
 
+@pytest.mark.slow
 def test_rows_of_an_older_version_leave_the_board_and_stay_in_the_file(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

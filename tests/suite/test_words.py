@@ -91,6 +91,7 @@ def test_no_name_of_a_task_a_method_or_a_measure_stands_in_the_harness() -> None
     assert found == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["dense", "FPS", "dB", "frame"])
 def test_words_that_the_board_once_had_of_its_own_stand_in_no_text_of_it(word: str) -> None:
     """In templates, and in what code writes: strings with a space in them, as opposed to keys."""

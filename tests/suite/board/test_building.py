@@ -30,6 +30,7 @@ def old_site(out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", building.BUILDERS)
 def test_a_new_site_takes_the_old_ones_place_and_leaves_the_sources_as_they_were(
     builder: str, sources: Path, tmp_path: Path

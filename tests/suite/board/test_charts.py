@@ -280,6 +280,7 @@ trail = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(trail, min_size=1, max_size=7), st.sampled_from([760, 380]))
 def test_a_trade_off_stays_in_its_frame_and_no_two_labels_touch(trails: list[Trail], width: int) -> None:

@@ -52,6 +52,7 @@ def judged(root: Path, **changes: Any) -> claims.Verdict:
         return claims._judge(list(cases.of_task(db, "image_pruning")), "image_pruning", CLAIM | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gaps", "verdict"),
     [((-0.1, -0.2, -0.3), "met"), ((-3.0, -3.1, -2.9), "not met"), ((-0.2, -1.0, -1.9), "undecided")],
@@ -70,6 +71,7 @@ def test_the_whole_interval_decides(tmp_path: Path, gaps: tuple[float, ...], ver
     assert "<svg" in charts.claim_bar(found.value, found.low, found.high, found.least)
 
 
+@pytest.mark.slow
 def test_two_pairs_and_rows_off_their_target_prove_nothing(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "dense", seed, 90.0)
@@ -79,6 +81,7 @@ def test_two_pairs_and_rows_off_their_target_prove_nothing(tmp_path: Path) -> No
     assert charts.claim_bar(found.value, found.low, found.high, found.least) == ""
 
 
+@pytest.mark.slow
 def test_a_method_that_saves_what_it_saves_counts_off_its_target(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "dense", seed, 90.0)
@@ -87,6 +90,7 @@ def test_a_method_that_saves_what_it_saves_counts_off_its_target(tmp_path: Path)
     assert judged(tmp_path, row=ROW | {"off_target": True}).value == pytest.approx(-0.5)
 
 
+@pytest.mark.slow
 def test_a_claim_can_ask_for_more_seeds_than_three(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "dense", seed, 90.0)
@@ -106,6 +110,7 @@ def test_timings_of_two_cards_are_not_mixed(tmp_path: Path) -> None:
     assert found.verdict == "met"
 
 
+@pytest.mark.slow
 def test_seconds_of_solves_are_compared_on_the_card_that_solved(tmp_path: Path) -> None:
     def solved(name: str, seed: int, card: str, seconds: float) -> None:
         method = {"name": name, "origin": "reference", "version": HERE}
@@ -123,6 +128,7 @@ def test_seconds_of_solves_are_compared_on_the_card_that_solved(tmp_path: Path) 
     assert found.value == pytest.approx(0.51)
 
 
+@pytest.mark.slow
 def test_two_rows_are_timed_on_one_card(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "chex", seed, 90.0, speedup=2.0)
@@ -135,6 +141,7 @@ def test_two_rows_are_timed_on_one_card(tmp_path: Path) -> None:
     assert judged(tmp_path, **asked | {"versus": ROW | elsewhere}).verdict == "too few rows"
 
 
+@pytest.mark.slow
 def test_a_claim_can_name_the_device(tmp_path: Path) -> None:
     for seed in range(4):
         put(tmp_path, "chex", seed, 90.0, speedup=1.6)
@@ -146,6 +153,7 @@ def test_a_claim_can_name_the_device(tmp_path: Path) -> None:
     assert judged(tmp_path, row=ROW | {"device": "cuda"}, **asked).value == pytest.approx(1.2)
 
 
+@pytest.mark.slow
 def test_a_ratio_and_a_value(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "dense", seed, 80.0)
@@ -154,6 +162,7 @@ def test_a_ratio_and_a_value(tmp_path: Path) -> None:
     assert judged(tmp_path, test="value", least=80).value == pytest.approx(88.0)
 
 
+@pytest.mark.slow
 def test_two_measures_of_the_same_row(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "chex", seed, 90.0, speedup=1.8, kept=0.5)
@@ -169,6 +178,7 @@ def test_two_measures_of_the_same_row(tmp_path: Path) -> None:
         assert claims._judge(list(cases.of_task(db, "image_pruning")), "image_pruning", alone) == found
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "dense", seed, 90.0 + seed)
@@ -185,11 +195,13 @@ def test_the_terminal_shows_each_claim_whole_in_eighty_columns(tmp_path: Path) -
     assert "0 met, 1 not met, 0 no difference, 0 undecided, 0 too few rows, 1 not testable here" in " ".join(words.split())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tested_says_why(tmp_path: Path) -> None:
     found = judged(tmp_path, untestable="needs ImageNet")
     assert (found.verdict, found.reason) == ("not testable here", "needs ImageNet")
 
 
+@pytest.mark.slow
 def test_a_bound_may_be_the_other_rows_spread(tmp_path: Path) -> None:
     for seed, (dense, ours) in enumerate(((88.0, 87.5), (90.0, 89.4), (92.0, 91.6))):
         put(tmp_path, "dense", seed, dense)

@@ -123,6 +123,7 @@ def test_copies_of_a_picture_stay_together() -> None:
         assert (loose.high - loose.low) * math.sqrt(3) == pytest.approx(one.high - one.low, rel=0.06)
 
 
+@pytest.mark.slow
 def test_an_interval_is_as_wide_as_theory_says() -> None:
     draw = np.random.Generator(np.random.Philox(8))
     a, b, c = (draw.random(1500) < share for share in (0.6, 0.5, 0.62))
@@ -259,18 +260,21 @@ def test_a_page_shows_the_table_and_its_verdict(results: Path, shown: None, tmp_
     assert not re.search(r"Worst class pays.*(tickets|random),", text)
 
 
+@pytest.mark.slow
 def test_a_small_enough_loss_supports_it(shown: None, tmp_path: Path) -> None:
     near = {**trainings.RIGHT, "all": {**trainings.RIGHT["all"], "all": 0.67}}
     text = told(trainings.write(tmp_path / "r", ARMS, right=near))
     assert '<span class="tag good">✓ supported</span>' in text
 
 
+@pytest.mark.slow
 def test_under_three_seeds_nothing_is_judged(shown: None, tmp_path: Path) -> None:
     text = told(trainings.write(tmp_path / "r", ARMS, seeds=[0, 1]))
     assert "2 of at least 3 seeds that all three cells have" in text
     assert "supported</span>" not in text
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said(shown: None, tmp_path: Path) -> None:
     root = trainings.write(tmp_path / "r", {k: v for k, v in ARMS.items() if k[0] != "random_channels"})
     text = told(root)
@@ -289,6 +293,7 @@ def test_no_declaration_and_no_row_give_no_table(results: Path, tmp_path: Path, 
     assert crossing(trainings.write(tmp_path / "r", others)) is None
 
 
+@pytest.mark.slow
 def test_only_what_a_gap_is_of_is_loaded_and_leaves_with_its_bundle(shown: None, tmp_path: Path) -> None:
     root, db = tmp_path / "r", tmp_path / "b.duckdb"
     trainings.write(root, trainings.PLAN, seeds=[0])

@@ -89,6 +89,7 @@ def test_what_runs_told_is_loaded_once_and_leaves_with_its_bundle(tmp_path: Path
     assert len(ask(steps, sql)) == len(found) - len(there)
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_of_a_task_that_shows_nothing(tmp_path: Path) -> None:
     trainings.write(tmp_path / "r", SMALL, seeds=[0])
     board, told = told_of(tmp_path / "r")
@@ -144,6 +145,7 @@ def test_where_half_of_the_runs_never_get_there_the_middle_is_not_reached() -> N
     assert histories.reached_at(trace([0.9, 0.4, 0.2]), 0.4, up=False) == {"examples": 200.0, "seconds": 2.0}
 
 
+@pytest.mark.slow
 def test_fewer_than_five_runs_of_the_parent_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
     trainings.write(tmp_path / "r", SMALL, seeds=range(3))
@@ -153,6 +155,7 @@ def test_fewer_than_five_runs_of_the_parent_are_said(tmp_path: Path, monkeypatch
     assert "that 3 runs of dense (5 are asked for) ended at" in told.reaching.declared.rule
 
 
+@pytest.mark.slow
 def test_rows_off_their_target_are_drawn_and_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
     told_by = trainings.measures
@@ -218,6 +221,7 @@ def test_whether_the_parent_has_levelled_off_stands_beside_the_target(db: duckdb
     assert "the mean of 5 runs" in told.reaching.declared.rule
 
 
+@pytest.mark.slow
 def test_without_a_parent_there_are_curves_and_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
     trainings.write(tmp_path / "r", {k: v for k, v in SMALL.items() if k[0] != "dense"}, seeds=range(3))
@@ -228,6 +232,7 @@ def test_without_a_parent_there_are_curves_and_no_target(tmp_path: Path, monkeyp
     assert "target" not in told.drawings[0].wide
 
 
+@pytest.mark.slow
 def test_seconds_are_of_one_card_and_examples_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings.show(monkeypatch)
     root = tmp_path / "r"
@@ -276,6 +281,7 @@ def test_weighed_seconds_are_of_what_ran_before_and_of_each_points_steps() -> No
     assert histories.weighed(looks, 1400, timings(**{"infer@64": (1, 9, 64)}), CLOCK) is None
 
 
+@pytest.mark.slow
 def test_a_task_may_tell_seconds_by_weighed_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a busy machine took to solve: every run that is weighed on the card has its seconds."""
     trainings.show(monkeypatch)
@@ -396,6 +402,7 @@ def test_a_page_tells_of_the_training_and_of_the_time_to_the_target(db: duckdb.D
     assert there == {board.key(r) for r in board.plain}  # rows of the table light their lines
 
 
+@pytest.mark.slow
 def test_a_run_that_told_nothing_is_named_and_not_taken_for_one_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def texts(row: tables.Row) -> list[str]:
     return [m.text for m in row.marks]
 
 
+@pytest.mark.slow
 def test_submitter_changes_and_notes_stand_on_the_row(tmp_path: Path) -> None:
     for seed, name in enumerate(("Some Lab", "Other Lab", "")):
         notes = ["data: 3 files were left out", "load average 2.0 when weighing began", "energy: no counter"]
@@ -41,6 +42,7 @@ def test_submitter_changes_and_notes_stand_on_the_row(tmp_path: Path) -> None:
     assert row.ranked
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_ours_is_a_row_apart_and_unranked(tmp_path: Path) -> None:
     ours = {"name": "chex", "origin": "reference", "version": HERE}
     for seed in range(3):
@@ -52,6 +54,7 @@ def test_a_source_that_is_not_ours_is_a_row_apart_and_unranked(tmp_path: Path) -
     assert rows[f"chex (source={'b' * 8})"].why[0] == "foreign source"
 
 
+@pytest.mark.slow
 def test_a_foreign_task_stands_apart_as_well(tmp_path: Path) -> None:
     for seed in range(3):
         light(tmp_path / "r", seed, measures=measured(99), source={"weighin": "0.1.0", "task_digest": "d" * 16})
@@ -60,6 +63,7 @@ def test_a_foreign_task_stands_apart_as_well(tmp_path: Path) -> None:
     assert not row.ranked
 
 
+@pytest.mark.slow
 def test_replays_by_others_are_counted(tmp_path: Path) -> None:
     root = tmp_path / "r"
     runs = [bundle.read(light(root, seed, measures=measured(90), submitter="Some Lab")).id for seed in range(3)]

@@ -97,6 +97,7 @@ def test_a_change_that_cannot_be_known_is_not_shown_as_zero(docs: Path) -> None:
     assert "0" not in alone
 
 
+@pytest.mark.slow
 def test_masks_save_only_on_paper_and_say_so(tmp_path: Path) -> None:
     for seed in range(3):
         demo.write(tmp_path / "r", "dense", target="", seed=seed, speedup=1.0)
@@ -155,6 +156,7 @@ def card_page(folder: Path) -> str:
     return (folder / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone(tmp_path: Path) -> None:
     """As CSR the dense graph network is a tenth as fast as by its best kernel: that says nothing of the machine."""
     spec = {"task": "graph_tickets", "case": "cora/gcn", "target": ""}
@@ -170,6 +172,7 @@ def test_what_a_machine_can_tell_apart_comes_from_the_parent_beside_itself_alone
     assert "infer_csr" not in page
 
 
+@pytest.mark.slow
 def test_equal_workloads_and_seeds_stand_by_task_case_and_target(tmp_path: Path) -> None:
     targets = [f"edges=0.{k}" for k in range(10, 40)]
     for place, target in enumerate(sorted(targets, key=lambda t: (int(t[-1]), t))):  # written in another order
@@ -221,6 +224,7 @@ def test_the_queries_on_the_page_run_and_find_something(published: Path) -> None
         assert all(db.execute(q).fetchall() for q in queries)
 
 
+@pytest.mark.slow
 def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>'\"{{ 73*89 }}"
     root = tmp_path / "r"
@@ -238,6 +242,7 @@ def test_words_of_others_are_text_and_never_markup(tmp_path: Path) -> None:
         assert "6497" not in text, page  # the product, had a template been made of it
 
 
+@pytest.mark.slow
 def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called_by_its_case(tmp_path: Path) -> None:
     spec = {"task": "mobile_vsr", "case": "bottle/x2", "target": ""}
     for seed in range(3):
@@ -258,6 +263,7 @@ def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called
     assert "parent</a>" not in page
 
 
+@pytest.mark.slow
 def test_a_site_without_rows_can_be_built(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     store.publish(tmp_path / "r", tmp_path / "b.duckdb")

@@ -130,6 +130,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {p.relative_to(folder).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_what_is_new_is_added_and_nothing_that_stands_is_touched(tmp_path: Path) -> None:
     results, folder = tmp_path / "results", tmp_path / "p"
     light(results, 0)
@@ -152,6 +153,7 @@ def test_what_is_new_is_added_and_nothing_that_stands_is_touched(tmp_path: Path)
     assert ask(tmp_path / "b.duckdb", "SELECT sum(runs), max(marks) FROM partitions") == [(2, 3)]
 
 
+@pytest.mark.slow
 def test_what_is_being_written_is_no_partition(tmp_path: Path) -> None:
     light(tmp_path / "results")
     done = partitions.write(tmp_path / "results", tmp_path / "p", NO_MARKS)
@@ -165,6 +167,7 @@ def test_what_is_being_written_is_no_partition(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "p").iterdir()] == [done.folder.name]
 
 
+@pytest.mark.slow
 def test_folders_of_any_name_are_folders(tmp_path: Path) -> None:
     odd = tmp_path / "a[1]*" / "lab=one" / "o'brien"
     light(tmp_path / "results")
@@ -179,6 +182,7 @@ def test_folders_of_any_name_are_folders(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [False, True])
 def test_bundles_published_over_partitions_take_no_row_of_theirs(tmp_path: Path, in_place: bool) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
@@ -331,6 +335,7 @@ def test_two_partitions_that_tell_one_bundle_differently_are_refused(
         partitions.publish([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "b.duckdb", in_place=in_place)
 
 
+@pytest.mark.slow
 def test_a_copy_in_another_folder_is_the_same_bundle(tmp_path: Path) -> None:
     original = light(tmp_path / "a" / "results")
     shutil.copytree(original, tmp_path / "b" / "results" / "elsewhere" / "copy")

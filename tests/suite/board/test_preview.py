@@ -188,6 +188,7 @@ def test_no_text_of_a_submission_is_markup() -> None:
     assert cells == [*["tr_open", "th_open", "th_open", "th_open", "tr_open", "td_open", "td_open", "td_open"] * 2]
 
 
+@pytest.mark.slow
 def test_a_comment_is_no_longer_than_github_takes() -> None:
     finding = Finding("b" * 300, "f" * 300, "x" * 300, "error", "m" * 300, "d" * 300)
     assert len(preview.markdown(Preview(["p"] * 5000, [], ["l" * 999] * 5000, [finding] * 5000))) < 60_000

@@ -105,6 +105,7 @@ def test_the_data_to_compare_say_what_the_boards_say(boards: dict[Ranking, Board
     assert rankings[at][5] == board.address
 
 
+@pytest.mark.slow
 def test_a_method_without_its_own_row_is_compared_by_its_best_variant(tmp_path: Path) -> None:
     for value, variant in ((90, "delta0=0.1"), (91, "delta0=0.0")):
         for seed in range(3):
@@ -157,6 +158,7 @@ def changes_of(day: changes.Day) -> list[changes.Change]:
     return [c for places in day.tasks.values() for p in places for c in p.changes]
 
 
+@pytest.mark.slow
 def test_a_row_is_new_on_its_first_day_and_has_further_seeds_after(tmp_path: Path) -> None:
     for seed, day in ((0, 1), (1, 1), (2, 3)):
         light(tmp_path / "r", seed, created=f"2026-01-0{day}T10:00:00Z")
@@ -173,6 +175,7 @@ def test_a_row_is_new_on_its_first_day_and_has_further_seeds_after(tmp_path: Pat
     assert first.tasks["image_pruning"][0].page == f"tasks/image_pruning-small.html#{new.ranking.anchor}"
 
 
+@pytest.mark.slow
 def test_a_retraction_stands_on_its_own_day_with_its_reason(tmp_path: Path) -> None:
     made = [light(tmp_path / "r", seed, created="2026-01-01T10:00:00Z") for seed in (0, 1)]
     (tmp_path / "r/retractions").mkdir()
@@ -188,6 +191,7 @@ def test_a_retraction_stands_on_its_own_day_with_its_reason(tmp_path: Path) -> N
     assert [e.words[:12] for e in undated] == ["chex, seed 1"]
 
 
+@pytest.mark.slow
 def test_a_raised_version_archives_what_was_run_before(own_versions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = {"name": "chex", "origin": "reference", "version": "b" * 64}
     light(tmp_path / "r", 0, created="2026-01-01T10:00:00Z", method=old)
@@ -204,6 +208,7 @@ def test_a_raised_version_archives_what_was_run_before(own_versions: None, tmp_p
     assert [(e.method, e.version, e.day) for e in waiting] == [("imp", 2, None)]
 
 
+@pytest.mark.slow
 def test_rows_of_an_earlier_version_of_a_task_are_archived(
     own_versions: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +226,7 @@ def test_releases_are_the_dated_headings_of_the_changelog() -> None:
     assert isinstance(changes.releases(), dict)
 
 
+@pytest.mark.slow
 def test_days_beyond_the_newest_are_counted_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(4):
         light(tmp_path / "r", seed, created=f"2026-01-0{seed + 1}T10:00:00Z")

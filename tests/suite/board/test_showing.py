@@ -80,6 +80,7 @@ def test_a_long_curve_is_thinned_and_a_removed_bundle_takes_its_own_along(video:
         assert connection.execute("SELECT DISTINCT run FROM series").fetchall() == [(bundle.read(other).id,)]
 
 
+@pytest.mark.slow
 def test_evidence_and_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     root = tmp_path / "r"
     demo.video(root, ("awdnn",), seeds=1)
@@ -183,6 +184,7 @@ def test_pages_hold_pictures_as_files_of_the_site(films: duckdb.DuckDBPyConnecti
         assert image["loading"] == "lazy"
 
 
+@pytest.mark.slow
 def test_an_original_of_another_method_is_never_shown(tmp_path: Path) -> None:
     """The checker refuses it; a board built of what was not checked does not show it either."""
     root = tmp_path / "r"
@@ -207,6 +209,7 @@ def test_ticks_of_a_log_axis_are_few_round_numbers_within_it(low: float, high: f
     assert ticks == sorted(ticks)
 
 
+@pytest.mark.slow
 def test_a_row_that_lacks_a_value_in_some_seed_is_named_and_not_drawn(tmp_path: Path) -> None:
     root = tmp_path / "r"
     for at, method in enumerate(("awdnn", "stdo", "jstdo")):

@@ -54,6 +54,7 @@ def light(root: Path, seed: int = 0, **changes: Any) -> Path:
     return bundle.write(root, bundle.seal({**fields, **changes, "spec": spec}), {})
 
 
+@pytest.mark.slow
 def test_only_new_bundles_are_read_and_removed_ones_vanish(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     first = light(results, 0)
@@ -81,6 +82,7 @@ def test_incremental_loading_ends_where_loading_at_once_does(tmp_path: Path) -> 
         assert ask(tmp_path / "steps.duckdb", sql) == ask(tmp_path / "once.duckdb", sql)
 
 
+@pytest.mark.slow
 def test_a_copied_bundle_is_no_second_run(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     original = light(results)
@@ -108,6 +110,7 @@ def test_published_file_opens_where_duckdb_runs_in_a_browser(tmp_path: Path) -> 
     assert "v1.4" in str(tags[0])
 
 
+@pytest.mark.slow
 def test_a_path_with_an_apostrophe_is_a_path(tmp_path: Path) -> None:
     folder = tmp_path / "o'brien"
     light(folder / "results")
@@ -115,6 +118,7 @@ def test_a_path_with_an_apostrophe_is_a_path(tmp_path: Path) -> None:
     assert ask(folder / "b.duckdb", "SELECT count(*) FROM runs") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_torn_or_older_database_is_made_anew(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     light(results)
@@ -164,12 +168,14 @@ def test_somebodys_own_tables_stay(tmp_path: Path) -> None:
         assert db.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     light(tmp_path / "results")
     (tmp_path / "b").touch()
     assert store.publish(tmp_path / "results", tmp_path / "b").new == 1
 
 
+@pytest.mark.slow
 def test_a_broken_bundle_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     light(results)
@@ -184,6 +190,7 @@ def test_a_broken_bundle_is_named_and_the_old_file_stays(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_retractions_are_data_and_need_a_reason(tmp_path: Path) -> None:
     results, db = tmp_path / "results", tmp_path / "b.duckdb"
     light(results, 0)
@@ -219,6 +226,7 @@ def test_the_first_run_of_a_seed_counts_and_repeating_does_not_improve_it(tmp_pa
     assert ask(db, "SELECT count(*) FROM failures") == [(0,)]  # the same question has its answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kept", "off"), [(0.5, False), (0.5049, False), (0.506, True), (0.49, True)])
 def test_off_target_is_more_than_one_percent(tmp_path: Path, kept: float, off: bool) -> None:
     light(tmp_path / "r", measures=[{"name": "kept.macs", "value": kept, "source": "meter"}])
@@ -226,6 +234,7 @@ def test_off_target_is_more_than_one_percent(tmp_path: Path, kept: float, off: b
     assert ask(tmp_path / "b.duckdb", "SELECT off_target FROM kept") == [(off,)]
 
 
+@pytest.mark.slow
 def test_each_part_of_a_target_is_held_and_an_unmeasured_one_is_off(tmp_path: Path) -> None:
     light(
         tmp_path / "r",
@@ -256,6 +265,7 @@ def test_cards_travel_with_the_file(published: Path) -> None:
     assert "Another processor" in "".join(cards.values())
 
 
+@pytest.mark.slow
 def test_publishing_imports_no_torch(tmp_path: Path) -> None:
     light(tmp_path / "results")
     code = (
@@ -266,6 +276,7 @@ def test_publishing_imports_no_torch(tmp_path: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "change"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from suite.board import pages, store, systems
 from tests.helpers import on_one_line
 from tests.suite.board.test_store import light
@@ -13,6 +15,7 @@ from tests.suite.board.test_tables import measured
 EVIL = "A</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>"
 
 
+@pytest.mark.slow
 def test_cards_that_nobody_checked_have_pages(tmp_path: Path) -> None:
     cards = {
         "a": {"processor": {"model": EVIL, "cores": 8}, "system": {"kernel": "6.8.1"}},
@@ -39,6 +42,7 @@ def test_cards_that_nobody_checked_have_pages(tmp_path: Path) -> None:
     assert found["c" * 16][0] == "a machine"
 
 
+@pytest.mark.slow
 def test_a_class_of_cards_stands_in_one_line_and_each_page_names_the_others(tmp_path: Path) -> None:
     (tmp_path / "r" / "systems").mkdir(parents=True)
     for name, kernel in (("a", "6.8.1"), ("b", "6.8.2"), ("c", "6.9.1")):

@@ -131,6 +131,7 @@ def test_older_versions_and_tasks_that_are_not_installed_are_archived(tmp_path: 
     assert found.ranking.version == registry.task("image_pruning").version
 
 
+@pytest.mark.slow
 def test_speed_only_runs_have_rows_without_a_quality(tmp_path: Path) -> None:
     light(tmp_path / "r", measures=measured(90)[1:], spec={"division": "speed"})
     (found,) = boards_of(tmp_path / "r", tmp_path / "b.duckdb")
@@ -139,6 +140,7 @@ def test_speed_only_runs_have_rows_without_a_quality(tmp_path: Path) -> None:
     assert found.unranked[0].cells["speedup infer@64"].value == pytest.approx(1.3)
 
 
+@pytest.mark.slow
 def test_what_a_solve_took_is_shown_on_its_own_card_alone(tmp_path: Path) -> None:
     for seed, solved in enumerate("cff"):
         systems = {"solve": solved * 16, "weigh": "c" * 16}
@@ -170,6 +172,7 @@ def test_what_a_solve_took_is_drawn_over_on_its_own_card_alone(tmp_path: Path, m
     assert row.axes["solve_total"].value == pytest.approx(90.0)
 
 
+@pytest.mark.slow
 def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -> None:
     """The first run of a newcomer: his accuracy is a replay, his timings stand apart."""
     root = tmp_path / "r"
@@ -186,6 +189,7 @@ def test_one_seed_beside_the_committed_three_changes_no_number(tmp_path: Path) -
     assert after.cards == [("c" * 16, "cpu"), ("d" * 16, "cpu")]
 
 
+@pytest.mark.slow
 def test_masks_promise_what_their_zeros_save_and_channels_what_is_cut_out(tmp_path: Path) -> None:
     for seed in range(3):
         demo.write(tmp_path / "r", "rigl", target="nonzero=0.05", seed=seed, kept=1.0, alive=0.05)
@@ -199,6 +203,7 @@ def test_masks_promise_what_their_zeros_save_and_channels_what_is_cut_out(tmp_pa
     assert cut.promise == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_nothing_is_promised_where_nothing_was_counted_or_nothing_is_left(tmp_path: Path) -> None:
     counted = [{"name": n, "value": v, "source": "meter"} for n, v in (("macs_nonzero", 0.0), ("macs_parent", 100.0))]
     for target, measures in (("macs=0.5", measured(90)), ("macs=0.25", measured(90, kept=0.25) + counted)):
@@ -246,6 +251,7 @@ def test_the_demo_never_names_a_real_machine() -> None:
     assert demo.card().processor["model"] == "Invented processor"
 
 
+@pytest.mark.slow
 def test_rows_of_processes_that_shared_nothing_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(3):
         light(tmp_path / "r", seed, measures=measured(90, 1.2), processes=1 + seed)

@@ -146,6 +146,7 @@ def test_a_median_over_runs_of_which_half_did_not_get_there_is_none() -> None:
     assert pages._middle(None) == "–"
 
 
+@pytest.mark.slow
 def test_times_of_another_machine_are_not_mixed_in(tmp_path: Path, shown: Show) -> None:
     groups.write(tmp_path / "r", {k: v for k, v in groups.PLAN.items() if k[0] == "chex"})
     draw = np.random.Generator(np.random.Philox(1))

@@ -62,6 +62,7 @@ def test_programming_errors_are_not_swallowed(house: House) -> None:
         check([honest(root)], registry=Other(house.root))
 
 
+@pytest.mark.slow
 def test_our_registry_is_a_registry_and_checking_imports_no_torch(tmp_path: Path) -> None:
     ours: Registry = registry
     assert "image_pruning" in ours.tasks()

@@ -125,6 +125,7 @@ def test_forged_parquet_with_a_new_hash_never_ends_in_a_traceback(
         errors(house, path)
 
 
+@pytest.mark.slow
 def test_a_thousand_forged_tables_leave_the_process_alive(tmp_path: Path) -> None:
     """Native code may end the process, which no `except` sees: in a process of its own, footers above all.
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 SPIN = "import time; end = time.process_time() + 0.4\nwhile time.process_time() < end: pass\n"
 
 
+@pytest.mark.slow
 def test_denormals_are_flushed_on_every_thread() -> None:
     code = """
 import torch

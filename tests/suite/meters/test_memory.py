@@ -40,6 +40,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mib", [8, 64])
 def test_the_peak_is_what_a_pass_allocates(mib: int) -> None:
     found = weighed(f"""
@@ -53,6 +54,7 @@ def prepare():
     assert found["memory_resident"][0] > 32 + mib
 
 
+@pytest.mark.slow
 def test_what_loading_needed_does_not_count() -> None:
     found = weighed("""
 def prepare():
@@ -64,6 +66,7 @@ def prepare():
     assert found["memory_peak"][0] < 3
 
 
+@pytest.mark.slow
 def test_a_mark_that_cannot_be_reset_is_said() -> None:
     found = weighed("""
 memory.CLEAR = Path("/proc/self/no_such_file")

@@ -57,6 +57,7 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_multiply_adds_are_counted(name: str) -> None:
     model, shapes, macs = CASES[name]

@@ -204,6 +204,7 @@ def test_a_cap_ends_a_comparison_of_slow_calls() -> None:
     assert made <= 2 * 4 + 4  # warm-up of two sides, and the quad
 
 
+@pytest.mark.slow
 def test_calls_of_seconds_get_as_many_quads_as_an_interval_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
