@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from suite.deployed import by_owner, mask_of, tensor
-from suite.naming import address
+from suite.naming import address, canonical_json
 from suite.protocol import NoShape, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["weight", "scale", "shift"]
 
-MOST_PLACES = 2**24  #: of a list of places
+MOST_PLACES, MOST_IN_ALL = 2**17, 2**22  #: of a list of places, and of all lists of a shape
 #: of a module of the architecture what must be as it was built, beside its widths
 FIXED = ("kernel_size", "stride", "padding", "dilation", "padding_mode", "eps", "affine", "track_running_stats", "p")
 
@@ -156,6 +156,9 @@ def _norm_behind(name: str) -> str:
 def layers(shape: Shape) -> list[dict[str, Any]]:
     """Operations by layer as far as the shape tells them: parameters, and those that are not zero."""
     blocks = shape.facts.get("blocks", {})
+    written = canonical_json(blocks).decode()
+    if sum(int(count) for count in re.findall(r'"([0-9]{1,8}):', written)) > MOST_IN_ALL:
+        raise ValueError("its blocks have more places than any machine unpacks for a check")
     for name, told in blocks.items():
         _checked_blocks(name, told, shape.tensors.get(f"{name}.weight"))
     return [{**line, "name": line["name"] or str(shape.facts.get("root", ""))} for line in by_owner(shape.tensors)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite import bundle, check, confirming, registry
+from suite import bundle, check, confirming, registry, timings
 from suite.board import statistics, store, tables
 from suite.checks import tree
 from suite.checks.findings import Finding, printable
@@ -87,6 +87,7 @@ class Preview:
     findings: Sequence[Finding]  #: errors first
     rankings: Sequence[Ranked] = ()
     aside: Sequence[Aside] = ()
+    timings: Sequence[str] = ()  #: of shapes of rows, that do not stand yet: they change no place
 
     @property
     def errors(self) -> int:
@@ -118,10 +119,14 @@ def preview(submission: Path, against: Path, refused: Sequence[str] = ()) -> Pre
         p.relative_to(submission) for p in bundle.find(submission) if not _stands(p.relative_to(submission), submission, against)
     ]
     beside = [p for name in BESIDE for p in _files(submission / name, submission) if not (against / p).exists()]
-    findings = check.check([submission / p for p in new], against=against) if new else []
+    weighed = [p.relative_to(submission) for p in timings.find(submission / timings.FOLDER)]
+    weighed = [p for p in weighed if not (against / p / timings.TIME).exists()]  # else they are refused: results are only added to
+    asked = [submission / p for p in (*new, *weighed)]
+    findings = check.check(asked, against=against) if asked else []
     findings += _strays(submission, against, new)
     told = sorted((_below(f, submission, against) for f in findings), key=lambda f: f.level != "error")
-    found = Preview([printable(p.as_posix()) for p in new], [printable(p.as_posix()) for p in beside], refused, told)
+    names = [[printable(p.as_posix()) for p in paths] for paths in (new, beside, weighed)]
+    found = Preview(names[0], names[1], refused, told, timings=names[2])
     return found if found.errors or not (new or beside) else _placed(found, submission, against, new)
 
 
@@ -290,6 +295,8 @@ def markdown(told: Preview, checked_by: str = "") -> str:
     counted = [_count(len(told.bundles), "new bundle"), _count(told.errors, "error"), _count(marks, "mark")]
     if told.beside:
         counted.insert(1, _count(len(told.beside), "retraction or confirmation", "retractions and confirmations"))
+    if told.timings:
+        counted.insert(1, _count(len(told.timings), "new timing"))
     by = f" by the code of {_code(checked_by)}" if checked_by else ""
     blocks = [
         f"### {'✕ This submission does not hold' if told.errors else '✓ This submission holds'}",

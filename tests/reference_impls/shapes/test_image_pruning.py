@@ -37,6 +37,36 @@ def test_what_is_built_again_is_the_same_program(method: str, target: str, setti
     assert_same_zeros(built.model, solution.model)
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_several_blocks_of_a_layer_are_built_again(overlapping: bool) -> None:
+    """Rows in any order, columns that two blocks share, whole channels and single places, and blocks that lie over each other."""
+    from reference_impls.parts.blocks import Block, BlockConv2d, mask_of, with_blocks
+    from tasks.images.problem import Network
+
+    spec = helpers.spec(division="speed")
+    problem, solution = solved(spec, "dense")
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randperm(9 * 32, generator=generator)[:60]
+    rows = torch.randperm(32, generator=generator)
+    blocks = [Block(rows[:9], shared), Block(rows[9:14], shared), Block(rows[14:20], torch.arange(18, 45))]
+    if overlapping:
+        blocks.append(Block(rows[5:16], torch.arange(9 * 32)))
+    name = "stages.1.1.conv2"
+    model = solution.model
+    with torch.no_grad():
+        conv = model.get_submodule(name)
+        conv.weight.mul_(mask_of(blocks, conv.weight.shape))
+    small = Network(with_blocks(model, {name: blocks}))
+    assert_same_program(spec, problem, small)
+    _, built, _ = again(spec, problem, small)
+    ours, theirs = built.model.get_submodule(name), small.model.get_submodule(name)
+    assert isinstance(ours, BlockConv2d)
+    assert (ours.whole, ours.again, ours.overlaps) == (theirs.whole, theirs.again, theirs.overlaps)
+    assert torch.equal(ours.place, theirs.place)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True))
+    assert_same_zeros(built.model, small.model)
+
+
 @pytest.mark.parametrize("case", ["cifar10/vgg16", "cifar10/resnet18"])
 def test_networks_of_other_kinds_are_built_again(case: str) -> None:
     spec = helpers.spec(tier="paper", division="speed", case=case, target="macs=0.5")
@@ -102,6 +132,13 @@ def test_a_shape_of_other_examples_is_refused() -> None:
         image_pruning.layers(
             spec, Shape({"input": [3, 16, 16], "classes": 10, "blocks": blocks}, {"conv1.weight": Tensor((4,), 4)})
         )
+
+
+def test_blocks_that_unpack_to_more_than_a_machine_has_are_refused() -> None:
+    many = [["131072:eA==", "131072:eA=="]] * 17
+    facts = {"input": [3, 16, 16], "classes": 10, "blocks": {"conv1": {"bias": True, "channels": [3, 16], "each": many}}}
+    with pytest.raises(ValueError, match="more places than"):
+        image_pruning.layers(helpers.spec(), Shape(facts, {"conv1.weight": Tensor((4,), 4)}))
 
 
 def test_places_are_written_and_read() -> None:

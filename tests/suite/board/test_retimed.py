@@ -113,3 +113,24 @@ def test_claims_are_judged_by_what_was_weighed_as_it_was_solved(tmp_path: Path) 
     for path in bundles(root, "chex"):
         demo.retime(root, path, speedup=1.2, machine=GPU)
     assert claims.judge(root, "image_pruning") == before
+
+
+def test_timings_alone_are_a_submission_that_is_checked(tmp_path: Path) -> None:
+    """These are of rows whose operations give no network: each is refused, whoever submits it, and no place is told."""
+    from suite.board import preview
+
+    base = rows(tmp_path / "base" / "results", seeds=1)
+    submission = tmp_path / "submission"
+    for path in bundles(base, "chex"):
+        made = demo.retime(base, path, machine=GPU)
+        there = submission / made.relative_to(base)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(there)
+    (submission / "systems").mkdir()
+    (base / "systems" / f"{GPU.hash}.json").rename(submission / "systems" / f"{GPU.hash}.json")
+    found = preview.preview(submission, base)
+    assert len(found.timings) == 1
+    assert (list(found.bundles), list(found.rankings)) == ([], [])
+    assert any("its operations give none" in f.message for f in found.findings), found.findings
+    text = preview.markdown(found)
+    assert "1 new timing, " in text
