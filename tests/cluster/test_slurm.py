@@ -160,7 +160,7 @@ def test_of_two_commands_at_once_one_submits_and_a_lost_node_s_job_goes_on_on_an
     (job,) = slurm.cluster.queue()
     slurm.until(lambda: slurm.lives(0), "it begins")
     ((_, node, _),) = slurm.lives(0)
-    slurm.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+    slurm.cluster.crash(int(node.removeprefix("n")))
     slurm.until(lambda: slurm.cluster.queue()[job] == "PENDING", "it is put back")  # type: ignore[union-attr]
     (slurm.folder / "hold-0").unlink()
     slurm.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
