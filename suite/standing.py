@@ -29,6 +29,7 @@ State = Literal["ok", "solved", "running", "waiting", "failed", "missing"]
 STATES: tuple[State, ...] = ("ok", "solved", "running", "waiting", "failed", "missing")
 #: of a log
 MEMORY = re.compile(r"exceeded.{0,20} memory limit|out of memory|oom.kill", re.IGNORECASE)
+TIME = re.compile(r"timed-out too many times|due to time limit", re.IGNORECASE)
 WRONG = re.compile(r"error|exceed|kill|cancel|denied|no such", re.IGNORECASE)
 GOOD: tuple[State, ...] = ("ok", "solved")
 ACTIVE: tuple[State, ...] = ("running", "waiting")
@@ -268,7 +269,8 @@ def _undone(work: Path, entry: Entry, note: Mapping[str, Any], job: queues.Job |
         ours = note  # who began it is no matter
     mend = AGAIN if entry.kind != "command" else "the same command goes on from there" if ours else "the same command does it"
     reason = _end(entry, ours, job)
-    word = "OUT_OF_MEMORY" if MEMORY.search(reason) else job.word  # a job may have failed by it, and be called FAILED
+    # a job may have met its limit, and be called FAILED
+    word = "OUT_OF_MEMORY" if MEMORY.search(reason) else "TIMEOUT" if TIME.search(reason) else job.word
     if word in queues.MEND:
         mend = f"{queues.MEND[word]}; {mend}"
     return replace(base, reason=reason, mend=mend, node=job.node or host)
@@ -313,7 +315,7 @@ def _last_line(entry: Entry) -> str:
         lines = file.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    for said in (MEMORY, WRONG):
+    for said in (MEMORY, TIME, WRONG):
         if found := [line.strip() for line in lines if said.search(line)]:
             return _line(found[-1])
     return ""
