@@ -160,7 +160,7 @@ def test_status_fits_a_screen_and_prints_json(todo: list[Order], tmp_path: Path)
     console.print(_sweep_screen(many))
     text = console.export_text()
     assert len(text.splitlines()) < 60
-    assert "600 runs: 300 run, 300 failed" in text
+    assert "600 runs: 300 running, 300 failed" in text
     assert "and 288 more: --json tells of all" in text
     standing.register(tmp_path / "results", tmp_path / "results" / ".work", todo, solve_only=False)
     done = CliRunner().invoke(app, ["status", "--out", str(tmp_path / "results"), "--json"])
