@@ -983,11 +983,10 @@ def _sweep_screen(found: Sequence[Standing]) -> RenderableType:
     from suite import standing
 
     counts = {state: n for state, n in standing.counts(found).items() if n}
-    words = {"ok": "have bundles", "solved": "are solved", "running": "run", "waiting": "wait", "failed": "failed"}
-    bar, told, width = Text(), Text(f"{len(found)} runs: "), 60
+    bar, told, width = Text(), Text(f"{len(found)} run{'s' * (len(found) != 1)}: "), 60
     for at, (state, n) in enumerate(counts.items()):
         bar.append("━" * max(1, round(width * n / len(found))), style=COLOURS[state])
-        told.append(", " * (at > 0)).append(f"{n} {words.get(state, state)}", style=COLOURS[state])
+        told.append(", " * (at > 0)).append(f"{n} {state}", style=COLOURS[state])
     groups: dict[tuple[str, ...], list[Standing]] = {}
     for s in found:
         o = s.order

@@ -29,6 +29,7 @@ State = Literal["ok", "solved", "running", "waiting", "failed", "missing"]
 STATES: tuple[State, ...] = ("ok", "solved", "running", "waiting", "failed", "missing")
 #: of a log
 MEMORY = re.compile(r"exceeded.{0,20} memory limit|out of memory|oom.kill", re.IGNORECASE)
+TIME = re.compile(r"timed-out too many times|due to time limit", re.IGNORECASE)
 WRONG = re.compile(r"error|exceed|kill|cancel|denied|no such", re.IGNORECASE)
 GOOD: tuple[State, ...] = ("ok", "solved")
 ACTIVE: tuple[State, ...] = ("running", "waiting")
@@ -189,15 +190,21 @@ def standings(out: Path, work: Path, entries: Sequence[Entry], *, strict: bool =
     done = [_done(books, e, n) for e, n in zip(entries, notes, strict=True)]
     jobs: dict[str, queues.Job] = {}
     silent = ""
-    asked = {kind: [e.job for e, d in zip(entries, done, strict=True) if d is None and e.kind == kind and e.job] for kind in ASK}
-    for kind, names in asked.items():
+    open_ = [d is None or d.state == "failed" for d in done]  # one that failed may be tried again just now
+    for kind, ask in ASK.items():
         try:
-            jobs |= ASK[kind](names)
-        except queues.Silent as e:
+            jobs |= ask([e.job for e, o in zip(entries, open_, strict=True) if o and e.kind == kind and e.job])
+        except queues.Silent as words:
             if strict:
                 raise
-            silent = str(e)
-    return [d or _undone(work, e, n, jobs.get(e.job), silent) for d, e, n in zip(done, entries, notes, strict=True)]
+            silent = str(words)
+    found = []
+    for d, e, n in zip(done, entries, notes, strict=True):
+        job = jobs.get(e.job)
+        ended = n.get("job") == e.job and n.get("ended")
+        again = d is not None and d.state == "failed" and job is not None and job.state in ACTIVE and not ended
+        found.append(d if d is not None and not again else _undone(work, e, n, job, silent))
+    return found
 
 
 ASK: Mapping[str, Callable[[Iterable[str]], dict[str, queues.Job]]] = {
@@ -241,9 +248,8 @@ def _done(books: Bundles, entry: Entry, note: Mapping[str, Any]) -> Standing | N
         told = "" if good else f"{record.status}: {_line(record.reason)}"
         mend = "" if good or record.status in bundle.FINAL else "the same command with --retry tries it again"
         return Standing(entry.order, "ok" if good else "failed", entry.job, told, mend, str(path), since=record.created)
-    if note.get("status") == "solved" and (Path(note["path"]) / SOLUTION).exists():
-        mend = "" if entry.solve_only else AGAIN
-        return Standing(entry.order, "solved", entry.job, "", mend, str(note["path"]), since=str(note["ended"]))
+    if entry.solve_only and note.get("status") == "solved" and (Path(note["path"]) / SOLUTION).exists():
+        return Standing(entry.order, "solved", entry.job, path=str(note["path"]), since=str(note["ended"]))
     return None
 
 
@@ -268,7 +274,8 @@ def _undone(work: Path, entry: Entry, note: Mapping[str, Any], job: queues.Job |
         ours = note  # who began it is no matter
     mend = AGAIN if entry.kind != "command" else "the same command goes on from there" if ours else "the same command does it"
     reason = _end(entry, ours, job)
-    word = "OUT_OF_MEMORY" if MEMORY.search(reason) else job.word  # a job may have failed by it, and be called FAILED
+    # a job may have met its limit, and be called FAILED
+    word = "OUT_OF_MEMORY" if MEMORY.search(reason) else "TIMEOUT" if TIME.search(reason) else job.word
     if word in queues.MEND:
         mend = f"{queues.MEND[word]}; {mend}"
     return replace(base, reason=reason, mend=mend, node=job.node or host)
@@ -313,7 +320,7 @@ def _last_line(entry: Entry) -> str:
         lines = file.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    for said in (MEMORY, WRONG):
+    for said in (MEMORY, TIME, WRONG):
         if found := [line.strip() for line in lines if said.search(line)]:
             return _line(found[-1])
     return ""

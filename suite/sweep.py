@@ -201,7 +201,7 @@ def _hand_over(executor: Any, part: Sequence[Order], settings: runner.Settings, 
             jobs = [executor.submit(Job(order, settings)) for order in part]
     except (RuntimeError, OSError) as e:  # submitit's own errors are RuntimeErrors
         said = [line.strip() for line in str(e).splitlines() if line.strip()]
-        told = next((line for line in said if "error" in line.lower()), said[0] if said else type(e).__name__)
+        told = next((line for w in ("fatal", "error", "") for line in said if w in line.lower()), type(e).__name__)
         rest = f"; {done} of {of} runs were submitted, the same command submits the others" if done else ""
         raise UserError(f"{plan.file}: {told}; mend [parameters], or ask who runs the cluster{rest}") from e
     return [str(j.job_id) for j in jobs]

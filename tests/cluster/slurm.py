@@ -102,6 +102,21 @@ class Cluster:
         """Start a node's daemon."""
         self._spawn(f"n{number}", "slurmd", "-D", "-N", f"n{number}", "-f", str(self.folder / "slurm.conf"))
 
+    def crash(self, number: int) -> None:
+        """End a node as if its power were cut, and tell the controller, which would find out itself minutes later."""
+        self.daemons[f"n{number}"].kill()
+        conf, name = f"SLURM_CONF={self.folder}/".encode(), f"SLURMD_NODENAME=n{number}".encode()
+        tasks = [
+            p for p in Path("/proc").glob("[0-9]*") if conf in _read(p / "environ") and name in _read(p / "environ").split(b"\0")
+        ]
+        steps = {Path("/proc", _read(p / "stat").rpartition(b")")[2].split()[1].decode()) for p in tasks if _read(p / "stat")}
+        for process in [
+            p for p in steps if _read(p / "comm").startswith(b"slurmstepd")
+        ] + tasks:  # a step would tell of its tasks' end
+            with contextlib.suppress(OSError):
+                os.kill(int(process.name), signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName=n{number}", "State=DOWN", "Reason=crashed")
+
     def _start(self) -> None:
         f = self.folder
         (f / "state").mkdir()
@@ -233,6 +248,13 @@ JobAcctGatherFrequency=task=1
             )
 
 
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
@@ -254,9 +276,9 @@ def _until(true: Callable[[], Any], what: str, cluster: Cluster) -> None:
         time.sleep(0.1)
 
 
-#: waits for the end of its standard input, then kills what was started with a folder's name, until nothing is left
+#: waits for the end of its standard input, then kills what was started with a folder's name until nothing is left, and removes it
 GUARD = """
-import os, signal, sys, time
+import os, shutil, signal, sys, time
 folder = sys.argv[1].encode()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 while os.read(0, 1024):
@@ -281,6 +303,7 @@ for _ in range(100):
         except OSError:
             pass
     time.sleep(0.05)
+shutil.rmtree(folder, ignore_errors=True)
 """
 
 

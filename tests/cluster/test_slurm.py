@@ -112,6 +112,7 @@ def test_jobs_that_the_controller_forgot_are_asked_of_the_accounting(slurm: Swee
     assert slurm.cluster is not None
     for seed in (0, 1):
         (slurm.folder / f"hold-{seed}").touch()
+    (slurm.folder / "cluster.toml").write_text(TOML.replace("restarts = 1", "restarts = 0"))
     rows = json.loads(slurm.run("--json", "--solve-only", "--device", "cuda", seeds=range(2, 3)).stdout)
     rows += json.loads(slurm.run("--json", "--solve-only", seeds=range(2)).stdout)
     jobs = {row["seed"]: row["job"] for row in rows}
@@ -121,6 +122,11 @@ def test_jobs_that_the_controller_forgot_are_asked_of_the_accounting(slurm: Swee
     slurm.until(lambda: "CANCELLED" in slurm.cluster.run("sacct", "-n", "-X", "-j", jobs[0]), "it is in the books")  # type: ignore[union-attr]
     _, counts, runs = slurm.status("--all")
     assert counts == {"running": 1, "missing": 2}, runs
+    slurm.cluster.run("scancel", "--signal=USR2", jobs[1])  # as Slurm does when the time limit is near
+    _, counts, runs = slurm.status("--all", "--wait")
+    assert counts == {"missing": 3}, runs
+    assert "timed-out too many times" in runs[1]["reason"]
+    assert "raise timeout_min" in runs[1]["mend"]
     assert runs[0]["reason"].startswith(f"job {jobs[0]}: CANCELLED")
     assert "no device 'cuda' here" in runs[2]["reason"]
 
@@ -160,7 +166,7 @@ def test_of_two_commands_at_once_one_submits_and_a_lost_node_s_job_goes_on_on_an
     (job,) = slurm.cluster.queue()
     slurm.until(lambda: slurm.lives(0), "it begins")
     ((_, node, _),) = slurm.lives(0)
-    slurm.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+    slurm.cluster.crash(int(node.removeprefix("n")))
     slurm.until(lambda: slurm.cluster.queue()[job] == "PENDING", "it is put back")  # type: ignore[union-attr]
     (slurm.folder / "hold-0").unlink()
     slurm.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")

@@ -135,6 +135,22 @@ def test_a_job_that_lives_elsewhere_keeps_its_place_when_a_command_asks_for_the_
     assert {e.kind for e in standing.read(tmp_path / "work").values()} == {"command"}
 
 
+def test_a_run_that_failed_and_has_a_job_again_waits_so_that_none_is_submitted_twice(
+    todo: list[Order], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, work, machine = tmp_path / "results", tmp_path / "work", demo.card()
+    key = todo[0].key({"solve": machine.hash, "weigh": machine.hash})
+    demo.write(out, "dense", target="", status="killed", changes={"key": key})
+    standing.note(work, todo[0], job="7", card=machine.hash, ended=standing.now(), status="killed", path="", folder="")
+    monkeypatch.setattr(
+        standing, "ASK", {"slurm": lambda jobs: {j: queues.Job("waiting") if j == "9" else queues.Job("ended") for j in jobs}}
+    )
+    for job, state in (("7", "failed"), ("9", "waiting")):
+        with standing.Ledger(out, work) as ledger:
+            ledger.put([standing.Entry(todo[0], "slurm", job, standing.now())])
+        assert stand(tmp_path)[0].state == state
+
+
 def test_status_fits_a_screen_and_prints_json(todo: list[Order], tmp_path: Path) -> None:
     many = [
         standing.Standing(o, "failed" if i % 2 else "running", reason=f"killed: {i}", stage="solve")
@@ -144,7 +160,7 @@ def test_status_fits_a_screen_and_prints_json(todo: list[Order], tmp_path: Path)
     console.print(_sweep_screen(many))
     text = console.export_text()
     assert len(text.splitlines()) < 60
-    assert "600 runs: 300 run, 300 failed" in text
+    assert "600 runs: 300 running, 300 failed" in text
     assert "and 288 more: --json tells of all" in text
     standing.register(tmp_path / "results", tmp_path / "results" / ".work", todo, solve_only=False)
     done = CliRunner().invoke(app, ["status", "--out", str(tmp_path / "results"), "--json"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import bundle, sweep
+from suite import bundle, registry, sweep
 from suite.naming import UserError
 from tests.suite.conftest import CARD, settings
 
@@ -162,3 +162,12 @@ def test_a_parameter_that_submitit_does_not_know_is_told_in_a_line(parameters: s
     with pytest.raises(UserError, match=said) as caught:
         sweep.submit([], settings(tmp_path), plan)
     assert "\n" not in str(caught.value)
+
+
+def test_the_cluster_file_that_the_documentation_shows_is_read_and_its_parameters_are_submitits(tmp_path: Path) -> None:
+    shown = (registry.HOUSE / "site/docs/run.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    plan = sweep.read_plan(written(tmp_path, shown))
+    assert (plan.executor, plan.folder, plan.restarts, plan.solve_only) == ("slurm", "build/cluster", 3, True)
+    known = pytest.importorskip("submitit").SlurmExecutor._valid_parameters()
+    assert {name.removeprefix("slurm_") for name in plan.parameters if name.startswith("slurm_")} <= known
+    assert {name for name in plan.parameters if not name.startswith("slurm_")} <= set(sweep.GENERIC)
