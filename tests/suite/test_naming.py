@@ -33,7 +33,7 @@ def test_a_budget_is_written_as_people_do(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["ten", "0", "0h", "-3m", "3d", "m", "", "30 1h", "1h-", "nan", "inf"])
+@pytest.mark.parametrize("text", ["ten", "0", "0h", "-3m", "3d", "m", "", "1h-", "nan", "inf"])
 def test_a_budget_that_is_none_is_told(text: str) -> None:
     with pytest.raises(UserError, match=r"--budget .*write"):
         seconds(text)

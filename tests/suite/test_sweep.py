@@ -165,7 +165,7 @@ def test_a_parameter_that_submitit_does_not_know_is_told_in_a_line(parameters: s
 
 
 def test_the_cluster_file_that_the_documentation_shows_is_read_and_its_parameters_are_submitits(tmp_path: Path) -> None:
-    shown = (registry.HOUSE / "site/docs/run.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    shown = (registry.HOUSE / "site/docs/own-machine.md").read_text().partition("```toml\n")[2].partition("```")[0]
     plan = sweep.read_plan(written(tmp_path, shown))
     assert (plan.executor, plan.folder, plan.restarts, plan.solve_only) == ("slurm", "build/cluster", 3, True)
     known = pytest.importorskip("submitit").SlurmExecutor._valid_parameters()
