@@ -210,7 +210,7 @@ def test_the_checker_goes_by_the_table(weighed: Weighed, table: Path, tmp_path: 
             ref.__dict__["stated"] = self.stated
             return {"uniform_scratch": ref}
 
-        task, task_digest = staticmethod(registry.task), staticmethod(registry.task_digest)
+        task, task_digest, shapes = map(staticmethod, (registry.task, registry.task_digest, registry.shapes))
 
     def told(house: House, **changes: object) -> list[tuple[str, str]]:
         root = tmp_path / f"r{len(list(tmp_path.iterdir()))}"
