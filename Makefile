@@ -44,7 +44,7 @@ test: $(DEV) $(HTTPFS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -rs -n auto --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 	@if ls results/*/*/*/*/run.json >/dev/null 2>&1; then $(BIN)/weighin check results; else echo 'no bundles in results/ yet'; fi
 
 # Which these are is a rule, in tests/conftest.py.

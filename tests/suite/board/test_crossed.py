@@ -16,6 +16,7 @@ from suite.board import crossed, pages, statistics, store
 from suite.board.crossed import Gap, Hits, Judged
 from suite.naming import UserError
 from suite.show import Crossed
+from tests.helpers import on_one_line
 from tests.suite.board import trainings
 from tests.suite.board.test_store import ask
 
@@ -238,14 +239,14 @@ def told(root: Path) -> str:
     assert found is not None
     text = str(pages._environment().get_template("crossed.j2").module.crossed_out(found))  # type: ignore[attr-defined]
     assert not re.search(r">[^<]*\b(nan|inf)\b", text)
-    return text
+    return on_one_line(text)
 
 
 def test_a_page_shows_the_table_and_its_verdict(results: Path, shown: None, tmp_path: Path) -> None:
     store.publish(results, results.parent / "b.duckdb")
     with store.connect(results.parent / "b.duckdb") as db:
         pages.write_pages(db, tmp_path)
-    text = (tmp_path / "tasks/image_pruning-small.md").read_text(encoding="utf-8")
+    text = on_one_line((tmp_path / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
     assert told(results) in text
     assert "<h3>Do the chosen patches suffice?</h3>" in text
     assert 'as good on these as <a href="../measurement.html">one that sees all</a> on all.' in text
