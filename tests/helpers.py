@@ -130,5 +130,5 @@ def graph_problem(run: MemoryRun | None = None, **changes: Any) -> Any:
 
 def on_one_line(page: str) -> str:
     """A page's text as a browser takes it: line breaks are spaces, and none stand between the cells of a table."""
-    text = re.sub(r"\s+", " ", page)
+    text = re.sub(r"[ \n\t]+", " ", page)
     return re.sub(r"(</t[dhr]>|<tr[^>]*>|<t(?:head|body)[^>]*>) (?=<)", r"\1", text)

@@ -38,6 +38,7 @@ USED_OTHERWISE = {
 }
 #: files that import a package of an extra by a plain statement
 BEHIND_A_QUESTION = {
+    "suite/sweep.py": "a job runs where submitit began it, and elsewhere it is none of its jobs",
     "suite/standing.py": "what submitit kept of a job is read where it can be; without it the log tells",
     "tasks/graph_tickets/deploy.py": "one kernel more to choose from where PyG is installed, none missing elsewhere",
     "tasks/common/engines.py": "an engine's packages are asked for by `package` before anything is prepared for it",

@@ -54,7 +54,7 @@ class Rows(HTMLParser):
 
 def read(path: Path) -> Rows:
     parser = Rows()
-    parser.feed(path.read_text(encoding="utf-8"))
+    parser.feed(on_one_line(path.read_text(encoding="utf-8")))
     return parser
 
 
