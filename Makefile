@@ -6,7 +6,7 @@ BASE := $(VENV)/.base
 DEV := $(VENV)/.dev
 HTTPFS := $(VENV)/httpfs
 
-.PHONY: quickstart test test-fast lint bench fuzz cluster site clean help
+.PHONY: quickstart test test-fast lint bench fuzz examples cluster site clean help
 
 help:
 	@echo "make quickstart  install, run the main job (image_pruning, small tier), build the board"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       benchmarks: accuracy of the scale, speed of checker and publisher"
 	@echo "make fuzz        10,000 dishonest submissions against the checker"
+	@echo "make examples    follow every worked example of the documentation"
 	@echo "make cluster     sweeps on a real Slurm of this machine, where it is installed"
 	@echo "make site        build the board from results/"
 
@@ -59,6 +60,9 @@ bench: $(DEV)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz.campaign
+
+examples: $(DEV)
+	WEIGHIN_EXAMPLES=1 $(BIN)/python -m pytest tests/docs -rs
 
 cluster: $(DEV)
 	WEIGHIN_SLURM=1 $(BIN)/python -m pytest tests/cluster -rs

@@ -69,6 +69,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+#: whole runs, minutes each: a continuous integration that must end in time follows the two others
+LONG = pytest.mark.skipif(not os.environ.get("WEIGHIN_EXAMPLES"), reason="followed with WEIGHIN_EXAMPLES=1, or `make examples`")
+
+
 @pytest.fixture
 def reader(origin: Path, tmp_path: Path) -> Reader:
     git(tmp_path, "clone", "-q", str(origin), "clone")
@@ -96,6 +100,7 @@ def test_a_method_of_ones_own_passes_and_runs(reader: Reader) -> None:
     assert record.method.name.startswith("at_birth@")
 
 
+@LONG
 def test_data_of_ones_own_are_trained_on(reader: Reader) -> None:
     reader.follow("own-data.md")
     found = {r.spec.task: r for r in map(bundle.read, bundle.find(reader.clone / "try"))}
@@ -106,6 +111,7 @@ def test_data_of_ones_own_are_trained_on(reader: Reader) -> None:
     assert found["fair_pruning"].measure("group_accuracy", "group 1") is not None
 
 
+@LONG
 def test_a_task_of_ones_own_gets_its_page(reader: Reader) -> None:
     printed = reader.follow("own-task.md")
     assert "2 bundles, 0 errors" in printed
@@ -121,6 +127,7 @@ def test_a_task_of_ones_own_gets_its_page(reader: Reader) -> None:
         assert words in page, words
 
 
+@LONG
 def test_a_machine_of_ones_own_gets_its_page(reader: Reader) -> None:
     printed = reader.follow("own-machine.md")
     assert "this machine can tell apart" in printed
