@@ -354,14 +354,13 @@ def test_workloads_of_a_job_share_one_comparisons_cap(tmp_path: Path, monkeypatc
     names = ("step@0", "step@1", "before/dense", "infer@64")
     works = {n: Workload(n, lambda: lambda: None, 1) for n in names}
     stage = SimpleNamespace(
-        problem=lambda: None,
-        solution=lambda: None,
+        deployed=lambda: (None, None),
         workloads=lambda problem, solution: works,
         task=SimpleNamespace(
             parent=lambda problem: None, jobs={"all": ("step@", "before/"), "steps": ("step@",)}, weigh=lambda problem, solution: []
         ),
         spec=SimpleNamespace(device="cpu", tier="small"),
-        order=SimpleNamespace(timing_seconds=0.0),
+        order=SimpleNamespace(timing_seconds=0.0, again=False),
         tell=lambda event: None,
         work=tmp_path,
     )
