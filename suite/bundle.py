@@ -27,6 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from suite import pictures
 from suite.files import atomic, write_json
 from suite.naming import SUBMITTER, UserError, canonical_json, digest, indented_json, parse_target
+from suite.protocol import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -295,21 +296,29 @@ def folder(root: Path, record: RunRecord) -> Path:
 
 def write(root: Path, record: RunRecord, files: Mapping[str, Path]) -> Path:
     """Write a sealed record and its files under `root`, whole or not at all; returns the bundle's folder."""
-    final = folder(root, record)
+    # as it was sealed: a record of before a field was added has not got it
+    return put(folder(root, record), RUN, record.model_dump(mode="json", exclude_unset=True), files, "bundle")
+
+
+def put(final: Path, name: str, record: Mapping[str, Any], files: Mapping[str, Path], what: str) -> Path:
+    """Make a folder of a record under a name and of copies of files, whole or not at all; one that stands already stays."""
     if final.exists():
         return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with atomic(final) as scratch:
             scratch.mkdir()
-            for name, source in files.items():
-                shutil.copyfile(source, scratch / name)
-            # as it was sealed: a record of before a field was added has not got it
-            text = indented_json(record.model_dump(mode="json", exclude_unset=True))
-            (scratch / RUN).write_text(text + "\n", encoding="utf-8")
+            for copy, source in files.items():
+                shutil.copyfile(source, scratch / copy)
+            (scratch / name).write_text(indented_json(record) + "\n", encoding="utf-8")
     except OSError as e:
-        raise UserError(f"cannot write the bundle to {final.parent}: {e.strerror}; make room or name another --out") from e
+        raise UserError(f"cannot write the {what} to {final.parent}: {e.strerror}; make room or name another --out") from e
     return final
+
+
+def spec_of(record: RunRecord) -> Spec:
+    """What a run was asked."""
+    return Spec(**{f: getattr(record.spec, f) for f in SpecRecord.model_fields})
 
 
 def read(path: Path) -> RunRecord:

@@ -396,7 +396,7 @@ def _shape(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         yield case.error("form", f"is {told.form}, and {record.spec.task} {here}", "update weighin", bundle.DEPLOYED)
         return
     try:
-        layers = shapes.layers(retimed.spec_of(record), told.shape)
+        layers = shapes.layers(bundle.spec_of(record), told.shape)
     except (NoShape, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as e:
         raise Refused(bundle.DEPLOYED, "shape", printable(str(e), 200)) from e
     for difference in deployed.differences(layers, [layer.model_dump() for layer in record.operations]):
@@ -424,7 +424,7 @@ def _derived(case: _Case, record: bundle.RunRecord, task: Task[Any, Any], entry:
         yield from _truth(case, record, task, evidence, entry)
         case.print = print_of(evidence, _dictated(case.known, record))
         try:
-            derived += task.score(retimed.spec_of(record), evidence)
+            derived += task.score(bundle.spec_of(record), evidence)
         except (UserError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError) as e:
             # what numbers and labels out of range raise, and a cell that asks for more than there is
             told = str(e) or type(e).__name__
@@ -558,14 +558,12 @@ def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
     spoken = COMPUTES.fullmatch(record.spec.device)
     if not spoken:
         yield case.error("spec.device", f"{record.spec.device} is nothing that a run computes on", "it is cpu, cuda or cuda:N")
-    folders = [p / "systems" for p in (*case.path.absolute().parents, *([case.against] if case.against else []))]
     for role in ("solve", "weigh"):
         name = record.systems.get(role)
         if name is None:
             yield case.error(f"systems.{role}", "names no card")
             continue
-        file = next((f / f"{name}.json" for f in folders if (f / f"{name}.json").exists()), None)
-        if file is None:
+        if (file := tree.card_file(name, case.path, case.against)) is None:
             yield case.error(f"systems.{role}", f"no card {name}.json", "submit results/systems/ with it")
             continue
         try:
@@ -584,8 +582,5 @@ def _cards(case: _Case, record: bundle.RunRecord) -> Iterator[Finding]:
         device = card.gpu.get("memory_gib") if on_gpu else host
         for m in record.measures:
             most = host if m.name in HOST else device if m.name in DEVICE else None
-            if bundle.stage_of(m.name) != role or not isinstance(most, int | float):
-                continue
-            if m.value > (most + 0.05) * 2**30:  # cards round to a tenth
-                told = f"{m.value / 2**30:.1f} GiB, the card says {most:.1f}"
+            if bundle.stage_of(m.name) == role and (told := held.beyond(m, most)):
                 yield case.error(f"measures {m.name} {m.part}".strip(), told)

@@ -250,9 +250,9 @@ def shape(stage: Stage, problem: Problem, solution: Any, operations: Operations)
         return ""
     try:
         found = deployed.file_of(stage.spec, shapes, shapes.describe(problem, solution))
-        again = stage.task.operations(problem, shapes.rebuild(problem, deployed.read(found).shape))
-        told = deployed.changed(again.layers, operations.layers)
-        told += deployed.differences(shapes.layers(stage.spec, deployed.read(found).shape), operations.layers)
+        read = deployed.read(found).shape
+        told = deployed.changed(stage.task.operations(problem, shapes.rebuild(problem, read)).layers, operations.layers)
+        told += deployed.differences(shapes.layers(stage.spec, read), operations.layers)
         if told:
             return f"built again it is another program: {told[0]}"
     except NoShape as e:

@@ -68,7 +68,7 @@ def encode(task: str, form: int, shape: Shape) -> bytes:
     for name, t in shape.tensors.items():
         told: dict[str, Any] = {"size": list(t.size), "nonzero": t.nonzero}
         if t.where is not None:
-            told["where"] = base64.b64encode(zlib.compress(t.where, 9)).decode()
+            told["where"] = packed(t.where)
         tensors[name] = told
     record = {"schema_version": FORMAT, "task": task, "form": form, "facts": dict(shape.facts), "tensors": tensors}
     return canonical_json(record) + b"\n"
@@ -123,16 +123,30 @@ def decode(record: DeployedRecord) -> Deployed:
     return Deployed(record.task, record.form, Shape(record.facts, tensors))
 
 
+def packed(data: bytes) -> str:
+    """Bytes as text: deflated, in base64."""
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def unpacked(text: str, length: int) -> bytes:
+    """The bytes that `packed` wrote, as many as they must be: no more are ever made of a stranger's text.  Raises ValueError."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+        engine = zlib.decompressobj()
+        found = engine.decompress(raw, length + 1)
+    except (zlib.error, binascii.Error) as e:
+        raise ValueError(f"it cannot be unpacked: {e}") from e
+    if len(found) != length or not engine.eof or engine.unused_data or base64.b64encode(raw).decode() != text:
+        raise ValueError(f"it does not unpack to {length:,} bytes")
+    return found
+
+
 def _unpacked(name: str, text: str, count: int, nonzero: int) -> bytes:
     length = -(-count // 8)
     try:
-        packed = base64.b64decode(text, validate=True)
-        engine = zlib.decompressobj()
-        found = engine.decompress(packed, length + 1)  # bounded: what unpacks to more is refused, whatever it says
-    except (zlib.error, binascii.Error) as e:
-        raise ValueError(f"{name}: its pattern cannot be unpacked: {e}") from e
-    if len(found) != length or not engine.eof or engine.unused_data or base64.b64encode(packed).decode() != text:
-        raise ValueError(f"{name}: its pattern is not one bit an element")
+        found = unpacked(text, length)
+    except ValueError as e:
+        raise ValueError(f"{name}: its pattern is not one bit an element: {e}") from e
     ones = int(np.bitwise_count(np.frombuffer(found, np.uint8)).sum())
     if ones != nonzero or not 0 < nonzero < count or found[-1] & ((1 << (8 * length - count)) - 1):
         raise ValueError(f"{name}: its pattern has {ones:,} ones, {nonzero:,} elements are not zero")

@@ -13,7 +13,6 @@ from suite.confirming import Confirmation, Judged
 from suite.confirming import Verdict as Said
 from suite.naming import UserError
 from suite.order import Order
-from suite.protocol import Spec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,8 +59,7 @@ def order_of(path: Path, *, method: str = "", data: str = "", device: str = "") 
     asked = record.method
     if asked.origin != "reference" and not method:
         raise UserError(f"{asked.name} is somebody's own method: give its file with --method; its digest is {asked.version[:12]}")
-    fields = {f: getattr(record.spec, f) for f in bundle.SpecRecord.model_fields}
-    spec = Spec(**{**fields, "data": data, "device": device or record.spec.device})
+    spec = replace(bundle.spec_of(record), data=data, device=device or record.spec.device)
     version = registry.task_of(spec).version
     if spec.version != version:
         raise UserError(

@@ -144,7 +144,7 @@ def _unable(record: bundle.RunRecord) -> str:
         return ""
     try:
         retimed.of_operations(record, shapes)
-    except (NoShape, ValueError, LookupError, TypeError, ArithmeticError) as e:
+    except NoShape as e:
         return f"the bundle holds no shape, and its operations do not give one: {e}"
     return ""
 
@@ -161,7 +161,7 @@ def shape_of(candidate: Candidate) -> tuple[bytes, Literal["bundle", "operations
         untrusted.hashes(candidate.path, record)
         told = untrusted.shape(candidate.path, record)
         layers = [layer.model_dump() for layer in record.operations]
-        differ = deployed.differences(shapes.layers(retimed.spec_of(record), told.shape), layers)
+        differ = deployed.differences(shapes.layers(bundle.spec_of(record), told.shape), layers)
     except (NoShape, Refused, ValueError, LookupError, TypeError, AttributeError) as e:
         raise UserError(f"{candidate.path}/{bundle.DEPLOYED}: {e}; run `weighin check` on it") from e
     if differ:

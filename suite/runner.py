@@ -315,7 +315,7 @@ def time_again(asked: Again, settings: Settings, device: str, threads: int, card
     weighed, and TimeoutError where it took longer than `Settings.cap_seconds`.
     """
     row = asked.row
-    spec = Spec(**{**{f: getattr(row.spec, f) for f in bundle.SpecRecord.model_fields}, "device": device})
+    spec = replace(bundle.spec_of(row), device=device)
     task = registry.task_of(spec)
     order = Order(
         spec=spec,
@@ -356,17 +356,11 @@ def _timed(work: Path, asked: Again, order: Order, settings: Settings, card: sys
     """Gather what the stages left into a sealed timing."""
     row = asked.row
     outcomes = {p.stem: read_json(p) for p in work.glob("*.json")}
-    weighed = outcomes["weigh"]
-    metered: list[dict[str, Any]] = list(weighed["measures"])
-    unsupported: dict[str, str] = dict(weighed["unsupported"])
-    for name, outcome in outcomes.items():
-        if name.startswith("memory-"):
-            metered += outcome.get("measures", [])
-            unsupported |= outcome.get("unsupported", {})
+    metered, unsupported = _weighed(outcomes)
     status, reason, derived = _derive(work, order, metered)
     if status != "ok":
         raise UserError(f"{row.spec.task} {row.method.name} cannot be weighed here: {reason}")
-    notes = [*weighed["notes"], *(outcomes.get("moments") or [])]
+    notes = [*outcomes["weigh"]["notes"], *(outcomes.get("moments") or [])]
     record = timings.seal(
         {
             "row": {"id": row.id, "key": row.key, "task": row.spec.task, "tier": row.spec.tier, "method": row.method.name},
@@ -524,7 +518,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         shared = registry.task_of(order.spec).shares_batches
         how = "that shared each batch; batch norms saw their own share" if shared else "that each trained a copy of their own"
         notes.append(f"trained by {order.processes} processes {how}")
-    metered: list[dict[str, Any]] = list(outcomes.get("weigh", {}).get("measures", []))
+    metered, unsupported = _weighed(outcomes)
     if status == "ok":
         status, reason, derived = _derive(work, order, metered)
         measures += derived
@@ -538,12 +532,7 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
             _record(Measure("train_seconds", solved["seconds"], "s", "down", source="meter", warnings=tuple(solved["warnings"]))),
             *map(_fields, solved["memory"]),
         ]
-    metered += [m for name, o in outcomes.items() if name.startswith("memory-") for m in o.get("measures", [])]
     measures += map(_fields, metered)
-    unsupported: dict[str, str] = {}
-    for name, outcome in outcomes.items():
-        if name == "weigh" or name.startswith("memory-"):
-            unsupported |= outcome.get("unsupported", {})
     spec = {f: getattr(order.spec, f) for f in bundle.SpecRecord.model_fields}
 
     def shown(text: str) -> str:
@@ -584,6 +573,14 @@ def _assemble(work: Path, order: Order, out: Path, card: system.SystemCard, stat
         }
     )
     return bundle.write(out, record, {**files, **pictures, **shape})
+
+
+def _weighed(outcomes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What weighing metered, memory after the rest, and the workloads that could not be, with why."""
+    found = [o for name, o in outcomes.items() if name == "weigh"] + [
+        o for name, o in outcomes.items() if name.startswith("memory-")
+    ]
+    return [m for o in found for m in o.get("measures", [])], {n: w for o in found for n, w in o.get("unsupported", {}).items()}
 
 
 def _derive(work: Path, order: Order, metered: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:

@@ -6,7 +6,6 @@ and key and stays as it is; the id is the SHA-256 of the canonical JSON without 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +14,7 @@ from pydantic import Field
 
 from suite import bundle
 from suite.bundle import Digest, FileRecord, Line, MeasureRecord, Moment, Name, Record, RunRecord, Sha256, Slashed, SourceRecord
-from suite.files import atomic
-from suite.naming import SUBMITTER, UserError, indented_json
+from suite.naming import SUBMITTER, UserError
 
 FOLDER = "timings"
 TIME = "time.json"
@@ -82,18 +80,7 @@ def row_of(results: Path, record: TimingRecord) -> Path:
 
 def write(results: Path, record: TimingRecord, table: Path) -> Path:
     """Write a sealed timing under `results`, whole or not at all; returns its folder."""
-    final = folder(results, record)
-    if final.exists():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(final) as scratch:
-            scratch.mkdir()
-            shutil.copyfile(table, scratch / bundle.TIMING)
-            (scratch / TIME).write_text(indented_json(record.model_dump(mode="json")) + "\n", encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"cannot write the timing to {final.parent}: {e.strerror}; make room or name another --out") from e
-    return final
+    return bundle.put(folder(results, record), TIME, record.model_dump(mode="json"), {bundle.TIMING: table}, "timing")
 
 
 def read(path: Path) -> TimingRecord:

@@ -6,18 +6,15 @@ block (`reference_impls.parts.blocks`).  Names are a network's own: ``stages.0.1
 
 from __future__ import annotations
 
-import base64
-import binascii
 import copy
 import math
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from suite.deployed import by_owner, mask_of, tensor
+from suite.deployed import by_owner, mask_of, packed, tensor, unpacked
 from suite.naming import address, canonical_json
 from suite.protocol import NoShape, Shape, Tensor
 
@@ -320,7 +317,7 @@ def _blocked(conv: nn.Conv2d, told: Mapping[str, Any]) -> BlockConv2d:
 def places(values: np.ndarray) -> str:
     """Whole numbers as text: differences of 32 bits, deflated, in base64, behind how many there are."""
     steps = np.diff(np.asarray(values, np.int64), prepend=0).astype("<i4")
-    return f"{len(values)}:{base64.b64encode(zlib.compress(steps.tobytes(), 9)).decode()}"
+    return f"{len(values)}:{packed(steps.tobytes())}"
 
 
 def unplaced(text: str) -> np.ndarray:
@@ -328,13 +325,10 @@ def unplaced(text: str) -> np.ndarray:
     found = re.fullmatch(r"([0-9]{1,8}):([A-Za-z0-9+/]+={0,2})", text)
     if not found or int(found[1]) > MOST_PLACES:
         raise ValueError("no list of places")
-    count, engine = int(found[1]), zlib.decompressobj()
     try:
-        raw = engine.decompress(base64.b64decode(found[2], validate=True), 4 * count + 1)
-    except (zlib.error, binascii.Error) as e:
+        raw = unpacked(found[2], 4 * int(found[1]))
+    except ValueError as e:
         raise ValueError(f"no list of places: {e}") from e
-    if len(raw) != 4 * count or not engine.eof or engine.unused_data:
-        raise ValueError("a list of places is not as long as it says")
     return np.cumsum(np.frombuffer(raw, "<i4").astype(np.int64))
 
 

@@ -212,6 +212,13 @@ def _between(low: float, high: float) -> str:
     return f"{low:.9g}" if math.isclose(low, high) else f"{low:.9g} to {high:.9g}"
 
 
+def beyond(measure: bundle.MeasureRecord, most: object) -> str:
+    """What is wrong with an amount of memory, in bytes, that is more than a card's GiB, which are rounded to a tenth."""
+    if not isinstance(most, int | float) or measure.value <= (most + 0.05) * 2**30:
+        return ""
+    return f"{measure.value / 2**30:.1f} GiB, the card says {most:.1f}"
+
+
 def card(
     where: str, record: bundle.RunRecord, role: Literal["solve", "weigh"], told: Mapping[str, Mapping[str, Any]], rules: TaskRules
 ) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from suite import bundle, deployed, rules, timings
 from suite.checks import held, identity, numbers, texts, tree, untrusted
 from suite.checks.findings import Finding, Refused, printable
 from suite.meters import timing
-from suite.protocol import NoShape, Shapes, Spec, Task
+from suite.protocol import NoShape, Shapes, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,10 +85,7 @@ def _rest(found: Finding) -> tuple[Any, ...]:
 
 def _plain_files(path: Path) -> None:
     """The two files and nothing else, none of them a link or a program; raises Refused."""
-    try:
-        entries = {e.name: e.stat(follow_symlinks=False) for e in os.scandir(path)}
-    except OSError as e:
-        raise Refused(".", "folder", f"cannot be read: {e.strerror}", "name a folder that can be read") from e
+    entries = untrusted.entries_of(path, f"a timing is a folder with {timings.TIME} in it")
     for name, status in sorted(entries.items()):
         if name not in MINE or not stat.S_ISREG(status.st_mode):
             raise Refused(printable(name), "file", "does not belong in a timing", f"it holds {' and '.join(MINE)}")
@@ -131,7 +127,7 @@ def _shape(where: str, record: timings.TimingRecord, row: bundle.RunRecord, shap
         return
     try:
         wanted = of_operations(row, shapes)
-    except (NoShape, ValueError, LookupError, TypeError, ArithmeticError) as e:
+    except NoShape as e:
         yield _wrong(where, "shape", f"the row's bundle has none, and its operations give none: {printable(str(e), 120)}")
         return
     if record.origin != "operations" or record.shape != deployed.sha256(wanted):
@@ -140,23 +136,20 @@ def _shape(where: str, record: timings.TimingRecord, row: bundle.RunRecord, shap
 
 def of_operations(row: bundle.RunRecord, shapes: Shapes) -> bytes:
     """The file of the shape that follows from a row's operations; raises NoShape."""
-    spec = spec_of(row)
+    spec = bundle.spec_of(row)
     layers = [layer.model_dump() for layer in row.operations]
-    shape = shapes.of_operations(spec, layers)
-    if told := deployed.differences(shapes.layers(spec, shape), layers):
+    try:
+        shape = shapes.of_operations(spec, layers)
+        told = deployed.differences(shapes.layers(spec, shape), layers)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as e:  # of operations that are no network's
+        raise NoShape(str(e)) from e
+    if told:
         raise NoShape(told[0])
     return deployed.file_of(spec, shapes, shape)
 
 
-def spec_of(row: bundle.RunRecord) -> Spec:
-    """What a bundle was asked."""
-    return Spec(**{f: getattr(row.spec, f) for f in bundle.SpecRecord.model_fields})
-
-
 def _card(where: str, path: Path, record: timings.TimingRecord, row: bundle.RunRecord, known: Known) -> Iterator[Finding]:
-    folders = [p / "systems" for p in (*path.absolute().parents, *([known.against] if known.against else []))]
-    file = next((f / f"{record.card}.json" for f in folders if (f / f"{record.card}.json").exists()), None)
-    if file is None:
+    if (file := tree.card_file(record.card, path, known.against)) is None:
         yield _wrong(where, "card", f"no card {record.card}.json", "submit results/systems/ with it")
         return
     try:
@@ -170,8 +163,8 @@ def _card(where: str, path: Path, record: timings.TimingRecord, row: bundle.RunR
     most = card.gpu.get("memory_gib") if record.device != "cpu" else card.memory.get("total_gib")
     for m in record.measures:
         limit = card.memory.get("total_gib") if m.name == "memory_resident" else most
-        if m.name.startswith("memory_") and m.unit == "B" and isinstance(limit, int | float) and m.value > (limit + 0.05) * 2**30:
-            yield _wrong(where, f"measures {m.name} {m.part}".strip(), f"{m.value / 2**30:.1f} GiB, the card says {limit:.1f}")
+        if m.name.startswith("memory_") and m.unit == "B" and (told := held.beyond(m, limit)):
+            yield _wrong(where, f"measures {m.name} {m.part}".strip(), told)
 
 
 def _as_row(

@@ -198,6 +198,12 @@ def _confirmations(folder: Path, known: Known) -> Iterator[Finding]:
             yield Finding(str(folder), name, "created", "error", "is of before the run that it confirms", confirming.SUBMIT)
 
 
+def card_file(name: str, path: Path, against: Path | None) -> Path | None:
+    """The file of a card, by its hash: in the results around what is checked, or in what it is checked against."""
+    folders = [p / "systems" for p in (*path.absolute().parents, *([against] if against else []))]
+    return next((f / f"{name}.json" for f in folders if (f / f"{name}.json").exists()), None)
+
+
 def card(file: Path) -> system.SystemCard:
     """A system card that hashes to its name; raises Refused."""
     facts = _data(file, CARD_BYTES, COPY)

@@ -42,11 +42,8 @@ PROSE = frozenset({"reason", "notes", "warnings", "unsupported"})
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # an open string matches too: linear on any input
 
 
-def plain_files(path: Path) -> None:
-    """A bundle's folder holds plain files of known names, and nothing that leads elsewhere.
-
-    Raises Refused at the first entry that does not belong, and where ``run.json`` is missing.
-    """
+def entries_of(path: Path, mend: str) -> dict[str, os.stat_result]:
+    """What lies in a folder, by name; raises Refused where it is a link or no folder, for which `mend` says what is one."""
     try:
         mode = path.lstat().st_mode
         entries = {e.name: e.stat(follow_symlinks=False) for e in os.scandir(path)} if stat.S_ISDIR(mode) else {}
@@ -55,7 +52,16 @@ def plain_files(path: Path) -> None:
     if stat.S_ISLNK(mode):
         raise Refused(".", "folder", "is a symbolic link", "put the folder itself there")
     if not stat.S_ISDIR(mode):
-        raise Refused(".", "folder", "is not a folder", f"a bundle is a folder with {bundle.RUN} in it")
+        raise Refused(".", "folder", "is not a folder", mend)
+    return entries
+
+
+def plain_files(path: Path) -> None:
+    """A bundle's folder holds plain files of known names, and nothing that leads elsewhere.
+
+    Raises Refused at the first entry that does not belong, and where ``run.json`` is missing.
+    """
+    entries = entries_of(path, f"a bundle is a folder with {bundle.RUN} in it")
     if bundle.RUN not in entries:
         raise Refused(bundle.RUN, "file", "is missing", f"a bundle is a folder with {bundle.RUN} in it")
     for name, status in sorted(entries.items()):
