@@ -11,7 +11,7 @@ import contextlib
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,17 +76,22 @@ class Session:
                 store.publish(self.settings.out, db)
                 needs, news = self._look(db)
                 yield from news
-                todo = [n for n in needs if n.more is not None and _key(n) not in self._left]
-                need = next((n for n in todo if (_first_missing(n) or 0.0) + self._beside <= self.remaining), None)
+                need = yield from self._chosen([n for n in needs if n.more is not None and _key(n) not in self._left])
                 if need is None:
-                    self.spent = bool(todo)
                     return
-                if why := self._refused(need):
-                    self._left[_key(need)] = why
-                    yield Left(need, why)
-                    continue
                 self._worked[_key(need)] = need
                 yield from self._seed(need)
+
+    def _chosen(self, todo: list[Need]) -> Generator[Left, None, Need | None]:
+        """The first claim that fits into what is left of the budget and can be worked on here; those that cannot are told."""
+        while need := next((n for n in todo if (_first_missing(n) or 0.0) + self._beside <= self.remaining), None):
+            if not (why := self._refused(need)):
+                return need
+            self._left[_key(need)] = why
+            todo.remove(need)
+            yield Left(need, why)
+        self.spent = bool(todo)
+        return None
 
     def _look(self, db: Path) -> tuple[list[Need], list[Looked]]:
         """What the undecided claims need now, and what the one that was worked on has become."""

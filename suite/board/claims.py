@@ -11,7 +11,6 @@ first seeds are there, and again after each one more; the first look that decide
 
 from __future__ import annotations
 
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,11 +108,8 @@ class Look:
 
 def judge(results: Path, task: str = "") -> list[Verdict]:
     """Verdicts of all claims (of one task) from a folder of bundles."""
-    with tempfile.TemporaryDirectory(prefix="weighin-claims-") as folder:
-        db = Path(folder) / "claims.duckdb"
-        store.publish(results, db)
-        with store.connect(db) as connection:
-            return verdicts(connection, task)
+    with store.of_bundles(results) as connection:
+        return verdicts(connection, task)
 
 
 def verdicts(db: duckdb.DuckDBPyConnection, task: str = "") -> list[Verdict]:

@@ -7,7 +7,6 @@ it is (`suite.board.pooling`), the chance that a later look decides it follows f
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,11 +83,8 @@ def judge(results: Path, task: str = "") -> list[Need]:
     """As `needs`, from a folder of bundles."""
     from suite.board import store
 
-    with tempfile.TemporaryDirectory(prefix="weighin-claims-") as folder:
-        db = Path(folder) / "claims.duckdb"
-        store.publish(results, db)
-        with store.connect(db) as connection:
-            return needs(connection, task)
+    with store.of_bundles(results) as connection:
+        return needs(connection, task)
 
 
 def needs(db: duckdb.DuckDBPyConnection, task: str = "") -> list[Need]:

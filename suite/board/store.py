@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from suite import bundle, confirming, pictures, registry, timings, versions
 from suite.board import charts, clouds, crossed
+from suite.checks import untrusted
 from suite.files import atomic
 from suite.naming import UserError
 from suite.processors import cores
@@ -209,6 +211,16 @@ def _columns(file: Path) -> set[str]:
             return {row[0] for row in connection.execute(OURS).fetchall()}
     except duckdb.Error:
         return set()
+
+
+@contextmanager
+def of_bundles(results: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database of a folder of bundles for as long as it is asked."""
+    with tempfile.TemporaryDirectory(prefix="weighin-asked-") as folder:
+        db = Path(folder) / "asked.duckdb"
+        publish(results, db)
+        with connect(db) as connection:
+            yield connection
 
 
 def connect(db: Path) -> duckdb.DuckDBPyConnection:
@@ -506,18 +518,6 @@ def _beside(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     db.execute("INSERT INTO cards SELECT unnest(?), unnest(?)", [[c[0] for c in cards], [c[1] for c in cards]])
 
 
-DEEPEST = 16  #: levels of lists and objects in a file beside bundles; a card has four
-
-
-def _depth(value: object) -> int:
-    """Levels of lists and objects."""
-    depth, level = 0, [value]
-    while level:
-        level = [x for v in level for x in (v.values() if isinstance(v, dict) else v if isinstance(v, list) else ())]
-        depth += 1
-    return depth
-
-
 def _timings(db: duckdb.DuckDBPyConnection, results: Path) -> None:
     """Timings of shapes: new ones are read, and those that are gone go."""
     there = {path.relative_to(results).as_posix() for path in timings.find(results / timings.FOLDER)}
@@ -530,13 +530,17 @@ def _timings(db: duckdb.DuckDBPyConnection, results: Path) -> None:
         db.execute(f"INSERT OR IGNORE INTO timings VALUES ({', '.join('?' * len(values))})", values)
 
 
+DEEPEST = 16  #: levels of lists and objects in a file beside bundles; a card has four
+
+
 def _json(file: Path) -> dict[str, object]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character can be escaped in JSON, and written on no page
     except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{file}: no JSON ({e}); run `weighin check` on the results") from e
-    if _depth(value) > DEEPEST:
+    if untrusted.depth(text.encode()) >= DEEPEST:  # what stands innermost is a level of its own
         raise UserError(f"{file}: nested more than {DEEPEST} levels deep, which no file beside bundles is")
     if not isinstance(value, dict):
         raise UserError(f"{file}: not a JSON object; run `weighin check` on the results")
