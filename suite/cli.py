@@ -22,7 +22,7 @@ from suite.naming import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from suite import retiming
     from suite.bundle import RunRecord
@@ -133,7 +133,7 @@ def _list_settings(ref: MethodRef, as_json: bool) -> None:
 
 
 def _self_test(trials: int, quick: bool) -> SelfTest:
-    """Say how long it takes, and test with a bar on standard error."""
+    """Say how long it takes, then each trial as it is done, on standard error."""
     from suite.meters import selftest
 
     expected = selftest.QUICK if quick else selftest.expected_seconds(trials)
@@ -366,8 +366,7 @@ def time_(
             show=lambda c: _show(bars, c.title),
         ):
             found.append(timed)
-            for bar in bars.task_ids:
-                bars.update(bar, visible=bar == whole)
+            _hide_stages(bars, whole)
             if whole is not None:
                 bars.advance(whole)
             mark = "[green]timed[/]" if timed.path else "[red]failed[/]"
@@ -404,8 +403,6 @@ def _speed_of(path: Path) -> str:
 
 
 def _time_summary(plan: retiming.Plan, found: Sequence[retiming.Timed]) -> None:
-    from collections import Counter
-
     console = _console()
     done = sum(x.done for x in plan.left)
     timed = sum(t.path is not None for t in found)
@@ -780,8 +777,7 @@ def _run_shown(todo: Sequence[Order], settings: Settings, card: SystemCard, *, q
         whole = bars.add_task(f"{len(todo)} runs", total=len(todo)) if len(todo) > 1 else None
         for outcome in sweep.run_all(todo, settings, card, lambda order: _show(bars, _title(order))):
             outcomes.append(outcome)
-            for bar in bars.task_ids:
-                bars.update(bar, visible=bar == whole)
+            _hide_stages(bars, whole)
             _print_outcome(bars, outcome)
             if whole is not None:
                 bars.advance(whole)
@@ -833,8 +829,7 @@ def _run_claims(task: str, budget: str, settings: Settings, device: str, data: s
 
         session = deciding.Session(settings, machine.card(device, threads), allowed, show, task, device, data, threads)
         for found in session.run():
-            for bar in bars.task_ids:
-                bars.update(bar, visible=bar == whole)
+            _hide_stages(bars, whole)
             bars.update(whole, completed=allowed - session.remaining)
             if isinstance(found, deciding.Looked):
                 looked.append(found)
@@ -1122,6 +1117,12 @@ def _show(bars: Progress, title: str) -> Callable[[str, Mapping[str, Any]], None
         )
 
     return tell
+
+
+def _hide_stages(bars: Progress, whole: TaskID | None) -> None:
+    """Of a run that is done no bar stays, but the one of all runs."""
+    for bar in bars.task_ids:
+        bars.update(bar, visible=bar == whole)
 
 
 def _progress(*, quiet: bool) -> Progress:

@@ -27,7 +27,7 @@ def measure(
     fills caches), `memory_resident` the high-water mark of the whole process over both passes, libraries and
     data included, loading and `prepare` not (VmHWM; ru_maxrss would inherit the caller's, and stands in where there is
     no /proc, with a warning that it was not reset).  The kernel counts
-    pages and counts them in batches: differences below about 2 MiB mean little.
+    pages and adds them up in batches: differences below about 2 MiB mean little.
     CUDA: `memory_peak` above what is allocated before, `memory_allocated` and `memory_reserved` at their
     highest in the allocator, `memory_device` what the driver counts for this process, CUDA's context
     included, or, where it does not tell processes apart, by how much free memory shrank (others' use and
