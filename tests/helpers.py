@@ -132,3 +132,8 @@ def on_one_line(page: str) -> str:
     """A page's text as a browser takes it: line breaks are spaces, and none stand between the cells of a table."""
     text = re.sub(r"[ \n\t]+", " ", page)
     return re.sub(r"(</t[dhr]>|<tr[^>]*>|<t(?:head|body)[^>]*>) (?=<)", r"\1", text)
+
+
+def page_text(file: Path) -> str:
+    """As `on_one_line`, of a page's file."""
+    return on_one_line(file.read_text(encoding="utf-8"))

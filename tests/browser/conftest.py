@@ -71,6 +71,15 @@ def opening(browser: Browser, root: Path) -> Iterator[Opener]:
     assert wrong == []
 
 
+def board_where(folder: Path, module: object, name: str, value: object) -> Path:
+    """The site of the demo's rows, built where a constant of a module is another one."""
+    demo.board(folder / "results")
+    store.publish(folder / "results", folder / "weighin.duckdb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, value)
+        return pages.build(folder / "weighin.duckdb", folder / "site")
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")

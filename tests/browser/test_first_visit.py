@@ -14,8 +14,7 @@ import pytest
 
 from suite.board import deferred, pages, store
 from suite.registry import HOUSE
-from tests import demo
-from tests.browser.conftest import Opener, opening
+from tests.browser.conftest import Opener, board_where, opening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -95,12 +94,7 @@ def test_no_page_of_the_board_loads_more_than_a_phone_should_wait_for(committed:
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small board whose pages all count as heavy."""
-    folder = tmp_path_factory.mktemp("light")
-    demo.board(folder / "results")
-    store.publish(folder / "results", folder / "weighin.duckdb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deferred, "HEAVY", 0)
-        return pages.build(folder / "weighin.duckdb", folder / "site")
+    return board_where(tmp_path_factory.mktemp("light"), deferred, "HEAVY", 0)
 
 
 @pytest.fixture

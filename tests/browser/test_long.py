@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from suite.board import pages, store
-from tests import demo
-from tests.browser.conftest import Opener, opening
+from suite.board import pages
+from tests.browser.conftest import Opener, board_where, opening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -22,12 +21,7 @@ SHOWN = 3
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("long")
-    demo.board(folder / "results")
-    store.publish(folder / "results", folder / "weighin.duckdb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "MOST_SHOWN", SHOWN)
-        return pages.build(folder / "weighin.duckdb", folder / "site")
+    return board_where(tmp_path_factory.mktemp("long"), pages, "MOST_SHOWN", SHOWN)
 
 
 @pytest.fixture

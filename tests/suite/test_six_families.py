@@ -24,7 +24,7 @@ from suite.board import pages, store
 from suite.child import ChildRun
 from suite.order import Order
 from suite.protocol import Task, Unsupported
-from tests.helpers import on_one_line
+from tests.helpers import on_one_line, page_text
 from tests.standins.install import STANDINS, install, spec_of, write_truth
 from tests.standins.stages import forked_child
 
@@ -179,7 +179,7 @@ def test_the_checker_finds_no_error_in_any_family(weighed_all: Path) -> None:
 
 @pytest.mark.parametrize("name", STANDINS)
 def test_a_page_speaks_of_its_own_family(written: Path, name: str) -> None:
-    page = on_one_line((written / "tasks" / f"{name}-small.md").read_text(encoding="utf-8"))
+    page = page_text(written / "tasks" / f"{name}-small.md")
     task = the_task(name)
     assert [head for head in HEADS[name] if f">{head}<" not in page] == []
     assert [words for words in SAYS[name] if words not in page] == []
@@ -212,7 +212,7 @@ def words_of(task: Task) -> set[str]:
 def test_the_page_of_the_machine_names_the_parents_that_were_weighed_on_it(written: Path) -> None:
     (page,) = (written / "systems").glob("????????????????.md")
     parents = sorted(the_task(name).parent_method for name in STANDINS)
-    assert f"the {' or '.join(parents)} network, weighed {len(parents)} times" in on_one_line(page.read_text(encoding="utf-8"))
+    assert f"the {' or '.join(parents)} network, weighed {len(parents)} times" in page_text(page)
 
 
 def test_the_front_page_shows_every_family_and_announces_those_to_come(written: Path) -> None:

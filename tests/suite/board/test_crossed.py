@@ -16,7 +16,7 @@ from suite.board import crossed, pages, statistics, store
 from suite.board.crossed import Gap, Hits, Judged
 from suite.naming import UserError
 from suite.show import Crossed
-from tests.helpers import on_one_line
+from tests.helpers import on_one_line, page_text
 from tests.suite.board import trainings
 from tests.suite.board.test_store import ask
 
@@ -246,7 +246,7 @@ def test_a_page_shows_the_table_and_its_verdict(results: Path, shown: None, tmp_
     store.publish(results, results.parent / "b.duckdb")
     with store.connect(results.parent / "b.duckdb") as db:
         pages.write_pages(db, tmp_path)
-    text = on_one_line((tmp_path / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
+    text = page_text(tmp_path / "tasks/image_pruning-small.md")
     assert told(results) in text
     assert "<h3>Do the chosen patches suffice?</h3>" in text
     assert 'as good on these as <a href="../measurement.html">one that sees all</a> on all.' in text

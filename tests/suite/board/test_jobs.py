@@ -13,7 +13,7 @@ import pytest
 from suite import registry
 from suite.board import cases, claims, export, pages, store, tables
 from suite.show import Show
-from tests.helpers import on_one_line
+from tests.helpers import page_text
 from tests.suite.board import trainings
 
 TASK = registry.task("image_pruning")
@@ -95,7 +95,7 @@ def test_times_of_a_job_have_three_digits_whatever_they_are_of() -> None:
 def test_every_page_speaks_of_the_job(published: Path, tmp_path: Path) -> None:
     with store.connect(published) as db:
         pages.write_pages(db, tmp_path)
-    text = on_one_line((tmp_path / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
+    text = page_text(tmp_path / "tasks/image_pruning-small.md")
     head = re.findall(r'<thead role="rowgroup">.*?</thead>', text)[0]
     assert "in fact, training ↑" in head
     assert "Training, s&nbsp;↓" in head
@@ -108,14 +108,14 @@ def test_every_page_speaks_of_the_job(published: Path, tmp_path: Path) -> None:
     assert 'data-h="Training, s">164</td>' in chex
     assert 'data-h="Training with what ran before">0.92×</td>' in chex
     assert "not weighed on this card" not in text
-    home = on_one_line((tmp_path / "index.md").read_text(encoding="utf-8"))
+    home = page_text(tmp_path / "index.md")
     assert "<b>solid what the clock found</b>, training, card cccc" in home
     assert "1.31×" in home
-    card = on_one_line((tmp_path / f"systems/{'c' * 16}.md").read_text(encoding="utf-8"))
+    card = page_text(tmp_path / f"systems/{'c' * 16}.md")
     assert "<td>training, cpu</td>" in card
     assert "the dense network, weighed 3 times" in card  # as a whole job beside itself
     assert ">train_step@0.5<" not in card
-    method = on_one_line((tmp_path / "methods/chex.md").read_text(encoding="utf-8"))
+    method = page_text(tmp_path / "methods/chex.md")
     assert '<td class="num">1.31×</td>' in method
 
 

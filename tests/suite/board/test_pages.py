@@ -16,7 +16,7 @@ from suite.board import pages, store
 from suite.board.schema import schema_table
 from suite.naming import UserError
 from tests import demo
-from tests.helpers import on_one_line
+from tests.helpers import on_one_line, page_text
 from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
@@ -54,7 +54,7 @@ class Rows(HTMLParser):
 
 def read(path: Path) -> Rows:
     parser = Rows()
-    parser.feed(on_one_line(path.read_text(encoding="utf-8")))
+    parser.feed(page_text(path))
     return parser
 
 
@@ -70,7 +70,7 @@ def test_a_task_that_counts_no_saving_has_no_column_for_it(docs: Path, filmed: P
     heads = [block.count("<th ") for block in re.findall(r'<thead role="rowgroup">.*?</thead>', uncounted)]
     assert spans
     assert set(spans) <= set(heads)
-    counted = on_one_line((docs / "tasks" / "image_pruning-small.md").read_text(encoding="utf-8"))
+    counted = page_text(docs / "tasks" / "image_pruning-small.md")
     assert ">on paper</th>" in counted
 
 
@@ -85,7 +85,7 @@ def test_the_table_stands_in_the_page(docs: Path) -> None:
 
 
 def test_what_is_not_ranked_says_why(docs: Path) -> None:
-    text = on_one_line((docs / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
+    text = page_text(docs / "tasks/image_pruning-small.md")
     below = text[text.index("Kept, not ranked") :]
     assert "kept 0.56 of macs where 0.5 was asked" in below
     assert "1 of at least 3 seeds" in below
@@ -120,7 +120,7 @@ def test_masks_save_only_on_paper_and_say_so(tmp_path: Path) -> None:
 
 
 def test_the_other_card_has_a_table_of_its_own(docs: Path) -> None:
-    text = on_one_line((docs / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
+    text = page_text(docs / "tasks/image_pruning-small.md")
     assert text.count("<h3>On card") == 1  # at macs=0.25 only the parent was weighed there: nothing to show
 
 
@@ -131,7 +131,7 @@ def test_every_method_system_and_task_has_a_page(docs: Path) -> None:
     assert "Departs" not in (docs / "methods/chex.md").read_text(encoding="utf-8")
     assert "What we changed" in (docs / "methods/chex.md").read_text(encoding="utf-8")
     assert "tell apart speeds that differ by" in "".join(p.read_text() for p in (docs / "systems").glob("*.md"))
-    home = on_one_line((docs / "index.md").read_text(encoding="utf-8"))
+    home = page_text(docs / "index.md")
     assert "partitions" not in home  # who wrote these has checked them: it was read from bundles
     assert home.count("No rows yet") == 5
     assert "sampling=uniform" not in home
@@ -156,7 +156,7 @@ def card_page(folder: Path) -> str:
     store.publish(folder / "r", folder / "b.duckdb")
     with store.connect(folder / "b.duckdb") as db:
         pages.write_pages(db, folder / "docs")
-    return on_one_line((folder / "docs/systems/cccccccccccccccc.md").read_text(encoding="utf-8"))
+    return page_text(folder / "docs/systems/cccccccccccccccc.md")
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_a_task_that_asks_for_nothing_to_be_kept_is_on_the_front_page_and_called
     assert home.count("No rows yet") == 5
     assert 'href="tasks/mobile_vsr-small.html"' in home
     assert "bottle/x2: 0 of 1 are faster in fact" in home
-    page = on_one_line((tmp_path / "docs/tasks/mobile_vsr-small.md").read_text(encoding="utf-8"))
+    page = page_text(tmp_path / "docs/tasks/mobile_vsr-small.md")
     assert "<h2>bottle/x2 <small>closed" in page
     assert "parent</a>" not in page
 

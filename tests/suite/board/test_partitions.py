@@ -17,7 +17,7 @@ from suite.board.partitions import Checked
 from suite.naming import UserError
 from tests import demo
 from tests.commands import forked_command
-from tests.helpers import on_one_line
+from tests.helpers import page_text
 from tests.suite.board.test_store import ask, light
 
 NO_MARKS = Checked(marks=0)
@@ -408,7 +408,7 @@ def test_the_example_on_the_page_runs(honest: Path) -> None:
         code, said = weighin(*line.replace("'", "").split(), folder=honest)
         assert code == 0, (line, said)
     assert len(list((honest / "shared").glob("partition=*"))) == 2
-    home = on_one_line((honest / "build" / "site" / "index.html").read_text(encoding="utf-8"))
+    home = page_text(honest / "build" / "site" / "index.html")
     assert "Of the runs, 6 were read from partitions: who wrote these checked them, and not this board." in home
     db = honest / "build" / "weighin.duckdb"
     assert ask(db, "SELECT count(*) FROM runs") == [(6,)]

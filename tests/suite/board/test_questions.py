@@ -14,7 +14,7 @@ from suite import registry, versions
 from suite.board import addresses, budgets, changes, comparing, pages, standing, store, tables
 from suite.board.tables import Board, Cell, Part, Ranking, Row
 from suite.versions import Entry, Table
-from tests.helpers import on_one_line
+from tests.helpers import on_one_line, page_text
 from tests.suite.board.test_store import HERE, light
 from tests.suite.board.test_tables import measured
 
@@ -139,7 +139,7 @@ def test_a_methods_page_begins_with_where_it_stands(connection: duckdb.DuckDBPyC
     assert first.count('<svg class="place"') == 2
     assert "score=l1" not in first
     assert 'href="../compare.html?m=chex"' in first
-    index = on_one_line((tmp_path / "methods/index.md").read_text(encoding="utf-8"))
+    index = page_text(tmp_path / "methods/index.md")
     (line,) = re.findall(r'<tr><td><b><a href="chex.html">.*?</tr>', index)
     assert '<td class="num" data-h="rankings">2</td>' in line
     assert re.search(r"\d+(–\d+)? of [35]</a>", line)

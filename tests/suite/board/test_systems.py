@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.board import pages, store, systems
-from tests.helpers import on_one_line
+from tests.helpers import page_text
 from tests.suite.board.test_store import light
 from tests.suite.board.test_tables import measured
 
@@ -53,8 +53,7 @@ def test_a_class_of_cards_stands_in_one_line_and_each_page_names_the_others(tmp_
     with store.connect(tmp_path / "b.duckdb") as db:
         pages.write_pages(db, tmp_path / "docs")
     index, first, second, other = (
-        on_one_line((tmp_path / "docs" / "systems" / f"{name}.md").read_text(encoding="utf-8"))
-        for name in ("index", *(letter * 16 for letter in "abc"))
+        page_text(tmp_path / "docs" / "systems" / f"{name}.md") for name in ("index", *(letter * 16 for letter in "abc"))
     )
     assert index.count("<tr><td>") == 2
     assert f'<a href="{"b" * 16}.html">bbbb</a> (kernel 6.8.2; 1 weighed)' in first

@@ -15,7 +15,7 @@ import pytest
 from suite import registry
 from suite.board import pages, statistics, store, tables, tradeoffs
 from suite.show import Show
-from tests.helpers import on_one_line
+from tests.helpers import page_text
 from tests.suite.board import groups
 from tests.suite.board.test_store import HERE, light
 
@@ -191,7 +191,7 @@ def test_a_page_tells_of_groups_trade_offs_and_what_to_be_careful_about(
     db: duckdb.DuckDBPyConnection, shown: Show, tmp_path: Path
 ) -> None:
     pages.write_pages(db, tmp_path)
-    text = on_one_line((tmp_path / "tasks/image_pruning-small.md").read_text(encoding="utf-8"))
+    text = page_text(tmp_path / "tasks/image_pruning-small.md")
     heads = re.findall(r"<h3>(.*?)</h3>", text)
     assert heads == ["Who pays, by group", "Who pays, by class", "What accuracy costs", "Until it is fair"]
     assert "Worst group" in text
