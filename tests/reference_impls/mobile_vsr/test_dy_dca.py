@@ -206,6 +206,6 @@ def test_three_paths_have_limits_half_way_and_a_map_a_level() -> None:
 
 def test_an_odd_fine_grid_is_refused() -> None:
     p = problem()
-    object.__setattr__(p.setting, "rows", 3)
+    p.setting = replace(p.setting, rows=3)  # the tier's own is shared with every test behind this one
     with pytest.raises(UserError, match="both must be even"):
         DyDca().solve(p)
